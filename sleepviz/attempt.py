@@ -1,0 +1,160 @@
+"""One attempt to sleep: a method's steps as events, the gate's verdict, and the report if it is kept.
+
+Knows methods by their protocol and the gate; does not know timelines, and commits nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from random import Random
+
+import torch
+
+from sleepviz import SleepvizError, gate
+from sleepviz.events import Event, GateReading, SleepRefused, SleepReport, SleepStepped
+from sleepviz.llm import Context, Llm
+from sleepviz.sleep import Notes, SleepMethod, Step, name_of
+from sleepviz.state import Turn
+from sleepviz.weights import DynamicWeights
+
+
+class Attempt:
+    """One run of a method on a context: its steps as events, then the gate's readings.
+
+    `turns` are in the context, `slept` were consolidated in earlier nights.
+    """
+
+    def __init__(
+        self,
+        method: SleepMethod,
+        context: Context,
+        turns: tuple[Turn, ...],
+        slept: tuple[Turn, ...],
+        rng: Random,
+    ) -> None:
+        self.method, self.context, self.began = method, context, time.perf_counter()
+        self._notes = Notes(texts=told(turns), earlier=told(slept), context=context)
+        self._rng = rng
+        self.optimiser_bytes = 0
+        self.weights: DynamicWeights | None = None
+        self.finite = True
+        self.readings: list[GateReading] = []
+        self.details = ""
+        self.n_dreams = 0
+
+    def steps(self) -> Iterator[Event]:
+        """Events of the method and of the gate. Raises `SleepvizError` when a method ends without weights."""
+        context = self.context
+        work = self.method.consolidate(
+            context.llm, self._notes, context.weights, self._rng
+        )
+        phase, phase_began = "", time.perf_counter()
+        for step in work:
+            if step.phase != phase:
+                phase, phase_began = step.phase, time.perf_counter()
+            self.optimiser_bytes = step.optimiser_bytes
+            self.weights, self.details = step.weights, step.details or self.details
+            if step.dream is not None:
+                self.n_dreams += step.dream.kept
+                yield step.dream
+            else:
+                yield self._stepped(step, time.perf_counter() - phase_began)
+            if step.loss is not None and not math.isfinite(step.loss):
+                self.finite = False
+                return
+        self.optimiser_bytes = 0
+        if self.weights is None:
+            raise SleepvizError(
+                f"The method {name_of(self.method)} ended without weights.",
+                "Its last step must carry them.",
+            )
+        self.finite = all(bool(torch.isfinite(t).all()) for t in self.weights.tensors())
+        if self.finite and self.method.keeps_notes:
+            for reading in gate.readings(context, self.weights):
+                self.readings.append(reading)
+                yield self._stepped(
+                    Step("check", len(self.readings), gate.N_READINGS), 0.0
+                )
+
+    def _stepped(self, step: Step, in_phase: float) -> SleepStepped:
+        left = (
+            in_phase / step.done * (step.of - step.done)
+            if step.of and step.done > 1
+            else None
+        )
+        return SleepStepped(
+            step.phase,
+            step.done,
+            step.of,
+            time.perf_counter() - self.began,
+            step.loss,
+            step.anchor_loss,
+            left,
+        )
+
+    def refusal(self, night: int) -> SleepRefused | None:
+        """The first limit that was passed, as an event; None if the sleep may be kept."""
+        if not self.finite:
+            return SleepRefused(
+                night,
+                "loss",
+                math.nan,
+                0.0,
+                "nat/token",
+                "The loss is no longer a number.",
+            )
+        for reading in self.readings:
+            if not reading.passed:
+                return SleepRefused(
+                    night,
+                    reading.name,
+                    reading.value,
+                    reading.limit,
+                    reading.unit,
+                    f"{reading.name} is {reading.value:.3g} {reading.unit}; the limit is {reading.limit:g}.",
+                )
+        return None
+
+    def report(self, night: int, peak_extra: int) -> SleepReport:
+        weights, llm = self.weights, self.context.llm
+        assert weights is not None
+        per_token = llm.shape
+        numbers = 2 * per_token.n_layers * per_token.n_kv_heads * per_token.head_dim
+        slots = None
+        if weights.slots:
+            slots = torch.zeros(
+                per_token.n_layers, per_token.n_kv_heads, dtype=torch.int32
+            )
+            for (layer, head), kept in weights.slots.items():
+                slots[layer, head] = len(kept)
+        return SleepReport(
+            night=night,
+            method=name_of(self.method),
+            n_tokens=self.context.n_tokens,
+            seconds=time.perf_counter() - self.began,
+            kv_bytes=self.context.kv_bytes,
+            dynamic_bytes=weights.n_bytes,
+            kv_token_equivalents=weights.n_numbers / numbers,
+            peak_extra_bytes=peak_extra,
+            n_dreams=self.n_dreams,
+            gate=tuple(self.readings),
+            slots_kept=None if slots is None else slots.numpy(),
+            delta_norms=tuple(_norms(llm, weights)),
+            details=self.details,
+        )
+
+
+def told(turns: tuple[Turn, ...]) -> tuple[str, ...]:
+    """What was told: notes, and what the person said."""
+    return tuple(t.text for t in turns if t.role in ("notes", "user"))
+
+
+def _norms(llm: Llm, weights: DynamicWeights) -> Iterator[tuple[str, float]]:
+    for name, delta in weights.deltas.items():
+        base = llm.model.get_submodule(name).weight
+        yield (
+            name,
+            float(torch.linalg.norm(delta.matrix()) / torch.linalg.norm(base.float())),
+        )

@@ -1,0 +1,184 @@
+"""Our attention function: SDPA, plus KV slots with a bias, plus a look at the weights for whoever asks.
+
+Knows one layer's queries, keys and values; does not know models, caches or what a slot stands for.
+Register it once (`install`), select it by name (`NAME`), and steer it by the context managers below: outside of
+them it is exactly transformers' SDPA function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+NAME = "sleepviz"
+ABSENT = (
+    -1e30
+)  # the bias of a padding slot: no share of the softmax, and no NaN from inf - inf
+
+
+@dataclass(frozen=True)
+class SlotBank:
+    """The slots of one layer, padded to the longest head.
+
+    keys, values [kv_head, slot, head_dim]; bias [kv_head, slot], added to the attention logits.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    bias: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an observer is shown of one attention call.
+
+    query [batch, head, query, head_dim] and key [batch, kv_head, key, head_dim] after RoPE; `bias`
+    [batch or 1, head or 1, query, key] is added to the scaled products (mask and slot biases; `ABSENT` = unseen).
+    The first `n_slots` keys are slots of dynamic weights.
+    """
+
+    layer: int
+    query: torch.Tensor
+    key: torch.Tensor
+    bias: torch.Tensor
+    scaling: float
+    n_slots: int
+
+    def weights(self, head: int) -> torch.Tensor:
+        """The attention weights of one head, [batch, query, key] float32; rows sum to 1."""
+        group = self.query.shape[1] // self.key.shape[1]
+        scores = self.query[:, head] @ self.key[:, head // group].transpose(-1, -2)
+        bias = self.bias[:, head if self.bias.shape[1] > 1 else 0]
+        return torch.softmax(scores.float() * self.scaling + bias.float(), dim=-1)
+
+
+_slots: ContextVar[Mapping[int, SlotBank] | None] = ContextVar(
+    "sleepviz_slots", default=None
+)
+_observer: ContextVar[Callable[[Look], None] | None] = ContextVar(
+    "sleepviz_observer", default=None
+)
+
+
+def install() -> None:
+    """Make `attn_implementation=NAME` known to transformers, with its causal mask (harmless to repeat)."""
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+@contextmanager
+def slots_mounted(banks: Mapping[int, SlotBank]) -> Iterator[None]:
+    """Within, attention also reads these slots, layer by layer, in front of the cache."""
+    token = _slots.set(banks)
+    try:
+        yield
+    finally:
+        _slots.reset(token)
+
+
+@contextmanager
+def observed_by(observer: Callable[[Look], None]) -> Iterator[None]:
+    """Within, `observer` is shown every attention call; what it raises ends the forward pass."""
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention as transformers calls it; returns [batch, query, head, head_dim] and no weights.
+
+    query [batch, head, query, head_dim]; key, value [batch, kv_head, key, head_dim], the cache included.
+    """
+    banks, observer = _slots.get(), _observer.get()
+    if banks is None and observer is None:
+        return sdpa_attention_forward(
+            module,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=dropout,
+            scaling=scaling,
+            **kwargs,
+        )
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    bias = _additive(attention_mask, query, key)
+    bank = banks.get(layer) if banks else None
+    n_slots = 0
+    if bank is not None:
+        key, value, bias = _with_slots(bank, query, key, value, bias)
+        n_slots = bank.keys.shape[1]
+    if observer is not None:
+        observer(Look(layer, query, key, bias, scale, n_slots))
+    output = scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=bias,
+        dropout_p=dropout,
+        scale=scale,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return output.transpose(1, 2).contiguous(), None
+
+
+def _additive(
+    mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor
+) -> torch.Tensor:
+    """The mask as a bias of the query's dtype, [batch or 1, 1, query, key]; `None` means plain causal."""
+    n_query, n_key = query.shape[2], key.shape[2]
+    if mask is None:
+        seen = torch.ones(n_query, n_key, dtype=torch.bool, device=query.device)
+        mask = seen.tril(n_key - n_query)[None, None]
+    if mask.dtype == torch.bool:
+        hidden = torch.full((), ABSENT, dtype=query.dtype, device=query.device)
+        return torch.where(mask, torch.zeros_like(hidden), hidden)
+    return mask.to(query.dtype)
+
+
+def _with_slots(
+    bank: SlotBank,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bias: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    batch, n_heads, n_query, _ = query.shape
+    group = n_heads // key.shape[1]
+    slot_bias = bank.bias.to(query.dtype).repeat_interleave(group, dim=0)[
+        None, :, None, :
+    ]
+    return (
+        torch.cat([bank.keys.to(key.dtype).expand(batch, -1, -1, -1), key], dim=2),
+        torch.cat(
+            [bank.values.to(value.dtype).expand(batch, -1, -1, -1), value], dim=2
+        ),
+        torch.cat(
+            [
+                slot_bias.expand(batch, -1, n_query, -1),
+                bias.expand(batch, n_heads, n_query, -1),
+            ],
+            dim=3,
+        ),
+    )

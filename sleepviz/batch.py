@@ -1,0 +1,107 @@
+"""Many short continuations of one context at once: replies and logits for a batch of prompts.
+
+Knows padding and positions; does not know what is asked or why. Reading the weights once for many rows is what makes
+this several times faster than one row after another; the context itself is left as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from sleepviz.llm import Context
+
+
+class Batch:
+    """Rows that continue one context, padded on the right; padding is never attended to."""
+
+    def __init__(self, context: Context, n_rows: int) -> None:
+        self.llm, self.weights = context.llm, context.weights
+        fork = context.fork()
+        for layer in fork.cache.layers:
+            if layer.is_initialized:
+                layer.keys = layer.keys.expand(n_rows, -1, -1, -1)
+                layer.values = layer.values.expand(n_rows, -1, -1, -1)
+        self.cache = fork.cache
+        device = self.llm.device
+        self.seen = torch.ones(
+            n_rows, context.n_tokens, dtype=torch.bool, device=device
+        )
+        self.position = torch.full((n_rows, 1), context.position, device=device)
+
+    @torch.no_grad()
+    def feed(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Read one piece per row (each at least one token); the final hidden states [row, token, hidden]."""
+        device = self.llm.device
+        lengths = torch.tensor([len(r) for r in rows], device=device)
+        longest = int(lengths.max())
+        ids = torch.tensor(
+            [[*r, *([0] * (longest - len(r)))] for r in rows], device=device
+        )
+        steps = torch.arange(longest, device=device)[None]
+        self.seen = torch.cat([self.seen, steps < lengths[:, None]], dim=1)
+        with self.weights.applied(self.llm.model):
+            hidden = self.llm.model.base_model(
+                input_ids=ids,
+                attention_mask=self.seen,
+                position_ids=self.position + steps,
+                past_key_values=self.cache,
+                use_cache=True,
+            ).last_hidden_state
+        self.position = self.position + lengths[:, None]
+        return hidden
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The head applied to hidden states; float32."""
+        head = self.llm.model.get_output_embeddings()
+        with torch.no_grad():
+            return head(hidden).float()
+
+
+def reply_many(
+    context: Context, prompts: Sequence[Sequence[int]], max_new: int
+) -> list[list[int]]:
+    """Greedy replies to several prompts that each continue `context`; ids without the end-of-turn token."""
+    if not prompts:
+        return []
+    batch = Batch(context, len(prompts))
+    hidden = batch.feed(prompts)
+    rows = torch.arange(len(prompts))
+    last = hidden[rows, torch.tensor([len(p) - 1 for p in prompts])]
+    replies: list[list[int]] = [[] for _ in prompts]
+    open_rows = set(range(len(prompts)))
+    for step in range(max_new):
+        best = batch.logits(last).argmax(-1).tolist()
+        for row in sorted(open_rows):
+            if best[row] in context.llm.stop_ids:
+                open_rows.discard(row)
+            else:
+                replies[row].append(best[row])
+        if not open_rows or step == max_new - 1:
+            break
+        last = batch.feed([[b] for b in best])[:, -1]
+    return replies
+
+
+def logprobs_many(
+    context: Context,
+    prompts: Sequence[Sequence[int]],
+    continuations: Sequence[Sequence[int]],
+) -> list[torch.Tensor]:
+    """Log-probabilities [token, vocabulary] with which each prompt's continuation is met, token by token.
+
+    Row t is the distribution *before* the continuation's token t; an empty continuation gives no rows.
+    """
+    if not prompts:
+        return []
+    pairs = list(zip(prompts, continuations, strict=True))
+    hidden = Batch(context, len(prompts)).feed([[*p, *c[:-1]] for p, c in pairs])
+    head = context.llm.model.get_output_embeddings()
+    result = []
+    for row, (prompt, continuation) in enumerate(pairs):
+        first = len(prompt) - 1
+        with torch.no_grad():
+            logits = head(hidden[row, first : first + len(continuation)]).float()
+        result.append(torch.log_softmax(logits, dim=-1))
+    return result

@@ -1,0 +1,283 @@
+// Draws one attention tile: cells, axes, colour bar. Knows pixels; attention_tile_walk.js (joined to the end of this
+// file) knows pointers and keys, attention_tile.py packs the numbers. Texts of a model only go through fillText here.
+const FULL = 65535
+const LABEL_PX = 12 // a token gets its label when its cell is at least this wide
+const STOPS = [[0, 32, 76], [0, 42, 102], [0, 52, 110], [39, 63, 108], [60, 74, 107], [76, 85, 107],
+  [91, 95, 109], [104, 106, 112], [117, 117, 117], [131, 129, 120], [146, 140, 120], [161, 152, 118],
+  [176, 165, 114], [192, 177, 109], [209, 191, 102], [225, 204, 92], [243, 219, 79], [255, 233, 69]]
+const CIVIDIS = Uint32Array.from({ length: 256 }, (_, i) => {
+  const t = i / 255 * (STOPS.length - 1), a = Math.min(Math.floor(t), STOPS.length - 2), f = t - a
+  const [r, g, b] = [0, 1, 2].map(c => Math.round(STOPS[a][c] * (1 - f) + STOPS[a + 1][c] * f))
+  return (255 << 24 | b << 16 | g << 8 | r) >>> 0
+})
+const clamp = (x, low, high) => Math.max(low, Math.min(high, x))
+
+function decode(data) {
+  const bytes = data instanceof Uint8Array ? data : new Uint8Array(data)
+  const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true)
+  const d = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)))
+  const numbers = new Uint16Array(bytes.slice(4 + length).buffer), size = d.m * (d.m + 1) / 2
+  d.cells = numbers.subarray(0, size)
+  d.slots = d.hasSlots ? numbers.subarray(size) : null
+  d.longest = d.texts.reduce((n, text) => Math.max(n, [...marked(text)].length), 3)
+  return d
+}
+
+// Whitespace is shown as a sign; marks that could turn the rest of the line around are shown as dots.
+const marked = text => text.replaceAll(" ", "␣").replace(/\r?\n/g, "⏎").replaceAll("\t", "⇥")
+  .replace(/[\u0000-\u001f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "·").replaceAll("\ufffd", "▯")
+const quoted = text => `“${marked(text.trim() ? text.trim() : text)}”`
+const short = (text, n) => { const c = [...marked(text)]; return c.length > n ? c.slice(0, n - 1).join("") + "…" : c.join("") }
+const small = (x, digits, least) => x === 0 ? "0" : x < least ? x.toPrecision(1) : x.toFixed(digits)
+const niceStep = least => [1, 2, 5].flatMap(a => [1, 10, 100, 1000, 10000].map(b => a * b))
+  .sort((a, b) => a - b).find(step => step >= least) ?? 50000
+
+class Drawing {
+  load(data) {
+    const began = performance.now()
+    this.d = decode(data)
+    const { d } = this
+    this.tile.style.height = `${d.height}px`
+    if (this.selected && this.selected.q >= d.m) this.selected = null
+    this.title.textContent = `Layer ${d.layer} · head ${d.head} · ${d.n.toLocaleString("en")} tokens`
+    this.map.setAttribute("aria-label", d.label)
+    Object.assign(this.map.dataset, { n: d.n, m: d.m, layer: d.layer, head: d.head, pool: d.pool, top: d.top, hideSink: d.hideSink })
+    this.draw()
+    this.map.dataset.paintMs = (performance.now() - began).toFixed(1)
+    requestAnimationFrame(() => { if (this.colours().join() !== this.painted) this.draw() })
+  }
+
+  colours() {
+    const style = getComputedStyle(this.tile)
+    return ["text", "background", "border"].map(c => style.getPropertyValue(`--st-${c}-color`).trim())
+  }
+
+  layout() {
+    const style = getComputedStyle(this.tile), { d, view } = this
+    this.px = parseFloat(style.fontSize) * 0.92
+    this.face = style.fontFamily
+    this.code = style.getPropertyValue("--st-code-font") || "monospace"
+    this.dpr = devicePixelRatio || 1
+    this.W = this.stage.clientWidth
+    this.H = this.stage.clientHeight
+    const { px, W, H } = this, strip = d.slots ? 16 : 0, gap = d.slots ? 10 : 0, top = px * 2.8
+    const box = (left, below) => { // at most twice as wide as high, in the middle
+      const h = Math.max(40, H - top - px * (below + 1.6)), room = W - px * (left + 1.6) - strip - gap - 4
+      const w = Math.max(40, Math.min(room, 2 * h)), x = W - 4 - w - Math.max(0, (room - w) / 2)
+      return { x, y: top, w, h, left: x - strip - gap, strip }
+    }
+    const longest = most => Math.min(most, d.longest) * 0.62, sideways = longest(9) + 1.2, cell = Math.max(1, d.m) / view.z
+    const roomy = box(longest(11) + 0.8, sideways)
+    this.yLabels = d.pool === 1 && roomy.h / cell >= LABEL_PX
+    this.xLabels = d.pool === 1 && roomy.w / cell >= LABEL_PX
+    this.slanted = roomy.w / cell >= px * 1.7
+    const below = !this.xLabels ? 1.7 : this.slanted ? sideways * 0.72 + 0.8 : sideways
+    this.box = box(this.yLabels ? longest(11) + 0.8 : 3.2, below)
+    this.cw = this.box.w * view.z / Math.max(1, d.m)
+    this.ch = this.box.h * view.z / Math.max(1, d.m)
+  }
+
+  x(k) { return this.box.x - this.view.x * this.view.z * this.box.w + k * this.cw }
+  y(q) { return this.box.y - this.view.y * this.view.z * this.box.h + q * this.ch }
+
+  // For each device pixel along one side: the first and last cell under it.
+  spans(pixels, origin) {
+    const { z } = this.view, { m } = this.d, first = new Int32Array(pixels), last = new Int32Array(pixels)
+    const single = m <= pixels * z
+    for (let i = 0; i < pixels; i++) {
+      const at = p => (origin + p / pixels / z) * m
+      first[i] = clamp(Math.floor(at(single ? i + 0.5 : i)), 0, m - 1)
+      last[i] = single ? first[i] : clamp(Math.ceil(at(i + 1)) - 1, first[i], m - 1)
+    }
+    return { first, last, single }
+  }
+
+  // The plot's pixels; a pixel over several cells takes the strongest, one over none stays clear.
+  raster() {
+    const { d, box, view, dpr } = this, W = Math.round(box.w * dpr), H = Math.round(box.h * dpr)
+    const image = new ImageData(W, H), pixels = new Uint32Array(image.data.buffer)
+    const xs = this.spans(W, view.x), ys = this.spans(H, view.y), best = new Int32Array(d.m)
+    const hidden = d.hideSink && d.pool === 1 ? 1 : 0
+    this.crowded = !xs.single || !ys.single
+    for (let i = 0; i < H; i++) {
+      const from = ys.first[i], to = ys.last[i], row = i * W
+      if (i && from === ys.first[i - 1] && to === ys.last[i - 1]) { pixels.copyWithin(row, row - W, row); continue }
+      best.fill(-1)
+      for (let q = from; q <= to; q++)
+        for (let k = hidden, base = q * (q + 1) / 2; k <= q; k++) if (d.cells[base + k] > best[k]) best[k] = d.cells[base + k]
+      for (let j = 0; j < W; j++) {
+        let v = -1
+        for (let k = xs.first[j]; k <= xs.last[j]; k++) if (best[k] > v) v = best[k]
+        if (v >= 0) pixels[row + j] = CIVIDIS[v >> 8]
+      }
+    }
+    this.off.width = W
+    this.off.height = H
+    this.off.getContext("2d").putImageData(image, 0, 0)
+  }
+
+  context(canvas) {
+    const W = Math.round(this.W * this.dpr), H = Math.round(this.H * this.dpr)
+    if (canvas.width !== W) canvas.width = W
+    if (canvas.height !== H) canvas.height = H
+    const g = canvas.getContext("2d")
+    g.setTransform(this.dpr, 0, 0, this.dpr, 0, 0)
+    g.clearRect(0, 0, this.W, this.H)
+    g.direction = "ltr"
+    return g
+  }
+
+  draw() {
+    if (!this.d || !this.stage.clientWidth) return
+    this.notesLine()
+    this.layout()
+    const [text, ground, border] = this.colours(), g = this.context(this.map), { box, d } = this
+    this.painted = [text, ground, border].join()
+    this.ink = text
+    this.ground = ground
+    this.hatch(g, border)
+    if (d.m) {
+      this.raster()
+      g.drawImage(this.off, box.x, box.y, box.w, box.h)
+      this.steps(g)
+    }
+    this.axes(g, border)
+    this.bar(g, border)
+    Object.assign(this.tools.style, { right: `${this.W - box.x - box.w + 8}px`, top: `${box.y + 8}px` })
+    this.tools.querySelector("[data-do=out]").disabled = this.tools.querySelector("[data-do=reset]").disabled = this.view.z === 1
+    this.map.style.touchAction = this.view.z > 1 ? "none" : "pan-y"
+    this.map.dataset.zoom = this.view.z.toFixed(3)
+    this.mark()
+  }
+
+  clipped(g, what) { // draws inside the plot only
+    const { box } = this
+    g.save(); g.beginPath(); g.rect(box.x, box.y, box.w, box.h); g.clip(); what(); g.restore()
+  }
+
+  hatch(g, border) { // where a query cannot look: later tokens
+    const { box } = this
+    this.clipped(g, () => {
+      g.strokeStyle = border
+      g.globalAlpha = 0.65
+      g.lineWidth = 1
+      g.beginPath()
+      for (let x = box.x - box.h; x < box.x + box.w; x += 9) { g.moveTo(x, box.y + box.h); g.lineTo(x + box.h, box.y) }
+      g.stroke()
+    })
+  }
+
+  steps(g) { // the edge between what can be read and what is yet to come
+    const { d } = this, from = clamp(Math.floor(this.view.y * d.m), 0, d.m), to = Math.min(d.m, from + Math.ceil(d.m / this.view.z) + 1)
+    this.clipped(g, () => {
+      g.strokeStyle = this.ink
+      g.globalAlpha = 0.45
+      g.lineWidth = 1
+      g.beginPath()
+      g.moveTo(this.x(from), this.y(from))
+      for (let q = from; q < to; q++) { g.lineTo(this.x(q + 1), this.y(q)); g.lineTo(this.x(q + 1), this.y(q + 1)) }
+      g.stroke()
+    })
+  }
+
+  place(cell) { // the position of the first token in a cell
+    const i = cell * this.d.pool, p = this.d.positions
+    return Array.isArray(p) ? p[i] : p + i
+  }
+
+  axes(g, border) {
+    const { box, d, px } = this
+    g.font = `${px}px ${this.face}`
+    g.fillStyle = this.ink
+    g.textBaseline = "middle"
+    if (d.slots) this.strip(g, border)
+    g.strokeStyle = border
+    g.strokeRect(box.x + 0.5, box.y + 0.5, box.w - 1, box.h - 1)
+    this.ticks(g, true)
+    this.ticks(g, false)
+    g.font = `${px}px ${this.face}`
+    g.globalAlpha = 0.8
+    g.textAlign = "center"
+    g.fillText("key position (token read from)", box.x + box.w / 2, this.H - px * 0.7)
+    g.save(); g.translate(Math.max(px * 0.7, box.left - px * (this.yLabels ? Math.min(11, d.longest) * 0.62 + 1.7 : 4)), box.y + box.h / 2); g.rotate(-Math.PI / 2)
+    g.fillText("query position (token reading)", 0, 0); g.restore()
+    g.globalAlpha = 1
+  }
+
+  // What stands along one side: [text, pixel] for each token where there is room, else for round positions.
+  scale(across) {
+    const { d, px, view, box } = this, size = across ? this.cw : this.ch, start = across ? view.x : view.y
+    const at = c => across ? this.x(c) : this.y(c), low = across ? box.x : box.y, high = low + (across ? box.w : box.h)
+    const from = Math.floor(start * d.m), to = Math.min(d.m - 1, Math.ceil((start + 1 / view.z) * d.m))
+    const least = (across ? px * 4 : px * 2.4) / size, marks = []
+    if (across ? this.xLabels : this.yLabels) {
+      for (let i = from; i <= to; i++) marks.push([short(d.texts[i], across ? 9 : 11), at(i + 0.5)])
+    } else if (Array.isArray(d.positions)) {
+      const step = niceStep(least)
+      for (let i = Math.ceil(from / step) * step; i <= to; i += step) marks.push([String(this.place(i)), at(i + 0.5)])
+    } else {
+      const step = niceStep(least * d.pool), last = Math.min(this.place(to + 1), d.positions + d.n) - 1
+      for (let p = Math.ceil(this.place(from) / step) * step; p <= last; p += step)
+        marks.push([String(p), at((p - d.positions + 0.5) / d.pool)])
+    }
+    return marks.filter(([, middle]) => middle >= low && middle <= high)
+  }
+
+  ticks(g, across) {
+    const { box, px } = this, labels = across ? this.xLabels : this.yLabels
+    g.font = `${px}px ${labels ? this.code : this.face}`
+    g.globalAlpha = labels ? 0.95 : 0.8
+    for (const [text, middle] of this.scale(across)) {
+      g.save()
+      g.textAlign = across && !labels ? "center" : "right"
+      if (!across) g.fillText(text, box.left - px * 0.5, middle)
+      else if (!labels) g.fillText(text, middle, box.y + box.h + px)
+      else {
+        g.translate(middle + px * 0.2, box.y + box.h + px * 0.6)
+        g.rotate(this.slanted ? -Math.PI / 4 : -Math.PI / 2)
+        g.fillText(text, 0, 0)
+      }
+      g.restore()
+    }
+    g.globalAlpha = 1
+  }
+
+  colour(raw) { const c = CIVIDIS[raw >> 8]; return `rgb(${c & 255} ${c >> 8 & 255} ${c >> 16 & 255})` }
+
+  strip(g, border) { // the share of each query that went to the slots of dynamic weights
+    const { box, d, px } = this
+    g.save(); g.beginPath(); g.rect(box.left, box.y, box.strip, box.h); g.clip()
+    for (let q = Math.max(0, Math.floor(this.view.y * d.m)); q < d.m && this.y(q) < box.y + box.h; q++) {
+      g.fillStyle = this.colour(d.slots[q]); g.fillRect(box.left, this.y(q), box.strip, this.ch + 0.5)
+    }
+    g.restore()
+    g.strokeStyle = border; g.strokeRect(box.left + 0.5, box.y + 0.5, box.strip - 1, box.h - 1)
+    g.fillStyle = this.ink; g.textAlign = "center"
+    g.fillText("slots", box.left + box.strip / 2, box.y - px * 0.7)
+  }
+
+  barWidth() { return Math.min(this.px * 18, this.W * 0.46) }
+
+  bar(g, border) {
+    const { box, d, px, dpr } = this, w = this.barWidth(), x = box.x + box.w - w, h = px * 0.75
+    for (let i = 0; i < w * dpr; i++) { g.fillStyle = this.colour(i / (w * dpr) * FULL); g.fillRect(x + i / dpr, 1, 1 / dpr + 0.3, h) }
+    g.strokeStyle = border; g.strokeRect(x + 0.5, 1.5, w - 1, h - 1)
+    g.font = `${px}px ${this.face}`; g.fillStyle = this.ink
+    const ends = [[0, "0", "left"], [d.top, small(d.top, d.top < 0.1 ? 3 : 2, 0.001), "right"]]
+    let free = x + w - px * 2.6
+    const between = [0.75, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001].filter(v => v < d.top)
+    for (const v of between) {
+      const at = x + Math.sqrt(v / d.top) * w, half = g.measureText(String(v)).width / 2 + 4
+      if (at + half < free && at - half > x + px) { ends.push([v, String(v), "center"]); free = at - half }
+    }
+    for (const [v, text, align] of ends) {
+      g.textAlign = align; g.fillText(text, x + (d.top ? Math.sqrt(v / d.top) : 0) * w, h + px * 0.95)
+    }
+    const words = ["share of attention, square-root scale", "share, square-root scale", "square-root scale"]
+    g.textAlign = "right"; g.globalAlpha = 0.8
+    const room = x - 16 - (this.joined ? this.headWidth() : 0)
+    const fits = words.find(t => g.measureText(t).width < room)
+    if (fits) g.fillText(fits, x - 8, 1 + h / 2)
+    g.globalAlpha = 1
+  }
+}

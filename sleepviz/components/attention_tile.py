@@ -1,0 +1,216 @@
+"""One head's attention as a canvas that keeps its zoom while the data moves on.
+
+Knows how to pack, pool and show one capture; does not know where it came from or which heads there are.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+
+from sleepviz import SleepvizError
+from sleepviz.events import AttentionCaptured, Token
+
+MAX_CELLS = 512  # per side; longer contexts are pooled by maximum, so that no strong link is lost
+FULL_SCALE = 65535
+
+_HTML = (
+    "<div class='tile'><div class='head'><span class='title'></span><span class='notes'></span>"
+    "</div><div class='stage'>"
+    "<canvas class='map' role='img' tabindex='0'></canvas><canvas class='over'></canvas>"
+    "<div class='tools'><button type='button' data-do='in' aria-label='Zoom in'>+</button>"
+    "<button type='button' data-do='out' aria-label='Zoom out'>−</button>"
+    "<button type='button' data-do='reset' aria-label='Show the whole tile'>reset</button></div>"
+    "<div class='tip' hidden></div></div><div class='foot' aria-live='polite'></div></div>"
+)
+_HERE = Path(__file__).parent
+_MOUNT = st.components.v2.component(
+    "sleepviz_attention_tile",
+    html=_HTML,
+    css=(_HERE / "attention_tile.css").read_text("utf-8"),
+    js="\n".join(
+        (_HERE / name).read_text("utf-8")
+        for name in ("attention_tile.js", "attention_tile_walk.js")
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A capture made ready to draw: square, at most `MAX_CELLS` a side, each value a share from 0 to 1.
+
+    `cells` [query, key] with zeros above the diagonal (absent) and, if asked for, in the sink's column;
+    `slots` [query], `None` when no attention went to slots; `pool` tokens a side per cell (maximum).
+    """
+
+    cells: np.ndarray
+    slots: np.ndarray | None
+    pool: int
+    top: float  # the highest value of cells and slots: the end of the colour scale
+    sink_share: float
+
+
+def attention_tile(
+    captured: AttentionCaptured, *, key: str, height: int = 420, hide_sink: bool = False
+) -> tuple[int, int] | None:
+    """Show which tokens each token read from, for one head.
+
+    Returns the (query, key) that was clicked in this run, as indices into `captured.tokens`, else `None`.
+    `hide_sink` leaves out the first token, to which heads give what they have no use for; the shares
+    that remain are not rescaled, and the share left out is printed.
+    Raises `SleepvizError` when the shapes of the capture do not fit together.
+    """
+    tile = tile_of(captured, hide_sink)
+    result = _MOUNT(
+        data=pack(captured, tile, height, hide_sink),
+        key=key,
+        on_cell_change=lambda: None,
+    )
+    return clicked(result.cell, captured, hide_sink)
+
+
+def tile_of(captured: AttentionCaptured, hide_sink: bool = False) -> Tile:
+    """The cells to draw: sink left out if asked for, and pooled by maximum above `MAX_CELLS` tokens."""
+    n = len(captured.tokens)
+    if captured.weights.shape != (n, n) or captured.slot_share.shape != (n,):
+        raise SleepvizError(
+            f"The attention of layer {captured.layer}, head {captured.head} has weights "
+            f"{captured.weights.shape} and slot shares {captured.slot_share.shape} for {n} tokens; "
+            f"({n}, {n}) and ({n},) were expected.",
+            "Capture it again.",
+        )
+    weights = visible(captured, hide_sink)
+    pool = max(1, -(-n // MAX_CELLS))
+    cells = pool_max(weights, pool)
+    slots = (
+        pool_max(captured.slot_share[:, None], pool)[:, 0]
+        if captured.slot_share.any()
+        else None
+    )
+    top = max(
+        float(cells.max(initial=0.0)), float(slots.max()) if slots is not None else 0.0
+    )
+    return Tile(cells, slots, pool, top, sink_share(captured.weights))
+
+
+def visible(captured: AttentionCaptured, hide_sink: bool) -> np.ndarray:
+    """The weights [query, key] as shown: without the first token's column if it is hidden."""
+    if not hide_sink:
+        return captured.weights
+    weights = captured.weights.copy()
+    weights[:, 0] = 0.0
+    return weights
+
+
+def sink_share(weights: np.ndarray) -> float:
+    """The mean share of attention on the first token, over all queries."""
+    return float(weights[:, 0].mean()) if weights.size else 0.0
+
+
+def pool_max(values: np.ndarray, pool: int) -> np.ndarray:
+    """The maximum over blocks of `pool` rows and (where there is more than one column) `pool` columns."""
+    if pool == 1:
+        return values
+    starts = np.arange(0, values.shape[0], pool)
+    rows = np.maximum.reduceat(values, starts, axis=0)
+    if values.shape[1] == 1:
+        return rows
+    return np.maximum.reduceat(rows, starts, axis=1)
+
+
+def quantise(values: np.ndarray, top: float) -> np.ndarray:
+    """Square-root scaled whole numbers, 0 to `FULL_SCALE` for 0 to `top`; off by less than 2e-5 of `top`."""
+    if top <= 0:
+        return np.zeros(values.shape, "<u2")
+    scaled = np.sqrt(np.clip(values / np.float32(top), 0.0, 1.0))
+    return np.rint(scaled * FULL_SCALE).astype("<u2")
+
+
+def pack(
+    captured: AttentionCaptured, tile: Tile, height: int, hide_sink: bool
+) -> bytes:
+    """The bytes that the browser draws from: a JSON header, the lower triangle row by row, the slots.
+
+    Only the lower triangle travels: as 16-bit numbers it is as long as the whole square would be in 8 bit,
+    and hover can then tell three digits truthfully.
+    """
+    m = tile.cells.shape[0]
+    header = json.dumps(
+        {
+            "n": len(captured.tokens),
+            "m": m,
+            "pool": tile.pool,
+            "layer": captured.layer,
+            "head": captured.head,
+            "top": tile.top,
+            "sink": tile.sink_share,
+            "hideSink": hide_sink,
+            "hasSlots": tile.slots is not None,
+            "height": height,
+            "label": label(captured, hide_sink, tile),
+            "texts": [t.text for t in captured.tokens],
+            "positions": _positions(captured.tokens),
+        },
+        ensure_ascii=False,
+    ).encode("utf-8", "replace")
+    header += b" " * (-len(header) % 4)
+    triangle = quantise(tile.cells, tile.top)[np.tri(m, dtype=bool)]
+    slots = b"" if tile.slots is None else quantise(tile.slots, tile.top).tobytes()
+    return len(header).to_bytes(4, "little") + header + triangle.tobytes() + slots
+
+
+def label(captured: AttentionCaptured, hide_sink: bool, tile: Tile) -> str:
+    """The picture in words, for screen readers: its size, its strongest link, and the sink."""
+    n = len(captured.tokens)
+    name = (
+        f"Attention of layer {captured.layer}, head {captured.head}, over {n} tokens."
+    )
+    if n == 0:
+        return name
+    weights = visible(captured, hide_sink)
+    query, read = divmod(int(weights.argmax()), n)
+    link = (
+        f"The largest share is {weights[query, read]:.3f}, from {_named(captured.tokens[query])} "
+        f"to {_named(captured.tokens[read])}."
+    )
+    hidden = ", not drawn" if hide_sink else ""
+    sink = f"The first token gets {tile.sink_share:.1%} on average{hidden}."
+    slots = ""
+    if tile.slots is not None:
+        slots = f" The slots of dynamic weights get {captured.slot_share.mean():.1%} on average."
+    return f"{name} {link} {sink}{slots}"
+
+
+def clicked(
+    cell: object, captured: AttentionCaptured, hide_sink: bool = False
+) -> tuple[int, int] | None:
+    """The (query, key) of a click; in a pooled cell, the strongest link in it. `None` if it is none of ours."""
+    if not isinstance(cell, dict):
+        return None
+    query, read, pool = cell.get("query"), cell.get("key"), cell.get("pool")
+    if not (isinstance(query, int) and isinstance(read, int) and isinstance(pool, int)):
+        return None
+    n = len(captured.tokens)
+    if pool < 1 or not 0 <= read <= query or query * pool >= n:
+        return None
+    weights = visible(captured, hide_sink)
+    block = weights[query * pool : (query + 1) * pool, read * pool : (read + 1) * pool]
+    row, column = divmod(int(block.argmax()), block.shape[1])
+    return query * pool + row, read * pool + column
+
+
+def _positions(tokens: tuple[Token, ...]) -> int | list[int]:
+    """The first position when all follow it one by one, else every position."""
+    first = tokens[0].position if tokens else 0
+    if all(t.position == first + i for i, t in enumerate(tokens)):
+        return first
+    return [t.position for t in tokens]
+
+
+def _named(token: Token) -> str:
+    text = token.text.strip() or repr(token.text)
+    return f"“{text}” at position {token.position}"

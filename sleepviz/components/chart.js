@@ -1,0 +1,190 @@
+// A chart that is told its data again and again and keeps what the reader did: zoom, crosshair, hidden lines.
+
+const CHARTS = new WeakMap()
+const TOUCHED = 7 // pixels: nearer than this counts as "at"
+
+export default function ({ data, parentElement }) {
+  if (!CHARTS.has(parentElement)) CHARTS.set(parentElement, new Chart(parentElement))
+  const chart = CHARTS.get(parentElement)
+  chart.tell(unpack(data))
+  return () => {
+    chart.close()
+    CHARTS.delete(parentElement)
+  }
+}
+
+class Chart {
+  constructor(parent) {
+    for (const name of ["chart", "legend", "stage", "tip", "empty", "reset", "note"])
+      this[name] = parent.querySelector(`.${name}`)
+    this.canvas = parent.querySelector("canvas")
+    this.hidden = new Set() // names of lines switched off
+    this.window = null // [low, high] in x when zoomed
+    this.cursor = null // x of the crosshair
+    this.pointer = null // [px, py] of the mouse while it is over the plot
+    this.drag = null // [px from, px to] while a stretch is being marked
+    this.resized = new ResizeObserver(() => this.paint())
+    this.resized.observe(this.stage)
+    document.fonts?.ready.then(() => this.paint())
+    this.listen()
+  }
+
+  close() {
+    this.resized.disconnect()
+    cancelAnimationFrame(this.frame)
+  }
+
+  tell(message) {
+    this.message = message
+    this.chart.style.height = `${message.height}px`
+    this.canvas.setAttribute("aria-label", message.alt)
+    this.empty.hidden = !message.empty
+    this.empty.textContent = message.empty
+    this.note.hidden = !message.note
+    this.note.textContent = message.note
+    if (this.window && !message.series.length) this.window = null
+    this.writeLegend()
+    this.paint()
+  }
+
+  get shown() {
+    return this.message.series.filter((s) => s.x.length && !this.hidden.has(s.name))
+  }
+
+  colour(pair) {
+    return pair[this.colours.dark ? 1 : 0]
+  }
+
+  // legend -------------------------------------------------------------------------------------
+
+  writeLegend() {
+    this.colours = pageColours(this.canvas)
+    const wanted = this.message.series.map((s) => s.name + this.colour(s.colour)).join("|")
+    if (wanted === this.legendOf) return
+    this.legendOf = wanted
+    this.legend.replaceChildren(...this.message.series.map((s) => this.legendButton(s)))
+  }
+
+  legendButton(series) {
+    const button = document.createElement("button")
+    button.type = "button"
+    const colour = this.colour(series.colour)
+    const dash = (DASHES[series.dash] || []).map((d) => d * 0.6).join(" ")
+    const sign = series.line
+      ? `<rect width="18" height="10" rx="3" fill="${colour}" opacity="${series.fill ? 0.25 : 0}"/>` +
+        `<path d="M1 5H17" stroke="${colour}" stroke-width="${Math.min(3, series.width + 0.5)}" stroke-dasharray="${dash}" stroke-linecap="round"/>`
+      : series.marker.startsWith("triangle")
+        ? `<path d="M9 0L14.5 9.5H3.5Z" fill="${colour}"/>`
+        : `<circle cx="9" cy="5" r="4" fill="${colour}"/>`
+    button.innerHTML = `<svg width="18" height="10" aria-hidden="true">${sign}</svg>` // colours of ours only
+    button.append(series.name)
+    button.setAttribute("aria-pressed", String(!this.hidden.has(series.name)))
+    button.onclick = () => {
+      if (!this.hidden.delete(series.name)) this.hidden.add(series.name)
+      button.setAttribute("aria-pressed", String(!this.hidden.has(series.name)))
+      this.paint()
+    }
+    return button
+  }
+
+  // scales -------------------------------------------------------------------------------------
+
+  measure() {
+    const { axes } = this.message
+    const box = { width: this.canvas.clientWidth, height: this.canvas.clientHeight }
+    Object.assign(box, { top: 20, bottom: box.height - 42 })
+    const rows = Math.max(2, Math.min(10, Math.round((box.bottom - box.top) / 44)))
+    const [low, high] = this.window || this.whole()
+    const x = { low, high }
+    const labelled = this.message.shapes.some((s) => s.label && s.kind !== "level")
+    const room = labelled ? 1 - 18 / Math.max(60, box.bottom - box.top) : 1
+    const y = this.measureY("y", x, rows, room, axes.y)
+    const y2 = axes.y2 && this.measureY("y2", x, rows, room, axes.y2)
+    const pen = this.canvas.getContext("2d")
+    pen.font = `12px ${this.colours.font}`
+    const widest = (s) => Math.max(...[s.low, s.high, s.low + s.step].map((v) => pen.measureText(written(v, decimalsOf(s.step))).width))
+    box.left = widest(y) + 10
+    box.right = box.width - (y2 ? widest(y2) + 10 : 12)
+    x.step = roundUp((high - low) / Math.max(2, Math.floor((box.right - box.left) / 76)), axes.x.whole)
+    x.ticks = []
+    for (let v = Math.ceil(low / x.step - 1e-9) * x.step; v <= high + x.step * 1e-9; v += x.step) x.ticks.push(v)
+    x.px = (v) => box.left + ((v - low) / (high - low)) * (box.right - box.left)
+    x.at = (px) => low + ((px - box.left) / (box.right - box.left)) * (high - low)
+    for (const s of [y, y2]) if (s) s.px = (v) => box.bottom - ((v - s.low) / (s.high - s.low)) * (box.bottom - box.top)
+    return { box, axes: { x, y, y2 } }
+  }
+
+  /** All of x that there is to see. */
+  whole() {
+    let low = this.message.axes.x.zero ? 0 : Infinity
+    let high = -Infinity
+    for (const s of this.message.series) {
+      if (!s.x.length) continue
+      low = Math.min(low, s.x[0])
+      high = Math.max(high, s.x[s.x.length - 1])
+    }
+    for (const s of this.message.shapes) if (s.kind === "band") high = Math.max(high, s.to)
+    if (!(high >= low)) return [0, 1]
+    return high > low ? [low, high] : [low - 0.5, high + 0.5]
+  }
+
+  measureY(name, x, rows, room, axis) {
+    let low = axis.zero ? 0 : Infinity
+    let high = axis.zero ? 0 : -Infinity
+    for (const s of this.shown) {
+      if (s.axis !== name) continue
+      const first = Math.max(0, lastAtOrBelow(s.x, x.low))
+      const last = Math.min(s.x.length - 1, lastAtOrBelow(s.x, x.high) + 1)
+      for (let i = first; i <= last; i++) {
+        if (s.y[i] < low) low = s.y[i]
+        if (s.y[i] > high) high = s.y[i]
+      }
+    }
+    for (const s of this.message.shapes) if (s.kind === "level" && name === "y") high = Math.max(high, s.at * 1.04)
+    if (!(high >= low)) return steps(0, 1, rows)
+    if (high === low) high = low + (Math.abs(low) || 1)
+    return steps(low, low + (high - low) / room, rows, axis.whole)
+  }
+
+  // painting -----------------------------------------------------------------------------------
+
+  paint() {
+    cancelAnimationFrame(this.frame)
+    this.frame = requestAnimationFrame(() => this.paintNow())
+  }
+
+  paintNow() {
+    const { canvas, message } = this
+    const ratio = devicePixelRatio || 1
+    const width = Math.round(canvas.clientWidth * ratio)
+    const height = Math.round(canvas.clientHeight * ratio)
+    if (!message || !width || !height) return
+    if (canvas.width !== width) canvas.width = width
+    if (canvas.height !== height) canvas.height = height
+    this.colours = pageColours(canvas)
+    const pen = canvas.getContext("2d")
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0)
+    pen.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight)
+    this.reset.hidden = !this.window
+    canvas.dataset.window = this.window ? this.window.map((v) => +v.toFixed(3)).join(",") : ""
+    if (!message.series.length) return this.point()
+    this.plot = this.measure()
+    const { box, axes } = this.plot
+    const titles = Object.fromEntries(Object.entries(message.axes).map(([name, axis]) => [name, axis.title]))
+    paintGrid(pen, box, axes, this.colours)
+    paintTitles(pen, box, axes, titles, this.colours)
+    pen.save()
+    pen.beginPath()
+    pen.rect(box.left - 5, box.top - 6, box.right - box.left + 10, box.bottom - box.top + 7)
+    pen.clip()
+    for (const s of message.shapes) if (s.kind !== "label") paintShape(pen, s, box, axes, this.colour(s.colour))
+    const scale = (s) => axes[s.axis] || axes.y
+    for (const s of this.shown) if (s.fill) paintFill(pen, s, axes.x, scale(s), this.colour(s.colour))
+    for (const s of this.shown) if (s.marker && !s.line) paintDots(pen, s, axes.x, scale(s), this.colour(s.colour))
+    for (const s of this.shown) if (s.line) paintLine(pen, s, axes.x, scale(s), this.colour(s.colour))
+    for (const s of this.shown) if (s.marker && s.line) paintDots(pen, s, axes.x, scale(s), this.colour(s.colour))
+    paintLabels(pen, message.shapes, box, axes, this.colours, 2)
+    pen.restore()
+    this.point()
+  }
+}

@@ -1,0 +1,192 @@
+// Strokes of a chart: given a pen (2D context), scales and colours, puts one thing on the canvas. Keeps no state.
+
+const DASHES = { solid: [], dash: [7, 5], dot: [1.5, 4], dashdot: [7, 4, 1.5, 4], longdash: [12, 6] }
+
+/** The colours of the page now: its theme may change at any time. */
+function pageColours(element) {
+  const style = getComputedStyle(element)
+  const read = (name) => style.getPropertyValue(`--st-${name}`).trim()
+  const probe = document.createElement("canvas").getContext("2d")
+  probe.fillStyle = read("background-color") || "#fff"
+  const hex = probe.fillStyle // any CSS colour comes back as #rrggbb
+  const [r, g, b] = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16))
+  return {
+    dark: 0.299 * r + 0.587 * g + 0.114 * b < 128,
+    background: read("background-color") || "#fff",
+    text: read("text-color") || "#222",
+    line: read("border-color") || "#ddd",
+    accent: read("primary-color") || "#55f",
+    font: read("font") || "sans-serif",
+  }
+}
+
+function paintGrid(pen, box, axes, colours) {
+  pen.font = `12px ${colours.font}`
+  pen.lineWidth = 1
+  const { x, y, y2 } = axes
+  for (let i = 0; i <= y.n; i++) {
+    const value = y.low + i * y.step
+    const at = Math.round(y.px(value)) + 0.5
+    pen.globalAlpha = i === 0 ? 1 : 0.6
+    pen.strokeStyle = colours.line
+    pen.beginPath()
+    pen.moveTo(box.left, at)
+    pen.lineTo(box.right, at)
+    pen.stroke()
+    pen.globalAlpha = 0.72
+    pen.fillStyle = colours.text
+    pen.textBaseline = "middle"
+    pen.textAlign = "right"
+    pen.fillText(written(value, decimalsOf(y.step)), box.left - 8, at)
+    pen.textAlign = "left"
+    if (y2) pen.fillText(written(y2.low + i * y2.step, decimalsOf(y2.step)), box.right + 8, at)
+  }
+  pen.textAlign = "center"
+  pen.textBaseline = "top"
+  for (const value of x.ticks) {
+    const text = written(value, decimalsOf(x.step))
+    const half = pen.measureText(text).width / 2
+    pen.fillText(text, Math.min(Math.max(x.px(value), half), box.width - half), box.bottom + 7)
+  }
+  pen.globalAlpha = 1
+}
+
+function paintTitles(pen, box, axes, titles, colours) {
+  pen.font = `11px ${colours.font}`
+  pen.fillStyle = colours.text
+  pen.globalAlpha = 0.6
+  pen.textBaseline = "alphabetic"
+  pen.textAlign = "left"
+  pen.fillText(titles.y, 0, 10)
+  pen.textAlign = "right"
+  if (axes.y2) pen.fillText(titles.y2, box.width, 10)
+  pen.fillText(titles.x, box.right, box.bottom + 36)
+  pen.globalAlpha = 1
+}
+
+/** Trace the points of a series that are near the window; `down` closes the path on the zero line. */
+function tracePath(pen, series, x, y, down) {
+  const first = Math.max(0, lastAtOrBelow(series.x, x.low) - 1)
+  const last = Math.min(series.x.length - 1, lastAtOrBelow(series.x, x.high) + 2)
+  const zero = y.px(Math.max(0, y.low))
+  let start = NaN
+  let end = NaN
+  pen.beginPath()
+  for (let i = first; i <= last; i++) {
+    const px = x.px(series.x[i])
+    if (!Number.isFinite(series.y[i])) {
+      if (down && end === end) pen.lineTo(end, zero)
+      start = end = NaN
+      continue
+    }
+    const py = y.px(series.y[i])
+    if (start !== start) {
+      start = px
+      pen.moveTo(px, down ? zero : py)
+      if (down) pen.lineTo(px, py)
+    } else {
+      if (series.step) pen.lineTo(px, y.px(series.y[i - 1]))
+      pen.lineTo(px, py)
+    }
+    end = px
+  }
+  if (down && end === end) pen.lineTo(end, zero)
+}
+
+function paintFill(pen, series, x, y, colour) {
+  tracePath(pen, series, x, y, true)
+  pen.globalAlpha = 0.18
+  pen.fillStyle = colour
+  pen.fill()
+  pen.globalAlpha = 1
+}
+
+function paintLine(pen, series, x, y, colour) {
+  tracePath(pen, series, x, y, false)
+  pen.strokeStyle = colour
+  pen.lineWidth = series.width
+  pen.lineJoin = pen.lineCap = "round"
+  pen.setLineDash(DASHES[series.dash] || [])
+  pen.globalAlpha = series.opacity
+  pen.stroke()
+  pen.setLineDash([])
+  pen.globalAlpha = 1
+}
+
+function paintDots(pen, series, x, y, colour) {
+  pen.fillStyle = colour
+  pen.globalAlpha = series.opacity
+  for (let i = 0; i < series.x.length; i++) {
+    if (series.x[i] >= x.low && series.x[i] <= x.high && Number.isFinite(series.y[i]))
+      paintDot(pen, series, x.px(series.x[i]), y.px(series.y[i]))
+  }
+  pen.globalAlpha = 1
+}
+
+function paintDot(pen, series, px, py) {
+  const r = series.size / 2
+  pen.beginPath()
+  if (series.marker.startsWith("triangle")) {
+    pen.moveTo(px, py - 1.2 * r)
+    pen.lineTo(px + 1.1 * r, py + 0.8 * r)
+    pen.lineTo(px - 1.1 * r, py + 0.8 * r)
+  } else pen.arc(px, py, r, 0, 7)
+  pen.fill()
+}
+
+/** The parts of bands, moments and levels that lie behind the lines. */
+function paintShape(pen, shape, box, axes, colour) {
+  if (shape.kind === "band") {
+    pen.globalAlpha = shape.opacity
+    pen.fillStyle = colour
+    const from = Math.max(box.left, axes.x.px(shape.at))
+    pen.fillRect(from, box.top, Math.max(1, Math.min(box.right, axes.x.px(shape.to)) - from), box.bottom - box.top)
+  } else if (shape.kind !== "label") {
+    const upright = shape.kind === "moment"
+    const at = upright ? axes.x.px(shape.at) : axes.y.px(shape.at)
+    pen.globalAlpha = 0.8
+    pen.strokeStyle = colour
+    pen.lineWidth = 1.5
+    pen.setLineDash(DASHES[shape.dash] || [])
+    pen.beginPath()
+    pen.moveTo(upright ? at : box.left, upright ? box.top : at)
+    pen.lineTo(upright ? at : box.right, upright ? box.bottom : at)
+    pen.stroke()
+    pen.setLineDash([])
+  }
+  pen.globalAlpha = 1
+}
+
+/** The names of shapes, at the top, each in a row where it has room; returns how many did not fit. */
+function paintLabels(pen, shapes, box, axes, colours, rows) {
+  pen.font = `11px ${colours.font}`
+  pen.textAlign = "left"
+  pen.textBaseline = "top"
+  pen.lineWidth = 3
+  pen.lineJoin = "round"
+  const ends = new Array(rows).fill(box.left)
+  let left = 0
+  for (const shape of shapes) {
+    if (!shape.label) continue
+    const width = pen.measureText(shape.label).width
+    const level = shape.kind === "level"
+    if (!level && (shape.to < axes.x.low || shape.at > axes.x.high)) continue
+    let at = level ? box.left + 6 : Math.max(box.left, axes.x.px(shape.at)) + 5
+    at = Math.min(at, box.right - width - 2)
+    const row = level ? 0 : ends.findIndex((end) => end <= at)
+    if (row < 0) {
+      left++
+      continue
+    }
+    if (!level) ends[row] = at + width + 8
+    const top = level ? axes.y.px(shape.at) - 14 : box.top + 3 + 14 * row
+    pen.strokeStyle = colours.background
+    pen.globalAlpha = 0.85
+    pen.strokeText(shape.label, at, top)
+    pen.fillStyle = colours.text
+    pen.globalAlpha = 0.8
+    pen.fillText(shape.label, at, top)
+  }
+  pen.globalAlpha = 1
+  return left
+}

@@ -1,0 +1,62 @@
+"""The pictures found in this folder: one module each, and what such a module must offer.
+
+Knows the protocol of a picture; does not know any picture by name.
+
+A module `kv_growth.py` offers a function of its own name, `kv_growth(state)`, that returns a plotly figure;
+`alt(state)`, what the picture shows in words; `formula(state)`, what its numbers are (MEASURED, DERIVED or
+ESTIMATE) with the figures filled in; and the sentences TITLE, SEES ("what you see") and IS_NOT ("what it is not").
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType, ModuleType
+from typing import TYPE_CHECKING
+
+from sleepviz import SleepvizError
+from sleepviz.state import State
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+_NOT_PICTURES = frozenset({"theme"})
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture of a session: how to draw it, and what to say about it."""
+
+    name: str
+    title: str
+    sees: str
+    is_not: str
+    draw: Callable[[State], go.Figure]
+    alt: Callable[[State], str]
+    formula: Callable[[State], str]
+
+
+@cache
+def pictures() -> Mapping[str, Picture]:
+    """All pictures in this folder by name.
+
+    Raises SleepvizError, naming the file and what it lacks, where a module does not keep to the protocol.
+    """
+    names = (m.name for m in pkgutil.iter_modules(__path__) if m.name not in _NOT_PICTURES)
+    found = {name: _picture(importlib.import_module(f"{__name__}.{name}")) for name in names}
+    return MappingProxyType(found)
+
+
+def _picture(module: ModuleType) -> Picture:
+    name = module.__name__.rpartition(".")[2]
+    wanted = ("TITLE", "SEES", "IS_NOT", name, "alt", "formula")
+    lacking = [w for w in wanted if not hasattr(module, w)]
+    if lacking:
+        raise SleepvizError(
+            f"The picture figures/{name}.py has no {', '.join(lacking)}.",
+            "Add what is missing; the docstring of sleepviz.figures says what each of them is.",
+        )
+    return Picture(name, *(getattr(module, w) for w in wanted))

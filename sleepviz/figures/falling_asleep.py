@@ -1,0 +1,120 @@
+"""The last sleep, step by step: what it practises, and what it must not forget.
+
+Knows losses and phases; does not know what a method does in them.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import numpy as np
+import plotly.graph_objects as go
+
+from sleepviz.events import SleepStepped
+from sleepviz.figures import theme
+from sleepviz.state import Night, State
+
+TITLE = "Falling asleep"
+SEES = "The loss on the dreams falls as they are learnt; the loss on other text should stay flat."
+IS_NOT = "A low loss is not a fact kept: whether it still knows is asked afterwards, in Compare."
+
+_EMPTY = "Not asleep."
+
+
+def falling_asleep(state: State) -> go.Figure:
+    """Loss in nats per token over the steps of the last sleep; lower is better; phases are bands."""
+    if not state.nights or not state.nights[-1].steps:
+        return theme.empty(TITLE, _nothing(state))
+    night = state.nights[-1]
+    figure = theme.blank(TITLE, alt(state), x="step (count)", y="loss (nat per token)")
+    figure.update_xaxes(unifiedhovertitle_text="step %{x:,.0f}", tickformat=",d")
+    x = _running_steps(night.steps)
+    drawn = 0
+    for name, colour, dash, values in (
+        ("dreams", theme.KV, "solid", [s.loss for s in night.steps]),
+        (
+            "other text, to be kept",
+            theme.CONTROL,
+            "dash",
+            [s.anchor_loss for s in night.steps],
+        ),
+    ):
+        known = np.array([i for i, v in enumerate(values) if v is not None], dtype=int)
+        if not len(known):
+            continue
+        y = np.array([values[i] for i in known], dtype=float)
+        keep = theme.thin(y)
+        drawn = max(drawn, len(keep))
+        figure.add_scatter(
+            name=name,
+            x=x[known][keep],
+            y=y[keep],
+            mode="lines+markers" if len(keep) == 1 else "lines",
+            line={"color": colour, "width": 2.5, "dash": dash},
+            hovertemplate="%{y:,.3f} nat per token",
+        )
+        theme.thinned(figure, len(keep), len(y), f"steps of {name.partition(',')[0]}")
+    if not drawn:
+        return theme.empty(TITLE, _nothing(state))
+    _add_phases(figure, night.steps, x)
+    if night.outcome not in ("kept", "running"):
+        theme.note(figure, f"{theme.night_label(night)}; nothing has changed")
+    return figure
+
+
+def alt(state: State) -> str:
+    """The picture in words."""
+    if not state.nights or not state.nights[-1].steps:
+        return f"{TITLE}. {_nothing(state)}"
+    night = state.nights[-1]
+    last = night.steps[-1]
+    losses = [s.loss for s in night.steps if s.loss is not None]
+    told = f"loss from {losses[0]:.2f} to {losses[-1]:.2f} nat per token" if losses else "no loss"
+    return (
+        f"{TITLE}, {theme.night_label(night)} ({night.started.method}): "
+        f"{len(night.steps):,} steps, {told}, now {last.phase} {last.step:,} of {last.of:,}."
+    )
+
+
+def formula(state: State) -> str:
+    """What the losses are, and how far the sleep has come."""
+    text = "MEASURED: −(1/n) Σ ln p(token), in nats per token; lower is better."
+    if not state.nights or not state.nights[-1].steps:
+        return text
+    last = state.nights[-1].steps[-1]
+    left = "" if last.estimate_s is None else f" ESTIMATE: about {last.estimate_s:,.0f} s left."
+    loss = "" if last.loss is None else f" Last: {last.loss:.3f}, exp = {np.exp(last.loss):,.2f}."
+    return f"{text}{loss}{left}"
+
+
+def _nothing(state: State) -> str:
+    if not state.nights:
+        return _EMPTY
+    return _why_no_loss(state.nights[-1])
+
+
+def _why_no_loss(night: Night) -> str:
+    if night.outcome == "running":
+        return "Falling asleep. The first loss has not been measured yet."
+    return f"{theme.night_label(night).capitalize()} ({night.started.method}) measured no loss."
+
+
+def _running_steps(steps: tuple[SleepStepped, ...]) -> np.ndarray:
+    """Steps counted over all phases, whether or not each phase begins again at 1."""
+    x, before, last = [], 0, 0
+    for step in steps:
+        if step.step < last:
+            before += last
+        last = step.step
+        x.append(before + last)
+    return np.array(x, dtype=float)
+
+
+def _add_phases(figure: go.Figure, steps: tuple[SleepStepped, ...], x: np.ndarray) -> None:
+    """Shade every other phase, and name each."""
+    at = 0
+    for number, (phase, group) in enumerate(groupby(steps, key=lambda s: s.phase)):
+        end = at + len(list(group))
+        colour = theme.KV if number % 2 == 0 else theme.PROCESS
+        theme.band(figure, float(x[at - 1] if at else x[0]), float(x[end - 1]), phase, colour)
+        at = end

@@ -1,0 +1,90 @@
+"""How many slots a nap kept, per layer and KV head.
+
+Knows the grid of a report; does not know how slots were chosen.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from sleepviz.figures import theme
+from sleepviz.state import Night, State
+
+TITLE = "Slots kept by the nap"
+SEES = "Each cell is one KV head of one layer; a brighter one kept more of what it had read."
+IS_NOT = "Many slots do not mean that a fact lives there, only that the head needed them to agree."
+
+_EMPTY = "No nap in force. A nap leaves slots: a few keys and values per head."
+
+
+def slots_kept(state: State) -> go.Figure:
+    """The number of slots per layer (across) and KV head (down) of the last nap in force."""
+    night = _night(state)
+    if night is None:
+        return theme.empty(TITLE, _EMPTY)
+    slots = _slots(night)
+    n_layers, n_heads = slots.shape
+    figure = theme.blank(TITLE, alt(state), x="layer (number)", y="KV head (number)")
+    figure.update_layout(hovermode="closest")
+    figure.add_heatmap(
+        z=slots.T.astype(np.float32),
+        x=np.arange(n_layers),
+        y=np.arange(n_heads),
+        zmin=0,
+        zmax=max(1, int(slots.max(initial=0))),
+        colorscale=theme.SEQUENTIAL,
+        xgap=1,
+        ygap=1,
+        colorbar={
+            "title": {"text": "slots kept<br>(count)"},
+            "thickness": 12,
+            "tickformat": ",d",
+        },
+        hovertemplate="layer %{x}, KV head %{y}<br>%{z:,.0f} slots kept of "
+        f"{_n_tokens(night):,} tokens<extra></extra>",
+    )
+    figure.update_yaxes(autorange="reversed", rangemode="normal", dtick=1 if n_heads <= 16 else 4)
+    return figure
+
+
+def alt(state: State) -> str:
+    """The picture in words."""
+    night = _night(state)
+    if night is None:
+        return f"{TITLE}. {_EMPTY}"
+    slots = _slots(night)
+    return (
+        f"{TITLE}, {theme.night_label(night)}: {slots.shape[0]} layers × {slots.shape[1]} KV heads "
+        f"keep {int(slots.sum()):,} slots, from {int(slots.min(initial=0)):,} "
+        f"to {int(slots.max(initial=0)):,} each, of {_n_tokens(night):,} tokens."
+    )
+
+
+def formula(state: State) -> str:
+    """The share of keys and values that is left."""
+    night = _night(state)
+    if night is None or not _slots(night).size:
+        return "MEASURED: slots counted in the dynamic weights, per layer and KV head."
+    slots, n_tokens = _slots(night), _n_tokens(night)
+    return (
+        f"MEASURED: Σ slots / (layers · KV heads · tokens) = {int(slots.sum()):,} / "
+        f"({slots.shape[0]} · {slots.shape[1]} · {n_tokens:,}) = "
+        f"{slots.sum() / max(1, slots.size * n_tokens):.1%} of the keys and values."
+    )
+
+
+def _night(state: State) -> Night | None:
+    nights = [n for n in state.nights_in_force if n.report and n.report.slots_kept is not None]
+    return nights[-1] if nights else None
+
+
+def _slots(night: Night) -> np.ndarray:
+    """[layer, kv_head]"""
+    assert night.report is not None and night.report.slots_kept is not None
+    return np.atleast_2d(night.report.slots_kept)
+
+
+def _n_tokens(night: Night) -> int:
+    assert night.report is not None
+    return night.report.n_tokens

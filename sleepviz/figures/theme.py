@@ -1,0 +1,182 @@
+"""How every picture looks: colours, axes, bands, notes, and the picture of nothing yet.
+
+Knows plotly's layout and how to thin a long series; does not know what is drawn or where it is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import plotly.graph_objects as go
+
+from sleepviz.state import Night
+
+INK = "#1B1B2A"  # predictions, limits
+KV = "#5B4BDB"
+DYNAMIC = "#D9730D"
+OPTIMISER = "#C2417C"
+CONTROL = "#0E9F8E"
+PROCESS = "#6B7280"
+RESERVED = "#2563EB"
+
+DARK: dict[str, str] = {
+    INK: "#E8E8F2",
+    KV: "#A79BFF",
+    DYNAMIC: "#FBA94C",
+    OPTIMISER: "#F472B6",
+    CONTROL: "#3FD6C3",
+    PROCESS: "#9CA3AF",
+    RESERVED: "#7AA7FF",
+}
+"""What each colour becomes on a dark page; all have at least 4.5:1 against their background."""
+
+SEQUENTIAL = "cividis"
+DIVERGING: tuple[tuple[float, str], ...] = (
+    (0.0, "#C2570C"),
+    (0.5, "#6B6F85"),
+    (1.0, "#2563EB"),
+)
+"""Orange, grey, blue; white text is legible on all of it, on a light page and on a dark one."""
+
+MOST_POINTS = 1500
+"""More points than this are thinned before they are drawn; no screen shows them apart."""
+
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"family": "Inter, sans-serif", "size": 12, "color": "#5A5A6B"},
+        "title": {"font": {"size": 15}, "x": 0, "xref": "paper", "xanchor": "left"},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "colorway": [KV, DYNAMIC, CONTROL, OPTIMISER, RESERVED, PROCESS],
+        "margin": {"l": 56, "r": 16, "t": 64, "b": 48},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "xaxis": {
+            "showgrid": False,
+            "zeroline": False,
+            "ticks": "",
+            "automargin": True,
+        },
+        "yaxis": {
+            "gridcolor": "rgba(128,128,150,0.18)",
+            "zeroline": False,
+            "automargin": True,
+        },
+    }
+)
+
+
+def blank(title: str, alt: str, *, x: str, y: str) -> go.Figure:
+    """A titled figure with two titled axes and nothing on it; `alt` says in words what it will show."""
+    figure = go.Figure()
+    figure.update_layout(template=TEMPLATE, title_text=title, meta={"alt": alt})
+    figure.update_layout(hovermode="x unified")
+    figure.update_xaxes(title_text=x)
+    figure.update_yaxes(title_text=y, rangemode="tozero")
+    return figure
+
+
+def empty(title: str, sentence: str) -> go.Figure:
+    """A titled figure that shows one sentence: what is missing, or what to do next."""
+    figure = go.Figure()
+    figure.update_layout(template=TEMPLATE, title_text=title, meta={"alt": f"{title}. {sentence}"})
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    figure.add_annotation(
+        text=sentence,
+        x=0.5,
+        y=0.5,
+        xref="paper",
+        yref="paper",
+        showarrow=False,
+        font_size=14,
+    )
+    return figure
+
+
+def sentence(figure: go.Figure) -> str:
+    """What an empty figure says; nothing for a figure that shows data."""
+    notes = figure.layout.annotations
+    return notes[0].text if not figure.data and notes else ""
+
+
+def note(figure: go.Figure, text: str) -> None:
+    """Add a remark at the foot of the figure, for what the picture leaves out."""
+    said = [a for a in figure.layout.annotations if a.name == "note"]
+    if said:
+        said[0].text = f"{said[0].text} · {text}"
+        return
+    figure.add_annotation(
+        name="note", text=text, x=1, y=0, xref="paper", yref="paper", showarrow=False,
+        xanchor="right", yanchor="bottom", font_size=11,
+    )  # fmt: skip
+
+
+def band(figure: go.Figure, x0: float, x1: float, label: str, colour: str = KV) -> None:
+    """Shade the stretch from `x0` to `x1`, with its name at the top."""
+    figure.add_vrect(
+        x0=x0,
+        x1=x1,
+        fillcolor=colour,
+        opacity=0.1,
+        line_width=0,
+        layer="below",
+        label={"text": label, "textposition": "top left", "font": {"size": 11}},
+    )
+
+
+def mark(figure: go.Figure, x: float, label: str, colour: str = PROCESS) -> None:
+    """Draw a labelled vertical line at `x`: a moment that takes no room on this axis."""
+    figure.add_vline(
+        x=x, line={"color": colour, "width": 1.5, "dash": "dot"}, annotation_text=label,
+        annotation_font_size=11,
+    )  # fmt: skip
+
+
+def limit(figure: go.Figure, y: float, label: str) -> None:
+    """Draw a labelled dotted horizontal line at `y`: what cannot be passed."""
+    figure.add_hline(
+        y=y,
+        line={"color": INK, "width": 1.5, "dash": "dot"},
+        label={"text": label, "textposition": "start", "font": {"size": 11}},
+    )
+
+
+def thin(values: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
+    """The indices of at most `most` of the values: first, lowest, highest and last of each stretch."""
+    if len(values) <= most:
+        return np.arange(len(values))
+    edges = np.linspace(0, len(values), most // 4 + 1).astype(int)
+    low = np.where(np.isnan(values), np.inf, values)
+    high = np.where(np.isnan(values), -np.inf, values)
+    stretches = list(pairwise(edges))
+    lowest = [a + int(np.argmin(low[a:b])) for a, b in stretches]
+    highest = [a + int(np.argmax(high[a:b])) for a, b in stretches]
+    return np.unique(np.concatenate([edges[:-1], lowest, highest, edges[1:] - 1]))
+
+
+def thinned(figure: go.Figure, drawn: int, of: int, what: str = "points") -> None:
+    """Say on the figure that not all is drawn, where that is so."""
+    if drawn < of:
+        note(figure, f"{drawn:,} of {of:,} {what} drawn, lowest and highest kept")
+
+
+def night_label(night: Night) -> str:
+    """A sleep in two words and how it ended, if it was not simply kept."""
+    ended = "undone" if night.undone else night.outcome
+    return f"sleep {night.number}" + ("" if ended == "kept" else f": {ended}")
+
+
+def mib(n_bytes: float | Sequence[float] | np.ndarray) -> np.ndarray:
+    """Bytes as MiB (2**20 bytes)."""
+    return np.asarray(n_bytes, dtype=float) / 2**20
+
+
+def size(n_bytes: float) -> str:
+    """Bytes as text with a binary unit that suits them."""
+    for unit in ("B", "KiB", "MiB"):
+        if abs(n_bytes) < 1024:
+            return f"{n_bytes:,.0f} B" if unit == "B" else f"{n_bytes:,.2f} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:,.2f} GiB"

@@ -1,0 +1,109 @@
+"""What each token cost in time, against how much was in the context.
+
+Knows milliseconds and phases; does not know why a pass took long.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from sleepviz.figures import theme
+from sleepviz.state import State, Timing
+
+TITLE = "Time per token"
+SEES = (
+    "A longer context makes each new token slower; reading many tokens at once is cheap for each."
+)
+IS_NOT = "It is not attention alone: most of a short pass is spent in the fixed weights."
+
+_EMPTY = "No token generated yet."
+_BINS = 24
+_MEDIAN_FROM = 24  # points, before a median says more than the dots
+
+
+def time_per_token(state: State) -> go.Figure:
+    """Milliseconds per token over the tokens in the context; ● one generated, ▲ a chunk read."""
+    if not state.timings:
+        return theme.empty(TITLE, _EMPTY)
+    figure = theme.blank(
+        TITLE, alt(state), x="tokens in the context (count)", y="time per token (ms)"
+    )
+    figure.update_layout(hovermode="closest")
+    figure.update_xaxes(unifiedhovertitle_text="%{x:,.0f} tokens in the context")
+    for name, phase, colour, symbol in (
+        ("generated ●", "decode", theme.KV, "circle"),
+        ("read, per token of a chunk ▲", "prefill", theme.CONTROL, "triangle-up"),
+    ):
+        timings = sorted((t for t in state.timings if t.phase == phase), key=lambda t: t.n_context)
+        if timings:
+            _add_dots(figure, timings, name, colour, symbol)
+    return figure
+
+
+def alt(state: State) -> str:
+    """The picture in words."""
+    if not state.timings:
+        return f"{TITLE}. {_EMPTY}"
+    return f"{TITLE}: {_medians(state)}, with up to {_most(state):,} tokens in the context."
+
+
+def formula(state: State) -> str:
+    """What was timed, and the medians."""
+    text = "MEASURED: milliseconds of a pass / tokens in the pass; the line is a running median."
+    return f"{text} Medians: {_medians(state)}." if state.timings else text
+
+
+def _most(state: State) -> int:
+    return max(t.n_context for t in state.timings)
+
+
+def _medians(state: State) -> str:
+    told = []
+    for phase, words in (("decode", "generated"), ("prefill", "read")):
+        each = [_each_ms(t) for t in state.timings if t.phase == phase]
+        if each:
+            told.append(f"{np.median(each):,.2f} ms per token {words} ({len(each):,} passes)")
+    return ", ".join(told)
+
+
+def _each_ms(timing: Timing) -> float:
+    return timing.ms / max(1, timing.n_tokens)
+
+
+def _add_dots(
+    figure: go.Figure, timings: list[Timing], name: str, colour: str, symbol: str
+) -> None:
+    x = np.array([t.n_context for t in timings], dtype=float)
+    y = np.array([_each_ms(t) for t in timings])
+    keep = theme.thin(y)
+    per_s = 1000 / np.maximum(y, 1e-9)
+    figure.add_scatter(
+        name=name,
+        x=x[keep],
+        y=y[keep],
+        customdata=np.column_stack([per_s, [t.n_tokens for t in timings]])[keep],
+        hovertemplate="%{y:,.2f} ms per token<br>"
+        "%{customdata[0]:,.1f} tokens per second, %{customdata[1]:,.0f} at once",
+        mode="markers",
+        marker={"color": colour, "symbol": symbol, "size": 5 if len(y) > 200 else 7},
+        opacity=0.45 if len(y) > 50 else 0.8,
+    )
+    theme.thinned(figure, len(keep), len(y), "passes")
+    if len(y) >= _MEDIAN_FROM:
+        middle, medians = _running_median(x, y)
+        figure.add_scatter(
+            name=f"median, {name.partition(',')[0].partition(' ')[0]}",
+            x=middle,
+            y=medians,
+            hovertemplate="%{y:,.2f} ms per token",
+            mode="lines",
+            line={"color": colour, "width": 2.5},
+        )
+
+
+def _running_median(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The medians of up to `_BINS` equally full stretches along x."""
+    stretches = np.array_split(np.arange(len(x)), min(_BINS, max(2, len(x) // 8)))
+    middle = np.array([np.median(x[s]) for s in stretches])
+    return middle, np.array([np.median(y[s]) for s in stretches])

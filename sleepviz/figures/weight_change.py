@@ -1,0 +1,136 @@
+"""How much each matrix of each layer changed, against its own size.
+
+Knows the names of modules in a report; does not know how the change was learnt.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import plotly.graph_objects as go
+
+from sleepviz.figures import theme
+from sleepviz.state import Night, State
+
+TITLE = "Where the weights changed"
+SEES = "Each cell is one matrix of one layer; a brighter one was changed more, against its size."
+IS_NOT = "A large change is not where a fact lives. An empty cell was not touched at all."
+
+_EMPTY = "Nothing has been learnt: all weights are as shipped."
+_ORDER = ("q", "k", "v", "o", "gate", "up", "down")
+_WORDS = {
+    "q": "attention q",
+    "k": "attention k",
+    "v": "attention v",
+    "o": "attention o",
+    "gate": "mlp gate",
+    "up": "mlp up",
+    "down": "mlp down",
+}
+_IN_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(?:.*\.)?(\w+)$")
+
+
+def weight_change(state: State) -> go.Figure:
+    """‖ΔW‖ / ‖W‖ per layer (across) and matrix (down) of the last sleep in force; log colours."""
+    night = _night(state)
+    if night is None:
+        return theme.empty(TITLE, _EMPTY)
+    cells, elsewhere = _cells(night)
+    if not cells:
+        return theme.empty(TITLE, f"Changed outside the layers only: {', '.join(elsewhere)}.")
+    modules = _modules(cells)
+    n_layers = max(max(layer for layer, _ in cells) + 1, state.facts.n_layers if state.facts else 0)
+    ratio = np.full((len(modules), n_layers), np.nan, dtype=np.float32)
+    for (layer, module), value in cells.items():
+        ratio[modules.index(module), layer] = value
+    figure = theme.blank(TITLE, alt(state), x="layer (number)", y="matrix (name)")
+    figure.update_layout(hovermode="closest")
+    _add_cells(figure, ratio, [_WORDS.get(m, m) for m in modules])
+    figure.update_yaxes(autorange="reversed", rangemode="normal", title_standoff=4)
+    if elsewhere:
+        theme.note(figure, f"outside the layers: {', '.join(elsewhere)}")
+    return figure
+
+
+def alt(state: State) -> str:
+    """The picture in words."""
+    night = _night(state)
+    if night is None:
+        return f"{TITLE}. {_EMPTY}"
+    assert night.report is not None
+    norms = night.report.delta_norms
+    most = max(norms, key=lambda n: n[1])
+    return (
+        f"{TITLE}, {theme.night_label(night)}: {len(norms):,} matrices changed by "
+        f"{min(n for _, n in norms):.2%} to {most[1]:.2%} of their size, most {most[0]}."
+    )
+
+
+def formula(state: State) -> str:
+    """What a cell is, with the largest filled in."""
+    text = "MEASURED: ‖ΔW‖ / ‖W‖, Frobenius norms, per matrix; the colour scale is logarithmic."
+    night = _night(state)
+    if night is None or night.report is None:
+        return text
+    name, ratio = max(night.report.delta_norms, key=lambda n: n[1])
+    return f"{text} Largest: {name}, {ratio:.3%}."
+
+
+def _night(state: State) -> Night | None:
+    nights = [n for n in state.nights_in_force if n.report and n.report.delta_norms]
+    return nights[-1] if nights else None
+
+
+def _cells(night: Night) -> tuple[dict[tuple[int, str], float], list[str]]:
+    """The ratio by (layer, matrix), and in words what belongs to no layer."""
+    assert night.report is not None
+    cells: dict[tuple[int, str], float] = {}
+    elsewhere = []
+    for name, ratio in night.report.delta_norms:
+        found = _IN_LAYER.search(name)
+        if found:
+            cells[int(found[1]), found[2].removesuffix("_proj")] = ratio
+        else:
+            elsewhere.append(f"{name} {ratio:.2%}")
+    return cells, elsewhere
+
+
+def _modules(cells: dict[tuple[int, str], float]) -> list[str]:
+    """The matrices of a layer in the order of the forward pass, unknown ones last.
+
+    The seven of a Llama-like layer are all listed when one is, so that an untouched one is seen to be.
+    """
+    present = {module for _, module in cells}
+    known = list(_ORDER) if present & set(_ORDER) else []
+    return known + sorted(present - set(_ORDER))
+
+
+def _add_cells(figure: go.Figure, ratio: np.ndarray, words: list[str]) -> None:
+    with np.errstate(divide="ignore"):
+        log = np.where(ratio > 0, np.log10(ratio), np.nan)
+    seen = log[np.isfinite(log)]
+    low, high = (float(seen.min()), float(seen.max())) if seen.size else (-3.0, -2.0)
+    if high - low < 0.1:
+        low, high = low - 0.1, high + 0.1
+    ticks = np.linspace(low, high, 4)
+    figure.add_heatmap(
+        z=log,
+        x=np.arange(ratio.shape[1]),
+        y=words,
+        customdata=ratio * 100,
+        zmin=low,
+        zmax=high,
+        colorscale=theme.SEQUENTIAL,
+        xgap=1,
+        ygap=1,
+        hoverongaps=False,
+        colorbar={
+            "title": {"text": "‖ΔW‖ / ‖W‖<br>(%, log)"},
+            "thickness": 12,
+            "tickvals": ticks,
+            "ticktext": [f"{100 * 10**t:.2g}" for t in ticks],
+        },
+        hovertemplate="layer %{x}, %{y}<br>changed by %{customdata:.3f} % of its size"
+        "<extra></extra>",
+    )

@@ -1,0 +1,353 @@
+"""A language model on a device, and a context that grows in it token by token.
+
+Knows tokens, positions, caches and logits; does not know sessions, sleeps or pages. No grad mode or hook outlives
+a call, so that contexts with different dynamic weights may take turns on one model.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    PreTrainedModel,
+)
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from sleepviz import SleepvizError, attention
+from sleepviz.events import Token
+from sleepviz.prompts import PromptFormat, format_of
+from sleepviz.weights import DynamicWeights
+
+CHUNK = 64  # tokens per prefill pass: small enough to cancel and share, large enough to be efficient
+NO_WEIGHTS = DynamicWeights()
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The figures of a model that formulas need."""
+
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    n_params: int
+    context_limit: int
+    weight_bytes: int
+    kv_bytes_per_token: int
+
+
+class Llm:
+    """A causal language model with its tokenizer; its parameters are frozen and never written."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str,
+        provenance: str = "",
+    ) -> None:
+        attention.install()
+        model.eval().requires_grad_(False)
+        model.set_attn_implementation(attention.NAME)
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name
+        self.provenance = provenance
+        self.format: PromptFormat = format_of(tokenizer)
+        self.shape = _shape_of(model)
+        self.stop_ids = _stop_ids(model, tokenizer)
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        name: str,
+        provenance: str = "",
+        device: str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Llm:
+        """Load from a folder of safetensors; `device=None` takes the accelerator if there is one.
+
+        Raises `SleepvizError` when the folder does not hold a model that transformers can build.
+        """
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            model = AutoModelForCausalLM.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=dtype,
+                attn_implementation="sdpa",
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise SleepvizError(
+                f"The model {name!r} could not be loaded: {str(error).splitlines()[0]}",
+                "Check that the folder is complete, or choose another model.",
+            ) from error
+        model.to(device or default_device())
+        return cls(model, tokenizer, name=name, provenance=provenance)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; the special tokens of the chat format in it are recognised."""
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def encode_plain(self, text: str) -> list[int]:
+        """Token ids of a text that a person or a model wrote: nothing in it counts as a special token."""
+        ids: list[int] = self.tokenizer.encode(
+            text, add_special_tokens=False, split_special_tokens=True
+        )
+        return ids
+
+    def opening_turn(self) -> list[int]:
+        """Ids of what every fresh conversation begins with: the system text, up to the first user turn."""
+        return self.encode(self.format.opening())
+
+    def user_turn(self, text: str, *, first: bool) -> list[int]:
+        """Ids of a user turn, up to where the model answers; `first` right after the opening."""
+        lead = "" if first else self.format.assistant_to_user
+        return [
+            *(self.encode(lead) if lead else []),
+            *self.encode_plain(text),
+            *self.encode(self.format.user_to_assistant),
+        ]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        text: str = self.tokenizer.decode(
+            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def piece(self, token_id: int) -> str:
+        """The text of one token by itself."""
+        text: str = self.tokenizer.decode(
+            [token_id], clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def tokens(self, ids: Sequence[int], position: int) -> tuple[Token, ...]:
+        """The tokens with their texts; pieces of one character put the character on the last piece."""
+        texts, pending = [], []
+        for token_id in ids:
+            pending.append(token_id)
+            text = self.tokenizer.decode(pending, clean_up_tokenization_spaces=False)
+            incomplete = text.endswith("\ufffd") and len(pending) < 4
+            texts.append("" if incomplete else text)
+            if not incomplete:
+                pending = []
+        if pending and texts:
+            texts[-1] = self.tokenizer.decode(
+                pending, clean_up_tokenization_spaces=False
+            )
+        return tuple(
+            Token(i, t, position + n)
+            for n, (i, t) in enumerate(zip(ids, texts, strict=True))
+        )
+
+    def context(self, weights: DynamicWeights = NO_WEIGHTS) -> Context:
+        """A fresh, empty context under these dynamic weights."""
+        return Context(self, weights)
+
+    def fingerprint(self) -> str:
+        """A hash over every parameter's bytes: equal before and after a job, or something wrote to the model."""
+        import hashlib
+
+        digest = hashlib.sha256()
+        for name, parameter in sorted(self.model.named_parameters()):
+            digest.update(name.encode())
+            digest.update(
+                parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data
+            )
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One generated token: its id, natural-log probability, the likeliest alternatives, and milliseconds."""
+
+    id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+    ms: float
+
+
+class Context:
+    """One growing context: a KV cache under dynamic weights.
+
+    `fed` records the ids of every pass, so that the context can be built again bit for bit.
+    """
+
+    def __init__(self, llm: Llm, weights: DynamicWeights = NO_WEIGHTS) -> None:
+        self.llm = llm
+        self.weights = weights
+        self.cache = DynamicCache(config=llm.model.config)
+        self.fed: list[tuple[int, ...]] = []
+        self.logits: torch.Tensor | None = None  # [vocabulary] after the last token
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens fed so far, all of them in the cache (a sliding-window layer keeps fewer)."""
+        return sum(len(ids) for ids in self.fed)
+
+    @property
+    def ids(self) -> list[int]:
+        return [i for chunk in self.fed for i in chunk]
+
+    @property
+    def position(self) -> int:
+        """The (RoPE) position of the next token."""
+        return self.weights.start_position + self.n_tokens
+
+    def kv_layer_bytes(self) -> tuple[int, ...]:
+        """Measured bytes of keys and values per layer; zeros before the first token."""
+        return (
+            tuple(
+                layer.keys.numel() * layer.keys.element_size()
+                + layer.values.numel() * layer.values.element_size()
+                if layer.is_initialized
+                else 0
+                for layer in self.cache.layers
+            )
+            or (0,) * self.llm.shape.n_layers
+        )
+
+    @property
+    def kv_bytes(self) -> int:
+        return sum(self.kv_layer_bytes())
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the next user turn is the first of the conversation."""
+        return self.weights.start_position == 0 and self.ids == self.llm.opening_turn()
+
+    def opened(self) -> Context:
+        """This context, after the conversation's opening is read where it has to be."""
+        if self.position == 0:
+            self.feed(self.llm.opening_turn())
+        return self
+
+    def fork(self) -> Context:
+        """A copy that can grow on its own; the tensors so far are shared, since a cache grows by new tensors."""
+        other = Context(self.llm, self.weights)
+        other.cache.layers = [copy.copy(layer) for layer in self.cache.layers]
+        other.fed, other.logits = list(self.fed), self.logits
+        return other
+
+    @torch.no_grad()
+    def feed(self, ids: Sequence[int]) -> torch.Tensor:
+        """Read these tokens in one pass; returns the logits [vocabulary] after the last.
+
+        Raises `SleepvizError` when the context would grow past what the model can hold, before anything changes.
+        """
+        self.require_room(len(ids))
+        model, device = self.llm.model, self.llm.device
+        start = self.position
+        with self.weights.applied(model):
+            output = model(
+                input_ids=torch.tensor([list(ids)], device=device),
+                position_ids=torch.arange(start, start + len(ids), device=device)[None],
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        self.fed.append(tuple(ids))
+        self.logits = output.logits[0, -1]
+        return self.logits
+
+    def require_room(self, n_tokens: int) -> None:
+        """Raise if `n_tokens` more do not fit in the context."""
+        limit = self.llm.shape.context_limit
+        if self.position + n_tokens > limit:
+            raise SleepvizError(
+                f"{n_tokens:,} more tokens do not fit: the context holds {self.position:,} of "
+                f"{limit:,} tokens that {self.llm.name} can take.",
+                "Shorten the text, or put the model to sleep first to make room.",
+            )
+
+    def read(self, ids: Sequence[int], chunk: int = CHUNK) -> Iterator[tuple[int, ...]]:
+        """Feed a long text pass by pass; yields the ids of each pass after it was read."""
+        self.require_room(len(ids))
+        for at in range(0, len(ids), chunk):
+            piece = tuple(ids[at : at + chunk])
+            self.feed(piece)
+            yield piece
+
+    def say(self, max_new: int, n_top: int = 5) -> Iterator[Said]:
+        """Go on greedily until the model ends its turn or `max_new` tokens are said; one `Said` a token.
+
+        A token is fed before it is yielded, so at every yield the cache holds all that was said.
+        """
+        for _ in range(max_new):
+            began = time.perf_counter()
+            if self.logits is None:
+                raise SleepvizError(
+                    "There is nothing to go on from.", "Say something first."
+                )
+            logprobs = torch.log_softmax(self.logits.float(), dim=-1)
+            top = torch.topk(logprobs, n_top)
+            best = int(top.indices[0])
+            if best in self.llm.stop_ids:
+                return
+            alternatives = tuple(
+                zip(top.indices.tolist(), top.values.exp().tolist(), strict=True)
+            )
+            self.feed((best,))
+            ms = (time.perf_counter() - began) * 1e3
+            yield Said(best, float(top.values[0]), alternatives, ms)
+
+
+def default_device() -> str:
+    """The accelerator where there is one, else the CPU."""
+    if torch.accelerator.is_available():
+        return str(torch.accelerator.current_accelerator())
+    return "cpu"
+
+
+def _shape_of(model: PreTrainedModel) -> Shape:
+    config = model.config.get_text_config()
+    n_heads = config.num_attention_heads
+    n_kv_heads = getattr(config, "num_key_value_heads", None) or n_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // n_heads
+    itemsize = torch.empty((), dtype=model.dtype).element_size()
+    parameters = list(model.parameters())
+    return Shape(
+        n_layers=config.num_hidden_layers,
+        n_heads=n_heads,
+        n_kv_heads=n_kv_heads,
+        head_dim=head_dim,
+        n_params=sum(p.numel() for p in parameters),
+        context_limit=config.max_position_embeddings,
+        weight_bytes=sum(p.numel() * p.element_size() for p in parameters),
+        kv_bytes_per_token=2
+        * config.num_hidden_layers
+        * n_kv_heads
+        * head_dim
+        * itemsize,
+    )
+
+
+def _stop_ids(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> frozenset[int]:
+    generation = getattr(model, "generation_config", None)
+    configured = getattr(generation, "eos_token_id", None)
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)

@@ -1,0 +1,62 @@
+"""A timeline: what happened, in order, with the second it happened, and the state at any position.
+
+Knows order and time; does not know what an event means, models or pictures.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sleepviz import events as ev
+from sleepviz.state import Fold, State
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event and when it happened, in seconds since the timeline began."""
+
+    at_s: float
+    event: ev.Event
+
+
+class Timeline:
+    """Append-only; safe to read from other threads while one writer appends."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._entries: list[Entry] = []
+        self._lock = threading.Lock()
+        self._fold = Fold()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def append(self, event: ev.Event, at_s: float | None = None) -> Entry:
+        """Record an event as happening now (or at `at_s`, for replays)."""
+        with self._lock:
+            entry = Entry(self._clock() - self._began if at_s is None else at_s, event)
+            self._entries.append(entry)
+        return entry
+
+    def since(self, n: int) -> tuple[Entry, ...]:
+        """The entries from number `n` on."""
+        with self._lock:
+            return tuple(self._entries[n:])
+
+    def at(self, position: int | None = None) -> State:
+        """The state after the first `position` events; `None` means now."""
+        with self._lock:
+            end = (
+                len(self._entries)
+                if position is None
+                else min(position, len(self._entries))
+            )
+            if end < self._fold.position:
+                self._fold = Fold()
+            for entry in self._entries[self._fold.position : end]:
+                self._fold.add(entry.event, entry.at_s)
+            return self._fold.state()

@@ -1,0 +1,129 @@
+"""The lower layers of a model, run once; and its upper layers, run again and again with trainable deltas.
+
+Knows decoder layers of the Llama family; does not know dreams or losses. Rows are packed behind one shared opening,
+so that no padding is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from sleepviz import SleepvizError
+from sleepviz.batch import Batch
+from sleepviz.llm import Llm
+from sleepviz.weights import DynamicWeights
+
+
+class Trunk:
+    """A model cut at a layer: `hidden` runs what is below it, `predictions` what is above.
+
+    Raises `SleepvizError` for an architecture whose layers cannot be run one by one.
+    """
+
+    def __init__(self, llm: Llm, first_layer: int) -> None:
+        self.llm = llm
+        self.first_layer = first_layer
+        body: Any = llm.model.base_model
+        if not all(hasattr(body, name) for name in ("layers", "norm", "rotary_emb")):
+            raise SleepvizError(
+                f"A deep sleep cannot train {llm.name}: its layers are not those of the Llama family.",
+                "Use a nap, or a model such as SmolLM2, Qwen or Llama.",
+            )
+        self._layers: Sequence[nn.Module] = list(body.layers)
+        self._norm: nn.Module = body.norm
+        self._rotary: nn.Module = body.rotary_emb
+        self._opening = self.hidden_of_opening()
+
+    def mlp_matrices(self) -> Iterator[tuple[str, nn.Linear]]:
+        """The MLP matrices of the upper layers, by module name."""
+        upper = {id(layer) for layer in self._layers[self.first_layer :]}
+        for prefix, layer in self.llm.model.named_modules():
+            if id(layer) in upper:
+                for name, module in layer.named_modules():
+                    if isinstance(module, nn.Linear) and ".mlp." in f".{name}":
+                        yield f"{prefix}.{name}", module
+
+    def hidden_of_opening(self) -> torch.Tensor:
+        """Hidden states [token, hidden] of the conversation's opening at the cut."""
+        return self._run_below(self.llm.context(), [self.llm.opening_turn()])[0]
+
+    def hidden(self, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        """Hidden states [token, hidden] at the cut of rows that each follow the opening."""
+        return self._run_below(self.llm.context().opened(), rows)
+
+    def _run_below(
+        self, context: Any, rows: Sequence[Sequence[int]]
+    ) -> list[torch.Tensor]:
+        seen: list[torch.Tensor] = []
+
+        def stop(
+            _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> None:
+            seen.append(args[0] if args else kwargs["hidden_states"])
+            raise _Reached
+
+        handle = self._layers[self.first_layer].register_forward_pre_hook(
+            stop, with_kwargs=True
+        )
+        try:
+            Batch(context, len(rows)).feed(rows)
+        except _Reached:
+            pass
+        finally:
+            handle.remove()
+        return [seen[0][i, : len(row)].clone() for i, row in enumerate(rows)]
+
+    def predictions(
+        self,
+        weights: DynamicWeights,
+        rows: Sequence[torch.Tensor],
+        n_answer: Sequence[int],
+    ) -> list[torch.Tensor]:
+        """Logits [answer, vocabulary] for the last `n_answer[i]` tokens of each row; gradients reach the deltas.
+
+        Rows are hidden states at the cut; each sees the opening and itself, none sees another.
+        """
+        n_open = len(self._opening)
+        states = torch.cat([self._opening, *rows])[None]
+        positions, mask, ends = self._packing([len(r) for r in rows])
+        rotary = self._rotary(states, positions)
+        with weights.applied(self.llm.model):
+            for layer in self._layers[self.first_layer :]:
+                out = layer(
+                    states,
+                    attention_mask=mask,
+                    position_ids=positions,
+                    position_embeddings=rotary,
+                    past_key_values=None,
+                    use_cache=False,
+                )
+                states = out[0] if isinstance(out, tuple) else out
+        wanted = [torch.arange(e - n, e) for e, n in zip(ends, n_answer, strict=True)]
+        at = torch.cat(wanted).to(states.device) + n_open
+        logits = self.llm.model.get_output_embeddings()(self._norm(states[0, at]))
+        return list(logits.split(list(n_answer)))
+
+    def _packing(
+        self, lengths: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+        """Positions [1, token], the mask [1, 1, token, token] and the end of each row after the opening."""
+        device, n_open = self.llm.device, len(self._opening)
+        row = torch.repeat_interleave(
+            torch.arange(1, len(lengths) + 1), torch.tensor(lengths)
+        )
+        row = torch.cat([torch.zeros(n_open, dtype=torch.long), row])
+        within = [torch.arange(n_open), *(n_open + torch.arange(n) for n in lengths)]
+        order = torch.arange(len(row))
+        earlier = order[:, None] >= order[None]
+        mask = earlier & ((row[:, None] == row[None]) | (row[None] == 0))
+        ends = torch.tensor(lengths).cumsum(0).tolist()
+        positions = torch.cat(within)[None].to(device)
+        return positions, mask[None, None].to(device), ends
+
+
+class _Reached(Exception):
+    """The forward pass came to the cut; nothing above it is wanted."""

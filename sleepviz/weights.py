@@ -1,0 +1,146 @@
+"""Dynamic weights: what a sleep leaves behind, as immutable data that a model can wear and take off.
+
+Knows low-rank deltas of Linear layers and KV slots per head; does not know how they were made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import nn
+from torch.nn.functional import linear
+
+from sleepviz.attention import ABSENT, SlotBank, slots_mounted
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A low-rank change of one Linear layer: y += scale * b @ (a @ x); a [rank, in], b [out, rank].
+
+    LoRA, Hu et al., https://arxiv.org/abs/2106.09685, with its alpha / rank folded into b.
+    """
+
+    a: torch.Tensor
+    b: torch.Tensor
+
+    @property
+    def rank(self) -> int:
+        return self.a.shape[0]
+
+    def matrix(self) -> torch.Tensor:
+        """The change as a full matrix, [out, in]."""
+        return self.b @ self.a
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The slots of one KV head: keys, values [slot, head_dim]; bias [slot] on the attention logits."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    bias: torch.Tensor
+
+    def __len__(self) -> int:
+        return self.keys.shape[0]
+
+
+@dataclass(frozen=True)
+class DynamicWeights:
+    """Deltas by module name, slots by (layer, KV head), and the position at which new tokens go on.
+
+    `next_position` is 0 where a conversation starts afresh (deltas only), and the length of the consolidated
+    context where slots stand for it. `scale` is the strength: 1 as learnt, 0 off.
+    """
+
+    deltas: Mapping[str, Delta] = field(default_factory=dict)
+    slots: Mapping[tuple[int, int], Slots] = field(default_factory=dict)
+    next_position: int = 0
+    scale: float = 1.0
+
+    @property
+    def empty(self) -> bool:
+        """Whether a model that wears these is the base model."""
+        return self.scale == 0.0 or not (self.deltas or self.slots)
+
+    @property
+    def start_position(self) -> int:
+        """The position of the first token of a fresh context under these weights."""
+        return 0 if self.empty else self.next_position
+
+    @property
+    def n_numbers(self) -> int:
+        """How many numbers they hold (ragged slots are counted as stored, without padding)."""
+        return sum(t.numel() for t in self.tensors())
+
+    @property
+    def n_bytes(self) -> int:
+        """Measured bytes of the tensors (ragged slots as stored, without padding)."""
+        return sum(t.numel() * t.element_size() for t in self.tensors())
+
+    def scaled(self, scale: float) -> DynamicWeights:
+        """The same weights at another strength."""
+        return replace(self, scale=scale)
+
+    @contextmanager
+    def applied(self, model: nn.Module) -> Iterator[None]:
+        """Within, `model` computes with these weights; its parameters are never touched.
+
+        Raises `KeyError` when a delta names a module that the model does not have.
+        """
+        with ExitStack() as stack:
+            if not self.empty:
+                for name, delta in self.deltas.items():
+                    handle = model.get_submodule(name).register_forward_hook(
+                        _Adding(delta, self.scale)
+                    )
+                    stack.callback(handle.remove)
+                if self.slots:
+                    stack.enter_context(slots_mounted(self._banks))
+            yield
+
+    def tensors(self) -> Iterator[torch.Tensor]:
+        """Every tensor they hold."""
+        for delta in self.deltas.values():
+            yield from (delta.a, delta.b)
+        for slots in self.slots.values():
+            yield from (slots.keys, slots.values, slots.bias)
+
+    @cached_property
+    def _banks(self) -> dict[int, SlotBank]:
+        layers: dict[int, dict[int, Slots]] = {}
+        for (layer, head), slots in self.slots.items():
+            layers.setdefault(layer, {})[head] = slots
+        return {layer: self._padded(heads) for layer, heads in layers.items()}
+
+    def _padded(self, heads: dict[int, Slots]) -> SlotBank:
+        """One layer's slots, padded to the longest head; the strength joins the biases as its logarithm."""
+        longest = max(len(s) for s in heads.values())
+        some = next(iter(heads.values()))
+        shape = (max(heads) + 1, longest, some.keys.shape[1])
+        keys = torch.zeros(shape, dtype=some.keys.dtype, device=some.keys.device)
+        values = torch.zeros_like(keys)
+        bias = torch.full(shape[:2], ABSENT, dtype=torch.float32, device=keys.device)
+        for head, slots in heads.items():
+            n = len(slots)
+            keys[head, :n], values[head, :n] = slots.keys, slots.values
+            bias[head, :n] = slots.bias.float() + math.log(self.scale)
+        return SlotBank(keys, values, bias)
+
+
+class _Adding:
+    """The forward hook that adds a delta to its layer's output."""
+
+    def __init__(self, delta: Delta, scale: float) -> None:
+        self.delta, self.scale = delta, scale
+
+    def __call__(
+        self, _module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
+    ) -> torch.Tensor:
+        x = inputs[0]
+        change = linear(linear(x, self.delta.a.to(x.dtype)), self.delta.b.to(x.dtype))
+        return output + self.scale * change
