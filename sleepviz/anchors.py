@@ -56,9 +56,7 @@ PLAIN_TEXT = (
 )
 N_REPLY = 12
 
-_replies: WeakKeyDictionary[Llm, dict[tuple[str, ...], list[list[int]]]] = (
-    WeakKeyDictionary()
-)
+_replies: WeakKeyDictionary[Llm, dict[tuple[str, ...], list[list[int]]]] = WeakKeyDictionary()
 
 
 def base_replies(llm: Llm, asked: tuple[str, ...]) -> list[list[int]]:

@@ -47,9 +47,7 @@ class Attempt:
     def steps(self) -> Iterator[Event]:
         """Events of the method and of the gate. Raises `SleepvizError` when a method ends without weights."""
         context = self.context
-        work = self.method.consolidate(
-            context.llm, self._notes, context.weights, self._rng
-        )
+        work = self.method.consolidate(context.llm, self._notes, context.weights, self._rng)
         phase, phase_began = "", time.perf_counter()
         for step in work:
             if step.phase != phase:
@@ -74,16 +72,10 @@ class Attempt:
         if self.finite and self.method.keeps_notes:
             for reading in gate.readings(context, self.weights):
                 self.readings.append(reading)
-                yield self._stepped(
-                    Step("check", len(self.readings), gate.N_READINGS), 0.0
-                )
+                yield self._stepped(Step("check", len(self.readings), gate.N_READINGS), 0.0)
 
     def _stepped(self, step: Step, in_phase: float) -> SleepStepped:
-        left = (
-            in_phase / step.done * (step.of - step.done)
-            if step.of and step.done > 1
-            else None
-        )
+        left = in_phase / step.done * (step.of - step.done) if step.of and step.done > 1 else None
         return SleepStepped(
             step.phase,
             step.done,
@@ -124,9 +116,7 @@ class Attempt:
         numbers = 2 * per_token.n_layers * per_token.n_kv_heads * per_token.head_dim
         slots = None
         if weights.slots:
-            slots = torch.zeros(
-                per_token.n_layers, per_token.n_kv_heads, dtype=torch.int32
-            )
+            slots = torch.zeros(per_token.n_layers, per_token.n_kv_heads, dtype=torch.int32)
             for (layer, head), kept in weights.slots.items():
                 slots[layer, head] = len(kept)
         return SleepReport(

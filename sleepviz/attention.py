@@ -20,9 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "sleepviz"
-ABSENT = (
-    -1e30
-)  # the bias of a padding slot: no share of the softmax, and no NaN from inf - inf
+ABSENT = -1e30  # the bias of a padding slot: no share of the softmax, and no NaN from inf - inf
 
 
 @dataclass(frozen=True)
@@ -61,12 +59,8 @@ class Look:
         return torch.softmax(scores.float() * self.scaling + bias.float(), dim=-1)
 
 
-_slots: ContextVar[Mapping[int, SlotBank] | None] = ContextVar(
-    "sleepviz_slots", default=None
-)
-_observer: ContextVar[Callable[[Look], None] | None] = ContextVar(
-    "sleepviz_observer", default=None
-)
+_slots: ContextVar[Mapping[int, SlotBank] | None] = ContextVar("sleepviz_slots", default=None)
+_observer: ContextVar[Callable[[Look], None] | None] = ContextVar("sleepviz_observer", default=None)
 
 
 def install() -> None:
@@ -143,9 +137,7 @@ def attend(
     return output.transpose(1, 2).contiguous(), None
 
 
-def _additive(
-    mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor
-) -> torch.Tensor:
+def _additive(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     """The mask as a bias of the query's dtype, [batch or 1, 1, query, key]; `None` means plain causal."""
     n_query, n_key = query.shape[2], key.shape[2]
     if mask is None:
@@ -166,14 +158,10 @@ def _with_slots(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     batch, n_heads, n_query, _ = query.shape
     group = n_heads // key.shape[1]
-    slot_bias = bank.bias.to(query.dtype).repeat_interleave(group, dim=0)[
-        None, :, None, :
-    ]
+    slot_bias = bank.bias.to(query.dtype).repeat_interleave(group, dim=0)[None, :, None, :]
     return (
         torch.cat([bank.keys.to(key.dtype).expand(batch, -1, -1, -1), key], dim=2),
-        torch.cat(
-            [bank.values.to(value.dtype).expand(batch, -1, -1, -1), value], dim=2
-        ),
+        torch.cat([bank.values.to(value.dtype).expand(batch, -1, -1, -1), value], dim=2),
         torch.cat(
             [
                 slot_bias.expand(batch, -1, n_query, -1),

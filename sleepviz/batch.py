@@ -6,7 +6,7 @@ this several times faster than one row after another; the context itself is left
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -25,9 +25,7 @@ class Batch:
                 layer.values = layer.values.expand(n_rows, -1, -1, -1)
         self.cache = fork.cache
         device = self.llm.device
-        self.seen = torch.ones(
-            n_rows, context.n_tokens, dtype=torch.bool, device=device
-        )
+        self.seen = torch.ones(n_rows, context.n_tokens, dtype=torch.bool, device=device)
         self.position = torch.full((n_rows, 1), context.position, device=device)
 
     @torch.no_grad()
@@ -36,9 +34,7 @@ class Batch:
         device = self.llm.device
         lengths = torch.tensor([len(r) for r in rows], device=device)
         longest = int(lengths.max())
-        ids = torch.tensor(
-            [[*r, *([0] * (longest - len(r)))] for r in rows], device=device
-        )
+        ids = torch.tensor([[*r, *([0] * (longest - len(r)))] for r in rows], device=device)
         steps = torch.arange(longest, device=device)[None]
         self.seen = torch.cat([self.seen, steps < lengths[:, None]], dim=1)
         with self.weights.applied(self.llm.model):
@@ -52,6 +48,14 @@ class Batch:
         self.position = self.position + lengths[:, None]
         return hidden
 
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with only these rows."""
+        index = torch.tensor(rows, device=self.llm.device)
+        for layer in self.cache.layers:
+            layer.keys = layer.keys.index_select(0, index)
+            layer.values = layer.values.index_select(0, index)
+        self.seen, self.position = self.seen[index], self.position[index]
+
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """The head applied to hidden states; float32."""
         head = self.llm.model.get_output_embeddings()
@@ -60,27 +64,37 @@ class Batch:
 
 
 def reply_many(
-    context: Context, prompts: Sequence[Sequence[int]], max_new: int
+    context: Context,
+    prompts: Sequence[Sequence[int]],
+    max_new: int,
+    over: Callable[[list[int]], bool] | None = None,
 ) -> list[list[int]]:
-    """Greedy replies to several prompts that each continue `context`; ids without the end-of-turn token."""
+    """Greedy replies to several prompts that each continue `context`; ids without the end-of-turn token.
+
+    `over` ends a reply early when it says so of the ids so far. Rows that have ended are computed no further.
+    """
     if not prompts:
         return []
+    replies: list[list[int]] = [[] for _ in prompts]
     batch = Batch(context, len(prompts))
     hidden = batch.feed(prompts)
-    rows = torch.arange(len(prompts))
-    last = hidden[rows, torch.tensor([len(p) - 1 for p in prompts])]
-    replies: list[list[int]] = [[] for _ in prompts]
-    open_rows = set(range(len(prompts)))
-    for step in range(max_new):
+    last = hidden[torch.arange(len(prompts)), torch.tensor([len(p) - 1 for p in prompts])]
+    rows = list(range(len(prompts)))
+    for _ in range(max_new):
         best = batch.logits(last).argmax(-1).tolist()
-        for row in sorted(open_rows):
-            if best[row] in context.llm.stop_ids:
-                open_rows.discard(row)
-            else:
-                replies[row].append(best[row])
-        if not open_rows or step == max_new - 1:
+        going = []
+        for at, row in enumerate(rows):
+            if best[at] in context.llm.stop_ids:
+                continue
+            replies[row].append(best[at])
+            if len(replies[row]) < max_new and not (over and over(replies[row])):
+                going.append(at)
+        if not going:
             break
-        last = batch.feed([[b] for b in best])[:, -1]
+        if len(going) < len(rows):
+            batch.keep(going)
+        rows = [rows[at] for at in going]
+        last = batch.feed([[best[at]] for at in going])[:, -1]
     return replies
 
 

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sleepviz import SleepvizError
 
@@ -64,9 +65,7 @@ def inspect(folder: Path) -> Checkpoint:
     config = read_config(folder / "config.json")
     shape = read_shape(config, str(folder / "config.json"))
     files = _weight_files(folder)
-    if not any(
-        all((folder / name).is_file() for name in names) for names in _TOKENIZERS
-    ):
+    if not any(all((folder / name).is_file() for name in names) for names in _TOKENIZERS):
         raise SleepvizError(
             f"{folder} has no tokenizer (looked for tokenizer.json, tokenizer.model, vocab.json).",
             "Copy the tokenizer files of the model into the folder.",
@@ -104,17 +103,13 @@ def read_config(file: Path) -> Json:
         )
     config = _read_json(file)
     names = config.get("architectures")
-    if not isinstance(names, list) or not any(
-        str(name).endswith("ForCausalLM") for name in names
-    ):
+    if not isinstance(names, list) or not any(str(name).endswith("ForCausalLM") for name in names):
         raise SleepvizError(
             f"{file} describes {names}, expected a causal language model (…ForCausalLM).",
             "Choose a text model such as SmolLM2-135M-Instruct.",
         )
     model_type = config.get("model_type")
-    if not isinstance(model_type, str) or (
-        "auto_map" in config and not _is_built_in(model_type)
-    ):
+    if not isinstance(model_type, str) or ("auto_map" in config and not _is_built_in(model_type)):
         raise SleepvizError(
             f"{file} has model type {model_type!r}, which transformers knows only through Python "
             "code that comes with the model. Sleepviz never runs such code.",
@@ -131,14 +126,10 @@ def read_config(file: Path) -> Json:
 def read_shape(config: Json, where: str) -> Shape:
     """The KV shape that a config describes; `where` names it in errors."""
     heads = _positive(config, "num_attention_heads", where)
-    head_dim = (
-        config.get("head_dim") or _positive(config, "hidden_size", where) // heads
-    )
+    head_dim = config.get("head_dim") or _positive(config, "hidden_size", where) // heads
     return Shape(
         layers=_positive(config, "num_hidden_layers", where),
-        kv_heads=_positive(
-            {"num_key_value_heads": heads, **config}, "num_key_value_heads", where
-        ),
+        kv_heads=_positive({"num_key_value_heads": heads, **config}, "num_key_value_heads", where),
         head_dim=_positive({"head_dim": head_dim}, "head_dim", where),
         context=_positive(config, "max_position_embeddings", where),
     )
@@ -147,9 +138,7 @@ def read_shape(config: Json, where: str) -> Shape:
 def count_parameters(numbers: Mapping[str, int], config: Json) -> int:
     """Parameters of a model, from numbers per tensor: a tied output head is not counted again."""
     tied = bool(config.get("tie_word_embeddings"))
-    return sum(
-        n for name, n in numbers.items() if not (tied and name == "lm_head.weight")
-    )
+    return sum(n for name, n in numbers.items() if not (tied and name == "lm_head.weight"))
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -159,10 +148,7 @@ def _weight_files(folder: Path) -> list[Path]:
         weight_map = _read_json(index).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise _damaged(index, "it has no weight_map.")
-        files = [
-            folder / name
-            for name in sorted({Path(str(v)).name for v in weight_map.values()})
-        ]
+        files = [folder / name for name in sorted({Path(str(v)).name for v in weight_map.values()})]
     else:
         files = [folder / "model.safetensors"]
     missing = [file.name for file in files if not file.is_file()]
@@ -197,39 +183,31 @@ def _read_header(file: Path) -> dict[str, int]:
         prefix = stream.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
         if not 2 <= length <= min(_MAX_HEADER_BYTES, max(size - 8, 0)):
-            raise _damaged(
-                file, f"its {size:,} bytes do not start with a safetensors header."
-            )
+            raise _damaged(file, f"its {size:,} bytes do not start with a safetensors header.")
         text = stream.read(length)
     try:
         header = json.loads(text)
         header.pop("__metadata__", None)
         tensors = {name: _tensor(entry) for name, entry in header.items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _damaged(
-            file, f"its safetensors header is not valid ({error})."
-        ) from error
+        raise _damaged(file, f"its safetensors header is not valid ({error}).") from error
     if not tensors:
         raise _damaged(file, "it holds no tensor.")
     expected = 8 + length + max(end for _, end in tensors.values())
     if size != expected:
-        raise _damaged(
-            file, f"it has {size:,} bytes, its header promises {expected:,}."
-        )
+        raise _damaged(file, f"it has {size:,} bytes, its header promises {expected:,}.")
     return {name: n for name, (n, _) in tensors.items()}
 
 
-def _tensor(entry: Mapping[str, object]) -> tuple[int, int]:
+def _tensor(entry: Mapping[str, Any]) -> tuple[int, int]:
     """(how many numbers, where its bytes end) of one header entry."""
-    begin, end = entry["data_offsets"]  # type: ignore[misc]
-    n = math.prod(entry["shape"])  # type: ignore[call-overload]
+    begin, end = entry["data_offsets"]
+    n = math.prod(entry["shape"])
     dtype = str(entry["dtype"])
     if dtype not in _ITEM_BYTES:
         raise ValueError(f"dtype {dtype}, expected one of {', '.join(_ITEM_BYTES)}")
     if begin < 0 or end - begin != n * _ITEM_BYTES[dtype]:
-        raise ValueError(
-            f"offsets {begin}:{end} do not fit shape {entry['shape']} of {dtype}"
-        )
+        raise ValueError(f"offsets {begin}:{end} do not fit shape {entry['shape']} of {dtype}")
     return n, end
 
 
@@ -239,9 +217,7 @@ def _read_json(file: Path) -> Json:
     except (OSError, ValueError) as error:
         raise _damaged(file, f"it is not readable JSON ({error}).") from error
     if not isinstance(value, dict):
-        raise _damaged(
-            file, f"it holds a JSON {type(value).__name__}, expected an object."
-        )
+        raise _damaged(file, f"it holds a JSON {type(value).__name__}, expected an object.")
     return value
 
 
@@ -262,6 +238,4 @@ def _is_built_in(model_type: str) -> bool:
 
 
 def _damaged(file: Path, why: str) -> SleepvizError:
-    return SleepvizError(
-        f"{file} is damaged: {why}", "Delete the file and fetch the model again."
-    )
+    return SleepvizError(f"{file} is damaged: {why}", "Delete the file and fetch the model again.")

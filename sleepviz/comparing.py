@@ -54,9 +54,7 @@ class Comparison:
     def prepared(self, arm: str) -> Iterator[Event]:
         """Build an arm's context, pass by pass. Raises `SleepvizError` for an unknown arm."""
         if arm not in ARMS:
-            raise SleepvizError(
-                f"There is no arm {arm!r}.", f"Choose one of: {', '.join(ARMS)}."
-            )
+            raise SleepvizError(f"There is no arm {arm!r}.", f"Choose one of: {', '.join(ARMS)}.")
         try:
             if arm == "full":
                 if self._live is not None:
@@ -67,9 +65,7 @@ class Comparison:
             elif arm == "cleared":
                 context = self.llm.context(NO_WEIGHTS).opened()
             elif self.weights.empty:
-                self._reasons[arm] = (
-                    "There are no dynamic weights: the model has not slept."
-                )
+                self._reasons[arm] = "There are no dynamic weights: the model has not slept."
                 return
             elif arm == "slept":
                 context = self.llm.context(self.weights).opened()
@@ -88,9 +84,7 @@ class Comparison:
         """The leak audit where the notes must be gone, progress per token, then the answer."""
         context = self._contexts.get(arm)
         if context is None:
-            yield ArmUnavailable(
-                arm, probe.question, self._reasons.get(arm, "Not prepared.")
-            )
+            yield ArmUnavailable(arm, probe.question, self._reasons.get(arm, "Not prepared."))
             return
         llm = self.llm
         prompt = llm.user_turn(probe.question, first=context.fresh)

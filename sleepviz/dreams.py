@@ -13,9 +13,7 @@ from sleepviz.batch import reply_many
 from sleepviz.llm import Llm
 
 _END = re.compile(r"(?<=[.!?\u2026\u3002\uff01\uff1f])[\"'\u201d\u2019)\]]*\s+|\n+")
-_ABBREVIATION = re.compile(
-    r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|No|vs|etc|e\.g|i\.e)|\b[A-Z])\.$"
-)
+_ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|No|vs|etc|e\.g|i\.e)|\b[A-Z])\.$")
 _WORD = re.compile(r"\w+(?:['\u2019-]\w+)*")
 _STOP = frozenset(
     "a an the and or but nor so of in on at to from by for with without into onto over under behind about as is are "
@@ -99,12 +97,8 @@ def key_phrases(sentence: str) -> list[str]:
 def extractive(source: str) -> Iterator[Dream]:
     """Dreams that need no model: the sentence, asked for by each of its content words and by its first and last ones."""
     words = source.split()
-    yield Dream(
-        "about", f"What do you remember about {' '.join(words[:3])}?", source, source
-    )
-    yield Dream(
-        "tell", f"Tell me about {' '.join(words[-3:]).rstrip('.!?')}.", source, source
-    )
+    yield Dream("about", f"What do you remember about {' '.join(words[:3])}?", source, source)
+    yield Dream("tell", f"Tell me about {' '.join(words[-3:]).rstrip('.!?')}.", source, source)
     phrasings = (
         "What do you know about {}?",
         "Tell me about {}.",
@@ -119,9 +113,7 @@ def recital(text: str) -> Dream:
     return Dream("recite", "Repeat what you remember.", text, text)
 
 
-def questions(
-    llm: Llm, sources: Sequence[str], per_sentence: int
-) -> Iterator[tuple[Dream, bool]]:
+def questions(llm: Llm, sources: Sequence[str], per_sentence: int) -> Iterator[tuple[Dream, bool]]:
     """Few-shot questions with extractive answers, written by the base model; with each, whether it can be trusted.
 
     Kept are questions that take a content word from their sentence and whose answer is found there word for word,
@@ -130,12 +122,17 @@ def questions(
     context = llm.context()
     for _ in context.read(llm.encode_plain(FEW_SHOT)):
         pass
-    room = per_sentence * 24
+    room = per_sentence * 28
+
+    def over(ids: list[int]) -> bool:
+        text = llm.decode(ids[-24:])
+        return (
+            "\n\n" in text or llm.decode(ids).count("\nA:") == per_sentence and text.endswith("\n")
+        )
+
     for at in range(0, len(sources), 12):
         some = sources[at : at + 12]
-        replies = reply_many(
-            context, [llm.encode_plain(f"Text: {s}\nQ:") for s in some], room
-        )
+        replies = reply_many(context, [llm.encode_plain(f"Text: {s}\nQ:") for s in some], room)
         for source, ids in zip(some, replies, strict=True):
             asked: set[str] = set()
             for question, answer in _pairs("Q:" + llm.decode(ids))[:per_sentence]:
@@ -154,8 +151,5 @@ def _trusted(dream: Dream) -> bool:
     asked = {w.lower() for w in content_words(dream.prompt)}
     answer = [w.lower() for w in content_words(dream.answer)]
     return (
-        bool(asked & source)
-        and bool(answer)
-        and set(answer) <= source
-        and not set(answer) <= asked
+        bool(asked & source) and bool(answer) and set(answer) <= source and not set(answer) <= asked
     )

@@ -141,9 +141,7 @@ class SleepStepped:
     seconds: float  # since the sleep began
     loss: float | None
     anchor_loss: float | None
-    estimate_s: (
-        float | None
-    )  # ESTIMATE of the seconds left, None before there is a basis
+    estimate_s: float | None  # ESTIMATE of the seconds left, None before there is a basis
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,15 +169,13 @@ class SleepReport:
     kv_bytes: int  # of the consolidated cache, now free
     dynamic_bytes: int
     kv_token_equivalents: float  # derived: numbers stored / numbers of one cached token
-    peak_extra_bytes: int  # highest of (process RSS or accelerator memory) above the start of the sleep
+    peak_extra_bytes: (
+        int  # highest of (process RSS or accelerator memory) above the start of the sleep
+    )
     n_dreams: int
     gate: tuple[GateReading, ...]
-    slots_kept: np.ndarray | None = (
-        None  # [layer, kv_head] slots per head, None without slots
-    )
-    delta_norms: tuple[
-        tuple[str, float], ...
-    ] = ()  # (module, ||dW|| / ||W||) per changed matrix
+    slots_kept: np.ndarray | None = None  # [layer, kv_head] slots per head, None without slots
+    delta_norms: tuple[tuple[str, float], ...] = ()  # (module, ||dW|| / ||W||) per changed matrix
     details: str = ""
 
 

@@ -40,7 +40,7 @@ Report = Callable[[Progress], None]
 """Called often, on the fetching thread. What it raises ends the fetch, which leaves no trace."""
 
 
-class DiskFull(SleepvizError):
+class DiskFullError(SleepvizError):
     """There is not enough free disk space to hold a model."""
 
 
@@ -58,18 +58,28 @@ def cache_folder() -> Path:
 
 
 def require_space(folder: Path, n_bytes: int) -> None:
-    """Raise `DiskFull` unless the disk of `folder` (which may not exist yet) has `n_bytes` free."""
+    """Raise `DiskFullError` unless the disk of `folder`, which may not exist yet, has the room."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if free < n_bytes:
-        raise _disk_full(
-            folder, f"{n_bytes / MIB:,.0f} MiB needed, {free / MIB:,.0f} MiB free"
-        )
+        raise disk_full(folder, f"{n_bytes / MIB:,.0f} MiB needed, {free / MIB:,.0f} MiB free")
 
 
-def build_folder(
-    target: Path, fill: Callable[[Path], None], n_bytes: int, report: Report
-) -> Path:
+def is_disk_full(error: OSError) -> bool:
+    """Whether the operating system means that a disk or a quota is full."""
+    return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+def disk_full(folder: Path, numbers: str) -> DiskFullError:
+    """The error for a disk without room; `numbers` says how much there is or what failed."""
+    return DiskFullError(
+        f"The disk of {folder} is too full: {numbers}.",
+        "Make room, or set SLEEPVIZ_CACHE (for models of the hub: HF_HOME) to a folder on a larger "
+        "disk.",
+    )
+
+
+def build_folder(target: Path, fill: Callable[[Path], None], n_bytes: int, report: Report) -> Path:
     """Make the model folder `target` once, whole or not at all, even if two processes try.
 
     `fill` writes into a temporary sibling, which is checked and only then renamed; `n_bytes` is the
@@ -77,7 +87,7 @@ def build_folder(
     """
     from filelock import FileLock, Timeout
 
-    with disk_errors(target):
+    with _disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(target.parent / f".{target.name}.lock")
         try:
@@ -86,9 +96,7 @@ def build_folder(
             report(Progress("wait for another process", 0, None))
             lock.acquire()
         try:
-            for stale in target.parent.glob(
-                f".{target.name}.*.partial"
-            ):  # its maker has died
+            for stale in target.parent.glob(f".{target.name}.*.partial"):  # its maker has died
                 shutil.rmtree(stale, ignore_errors=True)
             with suppress(SleepvizError):
                 return inspect(target).folder
@@ -97,20 +105,6 @@ def build_folder(
         finally:
             lock.release()
     return target
-
-
-@contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn what the operating system says about a full or read-only disk into a `SleepvizError`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _disk_full(folder, error.strerror or "no space left") from error
-        raise SleepvizError(
-            f"{folder} could not be written: {error}.",
-            "Set SLEEPVIZ_CACHE (for models of the hub: HF_HOME) to a folder that you may write.",
-        ) from error
 
 
 def run_watched(
@@ -135,9 +129,7 @@ def run_watched(
         )
         try:
             while process.poll() is None:
-                report(
-                    Progress("download", min(_bytes_in(folder) - before, total), total)
-                )
+                report(Progress("download", min(_bytes_in(folder) - before, total), total))
                 time.sleep(_POLL_S)
         finally:
             process.kill()
@@ -147,16 +139,13 @@ def run_watched(
             return None
         complaints.seek(0)
         lines = complaints.read().decode(errors="replace").strip().splitlines()
-    return (
-        lines[-1].strip() if lines else f"it ended with exit code {process.returncode}"
-    )
+    errors = [line for line in lines if line.startswith("ERROR")] or lines  # pip goes on after it
+    return errors[-1].strip() if errors else f"it ended with exit code {process.returncode}"
 
 
 def _fill_and_rename(target: Path, fill: Callable[[Path], None]) -> None:
     partial = Path(
-        tempfile.mkdtemp(
-            prefix=f".{target.name}.", suffix=".partial", dir=target.parent
-        )
+        tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
     )
     try:
         fill(partial)
@@ -168,6 +157,20 @@ def _fill_and_rename(target: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Turn what the operating system says about a full or read-only disk into a `SleepvizError`."""
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise disk_full(folder, error.strerror or "no space left") from error
+        raise SleepvizError(
+            f"{folder} could not be written: {error}.",
+            "Set SLEEPVIZ_CACHE (for models of the hub: HF_HOME) to a folder that you may write.",
+        ) from error
+
+
 def _bytes_in(folder: Path) -> int:
     n_bytes = 0
     for root, _, names in os.walk(folder):
@@ -175,11 +178,3 @@ def _bytes_in(folder: Path) -> int:
             with suppress(OSError):  # renamed or removed while we look
                 n_bytes += os.lstat(os.path.join(root, name)).st_size
     return n_bytes
-
-
-def _disk_full(folder: Path, numbers: str) -> DiskFull:
-    return DiskFull(
-        f"The disk of {folder} is too full: {numbers}.",
-        "Make room, or set SLEEPVIZ_CACHE (for models of the hub: HF_HOME) to a folder on a larger "
-        "disk.",
-    )

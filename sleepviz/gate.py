@@ -17,9 +17,7 @@ from sleepviz.weights import DynamicWeights
 N_READINGS = 3
 KL_LIMIT = 0.15  # nat per token
 NLL_LIMIT = 1.10  # ratio
-SAME_REPLY_LIMIT = (
-    0.25  # share of the replies to unrelated questions that are one and the same
-)
+SAME_REPLY_LIMIT = 0.25  # share of the replies to unrelated questions that are one and the same
 
 
 def readings(notes: Context, candidate: DynamicWeights) -> Iterator[GateReading]:
@@ -33,13 +31,9 @@ def readings(notes: Context, candidate: DynamicWeights) -> Iterator[GateReading]
     reference = notes.fork() if stands_for_context else llm.context().opened()
     slept = llm.context(candidate).opened()
     expected, got = reply_logprobs(reference), reply_logprobs(slept)
-    kls = [
-        (e.exp() * (e - g)).sum(-1).mean() for e, g in zip(expected, got, strict=True)
-    ]
+    kls = [(e.exp() * (e - g)).sum(-1).mean() for e, g in zip(expected, got, strict=True)]
     name = (
-        "anchor KL to the model with its notes"
-        if stands_for_context
-        else "anchor KL to the base"
+        "anchor KL to the model with its notes" if stands_for_context else "anchor KL to the base"
     )
     yield GateReading(name, float(sum(kls)) / len(kls), KL_LIMIT, "nat/token")
     ratio = plain_text_nll(slept) / plain_text_nll(reference)

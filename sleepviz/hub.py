@@ -13,10 +13,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypedDict
 
 from sleepviz import SleepvizError
 from sleepviz.checkpoint import Shape, count_parameters, inspect, read_config, read_shape
-from sleepviz.fetching import MIB, Progress, Report, disk_errors, require_space, run_watched
+from sleepviz.fetching import (
+    MIB,
+    Progress,
+    Report,
+    disk_full,
+    is_disk_full,
+    require_space,
+    run_watched,
+)
 
 SAFE_FILES = (
     "config.json",
@@ -57,10 +66,11 @@ def download(hub_id: str, report: Report) -> Path:
     from huggingface_hub import hf_hub_download, snapshot_download
 
     report(Progress("ask the hub", 0, None))
-    request = {"repo_id": hub_id, **_where()}
+    where = _where()
     with _hub_errors(hub_id):
-        plan = snapshot_download(**request, allow_patterns=list(SAFE_FILES), dry_run=True)
-        read_config(Path(hf_hub_download(**request, filename="config.json")))
+        # The config first: it says what is wrong with the model, where a plan only says that it is.
+        read_config(Path(hf_hub_download(hub_id, **where, filename="config.json")))
+        plan = snapshot_download(hub_id, **where, allow_patterns=list(SAFE_FILES), dry_run=True)
     if not any(file.filename.endswith(".safetensors") for file in plan):
         raise SleepvizError(
             f"{hub_id} offers no safetensors on the hub, and sleepviz refuses pickled weights.",
@@ -69,7 +79,12 @@ def download(hub_id: str, report: Report) -> Path:
     n_bytes = sum(file.file_size or 0 for file in plan if file.will_download)
     require_space(_cache(), n_bytes + 64 * MIB)
     complaint = run_watched(
-        [sys.executable, "-c", _PROGRAM, json.dumps({**request, "allow_patterns": SAFE_FILES})],
+        [
+            sys.executable,
+            "-c",
+            _PROGRAM,
+            json.dumps({"repo_id": hub_id, **where, "allow_patterns": SAFE_FILES}),
+        ],
         {"HF_HUB_DISABLE_PROGRESS_BARS": "1"},
         _cache() / f"models--{hub_id.replace('/', '--')}",
         n_bytes,
@@ -88,10 +103,10 @@ def describe(hub_id: str) -> tuple[Shape, int, int]:
     """The (shape, parameters, bytes to download) of a model, from a few kilobytes of the hub."""
     from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
-    request = {"repo_id": hub_id, **_where()}
+    where = _where()
     with _hub_errors(hub_id):
-        config = read_config(Path(hf_hub_download(**request, filename="config.json")))
-        plan = snapshot_download(**request, allow_patterns=list(SAFE_FILES), dry_run=True)
+        config = read_config(Path(hf_hub_download(hub_id, **where, filename="config.json")))
+        plan = snapshot_download(hub_id, **where, allow_patterns=list(SAFE_FILES), dry_run=True)
         weights = HfApi(endpoint=_endpoint()).get_safetensors_metadata(hub_id)
     numbers = {
         name: tensor.parameter_count
@@ -124,12 +139,20 @@ def require_reachable() -> None:
     if reasons:
         raise SleepvizError(
             f"The hub {_endpoint()} cannot be reached: {reasons[0]}.",
-            "Connect to the internet once, or set HF_ENDPOINT to a mirror.",
+            "Connect to the internet once, set HF_ENDPOINT to a mirror, or set SLEEPVIZ_MODEL to a "
+            "folder that holds a model.",
         )
 
 
-def _where() -> dict[str, str | float]:
+class _Where(TypedDict):
     """The arguments that every call to huggingface_hub shares."""
+
+    endpoint: str
+    cache_dir: str
+    etag_timeout: float
+
+
+def _where() -> _Where:
     require_reachable()
     return {
         "endpoint": _endpoint(),
@@ -152,26 +175,31 @@ def _cache() -> Path:
 
 @contextmanager
 def _hub_errors(hub_id: str) -> Iterator[None]:
-    """Turn what huggingface_hub raises into sentences about `hub_id`."""
+    """Turn what huggingface_hub and its transport raise into sentences about `hub_id`."""
+    try:
+        yield
+    except SleepvizError:
+        raise
+    except Exception as error:  # four unrelated trees: hub, transport, safetensors, system
+        raise _explained(hub_id, error) from error
+
+
+def _explained(hub_id: str, error: Exception) -> SleepvizError:
     from huggingface_hub import errors
 
-    try:
-        with disk_errors(_cache()):
-            yield
-    except errors.GatedRepoError as error:
-        raise SleepvizError(
+    if isinstance(error, errors.GatedRepoError):
+        return SleepvizError(
             f"{hub_id} is gated: its owner wants a licence accepted first.",
             f"Accept it at {_endpoint()}/{hub_id}, run `hf auth login`, and try again.",
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise SleepvizError(
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return SleepvizError(
             f"The hub has no model {hub_id}, or it is private.", "Check the spelling."
-        ) from error
-    except errors.EntryNotFoundError as error:
-        raise SleepvizError(
-            f"{hub_id} lacks a file that a model needs: {error}.", "Choose another model."
-        ) from error
-    except (errors.HfHubHTTPError, errors.NotASafetensorsRepoError, ValueError) as error:
-        raise SleepvizError(
-            f"The hub could not give {hub_id}: {error}.", "Try again in a while."
-        ) from error
+        )
+    if isinstance(error, errors.RemoteEntryNotFoundError):
+        return SleepvizError(
+            f"{hub_id} lacks a file that every model needs: {error}.", "Choose another model."
+        )
+    if isinstance(error, OSError) and is_disk_full(error):
+        return disk_full(_cache(), str(error))
+    return SleepvizError(f"The hub could not give {hub_id}: {error}.", "Try again in a while.")

@@ -26,7 +26,9 @@ from sleepviz.events import Token
 from sleepviz.prompts import PromptFormat, format_of
 from sleepviz.weights import DynamicWeights
 
-CHUNK = 64  # tokens per prefill pass: small enough to cancel and share, large enough to be efficient
+CHUNK = (
+    64  # tokens per prefill pass: small enough to cancel and share, large enough to be efficient
+)
 NO_WEIGHTS = DynamicWeights()
 
 
@@ -138,9 +140,7 @@ class Llm:
 
     def piece(self, token_id: int) -> str:
         """The text of one token by itself."""
-        text: str = self.tokenizer.decode(
-            [token_id], clean_up_tokenization_spaces=False
-        )
+        text: str = self.tokenizer.decode([token_id], clean_up_tokenization_spaces=False)
         return text
 
     def tokens(self, ids: Sequence[int], position: int) -> tuple[Token, ...]:
@@ -154,12 +154,9 @@ class Llm:
             if not incomplete:
                 pending = []
         if pending and texts:
-            texts[-1] = self.tokenizer.decode(
-                pending, clean_up_tokenization_spaces=False
-            )
+            texts[-1] = self.tokenizer.decode(pending, clean_up_tokenization_spaces=False)
         return tuple(
-            Token(i, t, position + n)
-            for n, (i, t) in enumerate(zip(ids, texts, strict=True))
+            Token(i, t, position + n) for n, (i, t) in enumerate(zip(ids, texts, strict=True))
         )
 
     def context(self, weights: DynamicWeights = NO_WEIGHTS) -> Context:
@@ -173,9 +170,7 @@ class Llm:
         digest = hashlib.sha256()
         for name, parameter in sorted(self.model.named_parameters()):
             digest.update(name.encode())
-            digest.update(
-                parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data
-            )
+            digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
 
@@ -298,17 +293,13 @@ class Context:
         for _ in range(max_new):
             began = time.perf_counter()
             if self.logits is None:
-                raise SleepvizError(
-                    "There is nothing to go on from.", "Say something first."
-                )
+                raise SleepvizError("There is nothing to go on from.", "Say something first.")
             logprobs = torch.log_softmax(self.logits.float(), dim=-1)
             top = torch.topk(logprobs, n_top)
             best = int(top.indices[0])
             if best in self.llm.stop_ids:
                 return
-            alternatives = tuple(
-                zip(top.indices.tolist(), top.values.exp().tolist(), strict=True)
-            )
+            alternatives = tuple(zip(top.indices.tolist(), top.values.exp().tolist(), strict=True))
             self.feed((best,))
             ms = (time.perf_counter() - began) * 1e3
             yield Said(best, float(top.values[0]), alternatives, ms)
@@ -336,17 +327,11 @@ def _shape_of(model: PreTrainedModel) -> Shape:
         n_params=sum(p.numel() for p in parameters),
         context_limit=config.max_position_embeddings,
         weight_bytes=sum(p.numel() * p.element_size() for p in parameters),
-        kv_bytes_per_token=2
-        * config.num_hidden_layers
-        * n_kv_heads
-        * head_dim
-        * itemsize,
+        kv_bytes_per_token=2 * config.num_hidden_layers * n_kv_heads * head_dim * itemsize,
     )
 
 
-def _stop_ids(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> frozenset[int]:
+def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     generation = getattr(model, "generation_config", None)
     configured = getattr(generation, "eos_token_id", None)
     ids = configured if isinstance(configured, list) else [configured]

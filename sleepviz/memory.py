@@ -19,9 +19,7 @@ from sleepviz.events import MemorySampled
 _process = psutil.Process(os.getpid())
 
 
-def sample(
-    *, weights: int, kv: int, dynamic_weights: int, optimiser: int = 0
-) -> MemorySampled:
+def sample(*, weights: int, kv: int, dynamic_weights: int, optimiser: int = 0) -> MemorySampled:
     """One line of the ledger: the given tensor bytes, and what the process and the accelerator hold now."""
     on_accelerator = torch.accelerator.is_available()
     return MemorySampled(

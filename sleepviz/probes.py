@@ -30,11 +30,7 @@ def audit(
     """
     prompt = llm.tokenizer.decode(list(prompt_ids), clean_up_tokenization_spaces=False)
     hits = [f"the answer {a!r}" for a in probe.answers if has_word(prompt, a)]
-    told = {
-        tuple(ids[i : i + SPAN])
-        for ids in consolidated
-        for i in range(len(ids) - SPAN + 1)
-    }
+    told = {tuple(ids[i : i + SPAN]) for ids in consolidated for i in range(len(ids) - SPAN + 1)}
     inside = set(_windows_inside(prompt_ids, llm.encode_plain(probe.question)))
     for at in range(len(prompt_ids) - SPAN + 1):
         window = tuple(prompt_ids[at : at + SPAN])

@@ -29,9 +29,7 @@ MAX_NEW = 160  # tokens in one reply of a conversation
 SAMPLE_EVERY_S = 0.25  # of the memory ledger while something runs
 STRENGTH_LIMIT = 1.5
 
-_pace: dict[
-    tuple[str, str, tuple[object, ...]], float
-] = {}  # seconds per consolidated token
+_pace: dict[tuple[str, str, tuple[object, ...]], float] = {}  # seconds per consolidated token
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,7 @@ class Mind:
 class Session:
     """One mind on a shared model. Only one verb runs at a time; a second one raises `SleepvizError`."""
 
-    def __init__(
-        self, llm: Llm, *, seed: int = 0, timeline: Timeline | None = None
-    ) -> None:
+    def __init__(self, llm: Llm, *, seed: int = 0, timeline: Timeline | None = None) -> None:
         self.llm = llm
         self.seed = seed
         self.timeline = timeline or Timeline()
@@ -103,9 +99,7 @@ class Session:
         """Be told a user turn, and answer it; both stay in the context."""
         return self._job("talking", self._talking(text, max_new))
 
-    def sleep(
-        self, method: SleepMethod, *, keep_anyway: bool = False
-    ) -> Iterator[ev.Event]:
+    def sleep(self, method: SleepMethod, *, keep_anyway: bool = False) -> Iterator[ev.Event]:
         """Consolidate all that is in the context, then clear the cache.
 
         A sleep that is cancelled, fails, or is refused by the gate changes nothing; `keep_anyway` keeps a harmful one.
@@ -157,9 +151,7 @@ class Session:
         except Exception as error:
             outcome = "failed"
             what = f"Something broke while {kind}: {type(error).__name__}: {error}"
-            self._tell(
-                ev.Failed(what, "Nothing was kept of it. The details are in the log.")
-            )
+            self._tell(ev.Failed(what, "Nothing was kept of it. The details are in the log."))
             raise
         finally:
             self._doing = None
@@ -179,9 +171,7 @@ class Session:
         ]
         self.context.require_room(sum(len(ids) for _, _, ids in pieces))
         if removed:
-            yield self._tell(
-                ev.Noted(f"{removed} control characters were left out of the notes.")
-            )
+            yield self._tell(ev.Noted(f"{removed} control characters were left out of the notes."))
         for role, content, ids in pieces:
             yield from self._take_in(role, content, ids)
 
@@ -258,9 +248,7 @@ class Session:
 
     def _sleeping(self, method: SleepMethod, keep_anyway: bool) -> Iterator[ev.Event]:
         if not told(self.mind.turns):
-            raise SleepvizError(
-                "There is nothing to sleep on.", "Tell the model something first."
-            )
+            raise SleepvizError("There is nothing to sleep on.", "Tell the model something first.")
         self._n_nights += 1
         night, n_tokens = self._n_nights, self.context.n_tokens
         pace_key = (self.llm.name, name_of(method), settings(method))
@@ -297,33 +285,25 @@ class Session:
             raise
         finally:
             if not over:
-                self._tell(
-                    ev.SleepCancelled(night, time.perf_counter() - attempt.began)
-                )
+                self._tell(ev.SleepCancelled(night, time.perf_counter() - attempt.began))
 
     def _committed(self, report: ev.SleepReport, attempt: Attempt) -> list[ev.Event]:
         """All at once: there is no event in between at which it could be cancelled."""
         assert attempt.weights is not None
         n_tokens, n_bytes = self.context.n_tokens, self.context.kv_bytes
         self._before[report.night] = replace(self.mind, passes=tuple(self.context.fed))
-        self.mind = Mind(
-            weights=attempt.weights, slept=self.history, night=report.night
-        )
+        self.mind = Mind(weights=attempt.weights, slept=self.history, night=report.night)
         self.context = self.llm.context(attempt.weights)
         cleared = ev.CacheCleared(n_tokens, n_bytes, self.context.kv_bytes)
         return [self._tell(ev.SleepEnded(report)), self._tell(cleared)]
 
-    def _comparing(
-        self, probes: tuple[Probe, ...], arms: tuple[str, ...]
-    ) -> Iterator[ev.Event]:
+    def _comparing(self, probes: tuple[Probe, ...], arms: tuple[str, ...]) -> Iterator[ev.Event]:
         if not told(self.history):
             raise SleepvizError(
                 "There are no notes yet, so there is nothing to compare.",
                 "Tell the model something first.",
             )
-        comparison = Comparison(
-            self.llm, self.history, self.weights, self.mind.night, self._live()
-        )
+        comparison = Comparison(self.llm, self.history, self.weights, self.mind.night, self._live())
         total = len(probes) * len(arms)
         done = 0
         for arm in arms:
@@ -354,9 +334,7 @@ class Session:
             yield self._tell(ev.Progressed("passes read again", done, len(mind.passes)))
         self.mind, self.context = replace(mind, passes=()), context
         self._before = {n: m for n, m in self._before.items() if n < night}
-        yield self._tell(
-            ev.WeightsReverted(night, context.n_tokens, context.kv_layer_bytes())
-        )
+        yield self._tell(ev.WeightsReverted(night, context.n_tokens, context.kv_layer_bytes()))
 
     def _scaling(self, strength: float) -> Iterator[ev.Event]:
         if not 0.0 <= strength <= STRENGTH_LIMIT:  # also refuses NaN
@@ -365,9 +343,7 @@ class Session:
                 f"Expected 0 to {STRENGTH_LIMIT}.",
             )
         if not (self.weights.deltas or self.weights.slots):
-            raise SleepvizError(
-                "There are no dynamic weights to scale.", "Sleep first."
-            )
+            raise SleepvizError("There are no dynamic weights to scale.", "Sleep first.")
         weights = self.weights.scaled(strength)
         context = self.llm.context(weights)
         for event in read_again(context, self.mind.turns):

@@ -173,9 +173,7 @@ class Fold:
         if self._state is None:
             nights = tuple(self.nights)
             if nights and nights[-1].outcome == "running":
-                last = replace(
-                    nights[-1], steps=tuple(self.steps), dreams=tuple(self.dreams)
-                )
+                last = replace(nights[-1], steps=tuple(self.steps), dreams=tuple(self.dreams))
                 nights = (*nights[:-1], last)
             self._state = State(
                 position=self.position,
@@ -233,15 +231,11 @@ class Fold:
 
     def generated(self, event: ev.TokenGenerated) -> None:
         self._cached(event.n_cached, event.kv_layer_bytes)
-        self.timings.append(
-            Timing(self.position - 1, "decode", 1, event.n_cached, event.ms)
-        )
+        self.timings.append(Timing(self.position - 1, "decode", 1, event.n_cached, event.ms))
         self.tokens.append(SeenToken(event.token, len(self.turns) - 1, "cache"))
         if self.turns and not self.turns[-1].complete:
             last = self.turns[-1]
-            self.turns[-1] = Turn(
-                last.role, last.text + event.token.text, complete=False
-            )
+            self.turns[-1] = Turn(last.role, last.text + event.token.text, complete=False)
 
     def _cached(self, n_tokens: int, layer_bytes: tuple[int, ...]) -> None:
         per_token = self.facts.kv_bytes_per_token if self.facts else 0
@@ -311,8 +305,7 @@ class Fold:
         kept = bool(night and night.report and night.report.dynamic_bytes > 0)
         fate, number = ("weights" if kept else "gone"), (night.number if night else 0)
         self.tokens = [
-            replace(t, fate=fate, night=number) if t.fate == "cache" else t
-            for t in self.tokens
+            replace(t, fate=fate, night=number) if t.fate == "cache" else t for t in self.tokens
         ]
         self._cached(0, tuple(0 for _ in self.kv[-1].layer_bytes) if self.kv else ())
 
@@ -330,9 +323,7 @@ class Fold:
 
     def reverted(self, event: ev.WeightsReverted) -> None:
         undone = next(n for n in self.nights if n.number == event.night)
-        self.nights = [
-            replace(n, undone=n.undone or n.number >= event.night) for n in self.nights
-        ]
+        self.nights = [replace(n, undone=n.undone or n.number >= event.night) for n in self.nights]
         self.turns = self.turns[: undone.n_turns]
         self.tokens = [
             replace(t, fate="cache", night=0) if t.night >= event.night else t

@@ -17,9 +17,7 @@ def clean(text: str, what: str) -> tuple[str, int]:
     `what` names the text in that sentence.
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    kept = [
-        c for c in lines if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs")
-    ]
+    kept = [c for c in lines if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs")]
     cleaned = "".join(kept).strip()
     if not cleaned:
         raise SleepvizError(

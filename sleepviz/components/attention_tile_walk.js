@@ -46,6 +46,7 @@ class Tile extends Drawing {
     map.onpointercancel = e => { this.pointers.delete(e.pointerId); this.drag = null }
     map.onpointerleave = () => { if (!this.drag) this.point(null); this.armed = false }
     map.onkeydown = e => this.keyed(e)
+    map.onfocus = () => this.mark()
     map.onblur = () => this.point(null)
     for (const button of this.tools.children) button.onclick = () => {
       if (button.dataset.do === "reset") this.reset()
@@ -76,7 +77,7 @@ class Tile extends Drawing {
     const { d } = this, first = cell * d.pool, last = Math.min(d.n, first + d.pool) - 1
     const place = i => Array.isArray(d.positions) ? d.positions[i] : d.positions + i
     if (first === last) return `${place(first)} ${quoted(d.texts[first])}`
-    return `${place(first)}–${place(last)} ${quoted(`${d.texts[first].trim()} … ${d.texts[last].trim()}`)}`
+    return `${place(first)}–${place(last)} ${quoted(d.texts[first]).slice(0, -1)} … ${quoted(d.texts[last]).slice(1)}`
   }
 
   describe({ q, k }) {
@@ -107,7 +108,7 @@ class Tile extends Drawing {
     }
     const foot = this.selected ? `Selected: ${this.describe(this.selected)}` : d.m ? this.hint() : NOTHING
     if (this.foot.textContent !== foot) this.foot.textContent = this.foot.title = foot
-    this.joined = this.headWidth() + 130 + this.stage.clientWidth * 0.02 < this.stage.clientWidth - Math.min(200, this.stage.clientWidth * 0.46)
+    this.joined = this.headWidth() + this.px * 10 + this.barWidth() < this.W
     this.tile.classList.toggle("joined", this.joined)
   }
 
@@ -125,7 +126,11 @@ class Tile extends Drawing {
       if (hover && hover.k >= 0) this.cross(g, hover)
       if (selected && selected.k >= 0) this.ring(g, selected)
     })
-    if (hover && hover.k < 0) { g.strokeStyle = this.ink; g.strokeRect(box.left - 1, this.y(hover.q) - 1, box.strip + 2, this.ch + 2) }
+    if (map.matches(":focus-visible")) {
+      g.strokeStyle = this.accent; g.lineWidth = 2
+      g.strokeRect(box.x - 1, box.y - 1, box.w + 2, box.h + 2)
+    }
+    if (hover && hover.k < 0) { g.strokeStyle = this.ink; g.lineWidth = 1; g.strokeRect(box.left - 1, this.y(hover.q) - 1, box.strip + 2, this.ch + 2) }
   }
 
   cross(g, { q, k }) {

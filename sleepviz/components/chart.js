@@ -1,33 +1,19 @@
-// A chart that is told its data again and again and keeps what the reader did: zoom, crosshair, hidden lines.
+// A chart as it looks: legend, scales, layers. Knows what is hidden and zoomed, not how the reader did that.
 
-const CHARTS = new WeakMap()
-const TOUCHED = 7 // pixels: nearer than this counts as "at"
-
-export default function ({ data, parentElement }) {
-  if (!CHARTS.has(parentElement)) CHARTS.set(parentElement, new Chart(parentElement))
-  const chart = CHARTS.get(parentElement)
-  chart.tell(unpack(data))
-  return () => {
-    chart.close()
-    CHARTS.delete(parentElement)
-  }
-}
-
-class Chart {
+class ChartPicture {
   constructor(parent) {
     for (const name of ["chart", "legend", "stage", "tip", "empty", "reset", "note"])
       this[name] = parent.querySelector(`.${name}`)
     this.canvas = parent.querySelector("canvas")
     this.hidden = new Set() // names of lines switched off
     this.window = null // [low, high] in x when zoomed
-    this.cursor = null // x of the crosshair
-    this.pointer = null // [px, py] of the mouse while it is over the plot
-    this.drag = null // [px from, px to] while a stretch is being marked
     this.resized = new ResizeObserver(() => this.paint())
     this.resized.observe(this.stage)
     document.fonts?.ready.then(() => this.paint())
-    this.listen()
   }
+
+  /** What the reader points at; the picture alone shows none of it. */
+  point() {}
 
   close() {
     this.resized.disconnect()
@@ -123,7 +109,11 @@ class Chart {
       low = Math.min(low, s.x[0])
       high = Math.max(high, s.x[s.x.length - 1])
     }
-    for (const s of this.message.shapes) if (s.kind === "band") high = Math.max(high, s.to)
+    for (const s of this.message.shapes) {
+      if (s.kind !== "band") continue
+      low = Math.min(low, s.at)
+      high = Math.max(high, s.to)
+    }
     if (!(high >= low)) return [0, 1]
     return high > low ? [low, high] : [low - 0.5, high + 0.5]
   }

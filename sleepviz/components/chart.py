@@ -1,7 +1,8 @@
 """A line chart on a canvas that keeps its zoom, hover and hidden lines while the data moves on.
 
 Knows how to pack the lines, dots, bands and notes of a plotly figure; does not know what they mean.
-Streamlit's own plotly element is taken down and put up again at each change of the data; this one is not.
+Streamlit's own plotly element is taken down and put up again at each change of the data; this is
+not.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _MOUNT = st.components.v2.component(
     css=(_HERE / "chart.css").read_text("utf-8"),
     js="\n".join(
         (_HERE / name).read_text("utf-8")
-        for name in ("chart_scale.js", "chart_paint.js", "chart.js")
+        for name in ("chart_scale.js", "chart_paint.js", "chart.js", "chart_read.js")
     ),
 )
 
@@ -38,15 +39,15 @@ _MOUNT = st.components.v2.component(
 def chart(figure: go.Figure, *, key: str, height: int = 260, alt: str = "") -> None:
     """Show a figure; one of lines and dots stays as the reader left it while its data changes.
 
-    `height` is in CSS pixels, with the legend. Without `alt`, the words that the figure carries are used.
-    A figure of anything else, such as a heatmap, is shown by Streamlit's own element. The title is left
-    to the page, which has headings.
+    `height` is in CSS pixels, with the legend. Without `alt`, the words that the figure carries are
+    used. A figure of anything else, such as a heatmap, is shown by Streamlit's own element. The
+    title is left to the page, which has headings.
     """
     if paints(figure):
         _MOUNT(data=packed(figure, height=height, alt=alt), key=key)
         return
     plain = go.Figure(figure)
-    plain.update_layout(title_text="", margin={"t": 12})
+    plain.update_layout(title=None, margin={"t": 12})
     if plain.layout.height is None:
         plain.update_layout(height=height)
     st.plotly_chart(
@@ -55,12 +56,12 @@ def chart(figure: go.Figure, *, key: str, height: int = 260, alt: str = "") -> N
 
 
 def paints(figure: go.Figure) -> bool:
-    """Whether the canvas can paint all of a figure: scatter traces on one x axis, or nothing at all."""
+    """Whether the canvas can paint all of a figure: scatter traces on one x axis, or none."""
     return all(t.type == "scatter" and (t.xaxis or "x") == "x" for t in figure.data)
 
 
 def packed(figure: go.Figure, *, height: int, alt: str = "") -> bytes:
-    """A figure as bytes: the length of the header (uint32), the header (JSON), the columns (float32).
+    """A figure as bytes: the length of the header (uint32), the header (JSON), columns (float32).
 
     Little-endian, the header padded to four bytes. A column that several lines share is sent once.
     Series are thinned to `theme.MOST_POINTS`, keeping extremes.
@@ -165,7 +166,7 @@ def _shapes(shapes: Iterable[go.layout.Shape]) -> list[dict[str, object]]:
 
 
 def _labels(annotations: Iterable[go.layout.Annotation]) -> list[dict[str, object]]:
-    """Texts that stand at an x of the data; plotly keeps them apart from the lines that they name."""
+    """Texts at an x of the data, which plotly keeps apart from the lines that they name."""
     return [
         {"kind": "label", "at": a.x, "to": a.x, "label": a.text}
         for a in annotations

@@ -179,7 +179,7 @@ class Talk {
       weights: `in the dynamic weights since night ${token.night}${size ? `; its ${size} of cache are free` : ""}`,
       gone: token.night ? `gone since night ${token.night}: dropped, and in no weights` : "gone: in no cache and in no weights",
     }[token.fate] ?? token.fate
-    const lines = [token.quiet || !token.text.trim() ? safe(text) : `“${safe(text)}”`, `token ${number(token.id)} · position ${number(token.position)}`, fate]
+    const lines = [token.quiet || !token.text.trim() ? safe(text) : `“${safe(text.trim() || text)}”`, `token ${number(token.id)} · position ${number(token.position)}`, fate]
     if (token.of) lines.splice(1, 0, `part of “${safe(token.of[0])}”, which takes ${token.of[1]} tokens`)
     if (token.quiet) lines.splice(1, 0, "written by the chat template")
     return lines

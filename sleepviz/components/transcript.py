@@ -56,6 +56,7 @@ def transcript(
 def pack(state: State, height: int, selected: int | None) -> bytes:
     """The words once each, then indices and runs: about 25 KiB of UTF-8 JSON for 2,000 tokens."""
     first = max(0, len(state.tokens) - MAX_TOKENS)
+    before = min(first, 3)  # what opens a turn may lie just before the first token shown
     shown = state.tokens[first:]
     vocab: dict[tuple[int, str], int] = {}
     order = [vocab.setdefault((t.token.id, t.token.text), len(vocab)) for t in shown]
@@ -71,7 +72,7 @@ def pack(state: State, height: int, selected: int | None) -> bytes:
         "positions": position_runs(shown),
         "turns": runs((t.turn, _role(state.turns, t.turn)) for t in shown),
         "fates": runs((t.fate, t.night) for t in shown),
-        "quiet": quiet(shown),
+        "quiet": [i - before for i in quiet(state.tokens[first - before :]) if i >= before],
         "whole": [(i - first, n, text) for i, n, text in whole(state) if i >= first],
         "counts": {
             fate: sum(t.fate == fate for t in state.tokens)

@@ -2,9 +2,10 @@
 
 Knows the protocol of a picture; does not know any picture by name.
 
-A module `kv_growth.py` offers a function of its own name, `kv_growth(state)`, that returns a plotly figure;
-`alt(state)`, what the picture shows in words; `formula(state)`, what its numbers are (MEASURED, DERIVED or
-ESTIMATE) with the figures filled in; and the sentences TITLE, SEES ("what you see") and IS_NOT ("what it is not").
+A module `kv_growth.py` offers a function of its own name, `kv_growth(state)`, that returns a plotly
+figure; `alt(state)`, what the picture shows in words; `formula(state)`, what its numbers are
+(MEASURED, DERIVED or ESTIMATE) with the figures filled in; and the sentences TITLE, SEES ("what you
+see") and IS_NOT ("what it is not").
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Picture:
 def pictures() -> Mapping[str, Picture]:
     """All pictures in this folder by name.
 
-    Raises SleepvizError, naming the file and what it lacks, where a module does not keep to the protocol.
+    Raises SleepvizError, naming the file and what it lacks, where a module breaks the protocol.
     """
     names = (m.name for m in pkgutil.iter_modules(__path__) if m.name not in _NOT_PICTURES)
     found = {name: _picture(importlib.import_module(f"{__name__}.{name}")) for name in names}

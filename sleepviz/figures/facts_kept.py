@@ -5,12 +5,12 @@ Knows answers and their scores; does not know how an arm was asked.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from sleepviz.events import Answered
 from sleepviz.figures import theme
@@ -31,7 +31,9 @@ _ARMS = {
     "both": "both",
 }
 _MOST_ROWS = 40
-_MOST_LETTERS = 46
+_MOST_LETTERS = 56
+_LETTERS_PER_LINE = 21
+_BETWEEN = "Controls, never told:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class _Cell:
 
 
 def facts_kept(state: State) -> go.Figure:
-    """Questions by arms: kept or lost, and the gain in log-probability; controls in their own block."""
+    """Questions by arms: kept or lost, and the gain in log-probability; controls beneath."""
     rows = _rows(state)
     if not rows:
         return theme.empty(TITLE, _EMPTY)
@@ -50,34 +52,13 @@ def facts_kept(state: State) -> go.Figure:
     shown = list(rows)[-_MOST_ROWS:]
     facts = [q for q in shown if not _is_control(rows[q])]
     controls = [q for q in shown if _is_control(rows[q])]
-    blocks = [(f, t) for f, t in ((facts, "facts told"), (controls, "controls, never told")) if f]
-    figure = make_subplots(
-        rows=len(blocks),
-        cols=1,
-        shared_xaxes=True,
-        row_heights=[len(questions) for questions, _ in blocks],
-        vertical_spacing=0.06,
-    )
-    figure.update_layout(template=theme.TEMPLATE, title_text=TITLE, meta={"alt": alt(state)})
-    gains = [_cell(state, rows, q, arm).gain for q in shown for arm in arms]
-    span = max(1.0, float(np.nanmax(np.abs([*gains, 0.0]))))
-    for number, (questions, title) in enumerate(blocks, start=1):
-        _add_block(figure, number, state, rows, questions, arms)
-        figure.update_yaxes(title_text=f"{title} (question)", row=number, col=1)
-    figure.update_xaxes(title_text="arm (condition of the comparison)", row=len(blocks), col=1)
-    figure.update_layout(
-        coloraxis={
-            "colorscale": [list(stop) for stop in theme.DIVERGING],
-            "cmin": -span,
-            "cmax": span,
-            "colorbar": {
-                "title": {"text": "gain over<br>notes gone<br>(nat)"},
-                "thickness": 12,
-            },
-        },
-        margin={"l": 12, "r": 12, "t": 40, "b": 48},
-        height=150 + 34 * len(shown),
-    )
+    figure = theme.blank(TITLE, alt(state), x="arm", y="question")
+    figure.update_layout(hovermode="closest", height=96 + 48 * (len(shown) + bool(controls)))
+    _add_grid(figure, state, rows, [*facts, *([_BETWEEN] if controls else []), *controls], arms)
+    figure.update_xaxes(side="top", tickangle=0)
+    figure.update_yaxes(autorange="reversed", rangemode="normal", tickfont_size=11)
+    figure.update_layout(margin={"t": 56, "b": 8, "l": 8, "r": 8})
+    theme.as_grid(figure)
     if len(shown) < len(rows):
         theme.note(figure, f"the last {len(shown):,} of {len(rows):,} questions")
     return figure
@@ -142,9 +123,9 @@ def _cell(state: State, rows: dict[str, dict[str, Answered]], question: str, arm
         why = [u.reason for u in state.unavailable if (u.arm, u.question) == (arm, question)]
         reason = why[-1] if why else "not asked"
         return _Cell("", float("nan"), f"{_safe(question)}<br>{words}: {_safe(reason)}")
-    base = row.get("cleared")
-    known = base is not None and base.gold_logprob is not None and answer.gold_logprob is not None
-    gain = answer.gold_logprob - base.gold_logprob if known else float("nan")
+    base = row["cleared"].gold_logprob if "cleared" in row else None
+    known = answer.gold_logprob is not None and base is not None
+    gain = (answer.gold_logprob or 0.0) - (base or 0.0) if known else float("nan")
     mark = "" if answer.correct is None else "✓" if answer.correct else "✗"
     ln_p = "" if answer.gold_logprob is None else f"ln p {answer.gold_logprob:.2f} nat"
     return _Cell(
@@ -155,46 +136,56 @@ def _cell(state: State, rows: dict[str, dict[str, Answered]], question: str, arm
     )
 
 
-def _add_block(
+def _add_grid(
     figure: go.Figure,
-    number: int,
     state: State,
     rows: dict[str, dict[str, Answered]],
     questions: Sequence[str],
     arms: Sequence[str],
 ) -> None:
-    grid = [[_cell(state, rows, q, arm) for arm in arms] for q in questions]
+    gap = [_Cell("", float("nan"), "")] * len(arms)
+    grid = [gap if q == _BETWEEN else [_cell(state, rows, q, a) for a in arms] for q in questions]
+    gains = [abs(c.gain) for line in grid for c in line if not np.isnan(c.gain)]
+    span = max([1.0, *gains])
     figure.add_heatmap(
-        # a cell without a gain but with an answer is grey, not absent
+        # a cell with an answer but without a gain is grey, not absent
         z=[[0.0 if np.isnan(c.gain) and c.mark else c.gain for c in line] for line in grid],
-        x=[_ARMS.get(arm, arm) for arm in arms],
-        y=[_shortened(q, questions) for q in questions],
+        x=[_wrapped(_ARMS.get(arm, arm), 9) for arm in arms],
+        y=_labels(questions),
         text=[[_written(c) for c in line] for line in grid],
         texttemplate="%{text}",
         textfont={"color": "#FFFFFF", "size": 13},
         customdata=[[c.hover for c in line] for line in grid],
         hovertemplate="%{customdata}<extra></extra>",
-        coloraxis="coloraxis",
+        colorscale=[list(stop) for stop in theme.DIVERGING],
+        zmin=-span,
+        zmax=span,
+        showscale=False,
         xgap=3,
         ygap=3,
-        row=number,
-        col=1,
     )
-    figure.update_yaxes(autorange="reversed", showgrid=False, row=number, col=1)
 
 
 def _written(cell: _Cell) -> str:
-    number = "" if np.isnan(cell.gain) else f"{cell.gain:+.1f}".replace("-", "−")
-    return f"{cell.mark} {number}".strip()
+    if np.isnan(cell.gain):
+        return cell.mark
+    number = f"{cell.gain:+.1f}".replace("-", "−") if abs(cell.gain) >= 0.05 else "0.0"
+    return f"{cell.mark}<br>{number}"
 
 
-def _shortened(question: str, among: Sequence[str]) -> str:
-    """The question in the room that an axis has, still telling it from the others."""
-    if len(question) <= _MOST_LETTERS:
-        return _safe(question)
-    short = f"{question[: _MOST_LETTERS - 1]}…"
-    twins = [q for q in among if q[: _MOST_LETTERS - 1] == question[: _MOST_LETTERS - 1]]
-    return _safe(short if len(twins) == 1 else f"{short} ({twins.index(question) + 1})")
+def _labels(questions: Sequence[str]) -> list[str]:
+    """The questions in the room that an axis has, each still different from the others."""
+    labels: list[str] = []
+    for question in questions:
+        short = question if len(question) <= _MOST_LETTERS else f"{question[: _MOST_LETTERS - 1]}…"
+        label = _wrapped(short, _LETTERS_PER_LINE)
+        twins = sum(other.partition(" (")[0] == label for other in labels)
+        labels.append(f"{label} ({twins + 1})" if twins else label)
+    return labels
+
+
+def _wrapped(text: str, width: int) -> str:
+    return "<br>".join(_safe(line) for line in textwrap.wrap(text, width))
 
 
 def _safe(text: str) -> str:

@@ -22,7 +22,7 @@ _EMPTY = "Not asleep."
 
 
 def falling_asleep(state: State) -> go.Figure:
-    """Loss in nats per token over the steps of the last sleep; lower is better; phases are bands."""
+    """Loss (nat per token, lower is better) over the steps of the last sleep; phases are bands."""
     if not state.nights or not state.nights[-1].steps:
         return theme.empty(TITLE, _nothing(state))
     night = state.nights[-1]
@@ -115,6 +115,6 @@ def _add_phases(figure: go.Figure, steps: tuple[SleepStepped, ...], x: np.ndarra
     at = 0
     for number, (phase, group) in enumerate(groupby(steps, key=lambda s: s.phase)):
         end = at + len(list(group))
-        colour = theme.KV if number % 2 == 0 else theme.PROCESS
-        theme.band(figure, float(x[at - 1] if at else x[0]), float(x[end - 1]), phase, colour)
+        start = float(x[at - 1] if at else x[0])
+        theme.band(figure, start, float(x[end - 1]), phase, opacity=0.04 if number % 2 else 0.1)
         at = end

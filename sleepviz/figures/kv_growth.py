@@ -27,7 +27,7 @@ def kv_growth(state: State) -> go.Figure:
     """MiB in the KV cache, measured (filled) and predicted (dashed), over the tokens put into it.
 
     The x axis counts every token that went into the cache since the session began, so that clearing
-    the cache is a fall and not a step back. The dynamic weights are a stepped line on the same scale.
+    the cache is a fall and not a step back. The dynamic weights are a stepped line on that scale.
     """
     if not state.kv:
         return theme.empty(TITLE, _nothing(state))
@@ -46,7 +46,7 @@ def kv_growth(state: State) -> go.Figure:
         hovertemplate="%{y:,.2f} MiB<br>%{customdata[0]:,.0f} tokens in it; "
         "measured − predicted: %{customdata[1]:+,.0f} B",
         mode="lines" if len(keep) > 2 else "lines+markers",
-        line={"color": theme.KV, "width": 2.5},
+        line={"color": theme.KV, "width": 3.5},  # so that the dashes lie on it, not over it
         fill="tozeroy",
     )
     if any(p.predicted_bytes for p in state.kv):
@@ -56,7 +56,7 @@ def kv_growth(state: State) -> go.Figure:
             y=predicted[keep],
             hovertemplate="%{y:,.2f} MiB",
             mode="lines",
-            line={"color": theme.INK, "width": 1.5, "dash": "dash"},
+            line={"color": theme.INK, "width": 1.25, "dash": "dash"},
         )
     _add_dynamic_weights(figure, state, told)
     _add_limit(figure, state)

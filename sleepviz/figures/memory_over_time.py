@@ -25,8 +25,8 @@ _EMPTY = "Memory is sampled while the model works."
 def memory_over_time(state: State) -> go.Figure:
     """MiB over seconds: what the session holds (left, filled), what the machine gave (right, thin).
 
-    The right axis shows the accelerator where there is one, and the whole process where there is not;
-    both begin at 0, so that a saving looks as small there as it is.
+    The right axis shows the accelerator where there is one, and else the whole process; both axes
+    begin at 0, so that a saving looks as small there as it is. A value holds until the next sample.
     """
     if not state.memory:
         return theme.empty(TITLE, _EMPTY)
@@ -34,15 +34,10 @@ def memory_over_time(state: State) -> go.Figure:
     figure.update_xaxes(unifiedhovertitle_text="%{x:,.1f} s")
     at_s = np.array([m.at_s for m in state.memory])
     samples = [m.sample for m in state.memory]
-    for name, colour, values, shape in (
-        ("KV cache", theme.KV, [s.kv for s in samples], "linear"),
-        ("dynamic weights", theme.DYNAMIC, [s.dynamic_weights for s in samples], "hv"),
-        (
-            "optimiser, while asleep",
-            theme.OPTIMISER,
-            [s.optimiser for s in samples],
-            "hv",
-        ),
+    for name, colour, values in (
+        ("KV cache", theme.KV, [s.kv for s in samples]),
+        ("dynamic weights", theme.DYNAMIC, [s.dynamic_weights for s in samples]),
+        ("optimiser, while asleep", theme.OPTIMISER, [s.optimiser for s in samples]),
     ):
         if any(values) or name == "KV cache":
             keep = theme.thin(theme.mib(values))
@@ -51,7 +46,7 @@ def memory_over_time(state: State) -> go.Figure:
                 x=at_s[keep],
                 y=theme.mib(values)[keep],
                 mode="lines+markers" if len(samples) == 1 else "lines",
-                line={"color": colour, "width": 2.5, "shape": shape},
+                line={"color": colour, "width": 2.5, "shape": "hv"},
                 fill="tozeroy",
                 hovertemplate="%{y:,.2f} MiB",
             )

@@ -36,15 +36,12 @@ def slots_kept(state: State) -> go.Figure:
         colorscale=theme.SEQUENTIAL,
         xgap=1,
         ygap=1,
-        colorbar={
-            "title": {"text": "slots kept<br>(count)"},
-            "thickness": 12,
-            "tickformat": ",d",
-        },
+        colorbar=theme.colour_bar("slots kept (count)", tickformat=",d"),
         hovertemplate="layer %{x}, KV head %{y}<br>%{z:,.0f} slots kept of "
         f"{_n_tokens(night):,} tokens<extra></extra>",
     )
     figure.update_yaxes(autorange="reversed", rangemode="normal", dtick=1 if n_heads <= 16 else 4)
+    theme.as_grid(figure)
     return figure
 
 
@@ -81,7 +78,8 @@ def _night(state: State) -> Night | None:
 
 def _slots(night: Night) -> np.ndarray:
     """[layer, kv_head]"""
-    assert night.report is not None and night.report.slots_kept is not None
+    assert night.report is not None
+    assert night.report.slots_kept is not None
     return np.atleast_2d(night.report.slots_kept)
 
 

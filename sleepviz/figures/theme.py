@@ -1,6 +1,6 @@
 """How every picture looks: colours, axes, bands, notes, and the picture of nothing yet.
 
-Knows plotly's layout and how to thin a long series; does not know what is drawn or where it is shown.
+Knows plotly's layout and how to thin a long series; does not know what is drawn, or where.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ TEMPLATE = go.layout.Template(
 
 
 def blank(title: str, alt: str, *, x: str, y: str) -> go.Figure:
-    """A titled figure with two titled axes and nothing on it; `alt` says in words what it will show."""
+    """A titled figure with two titled axes and nothing on it yet; `alt` says it in words."""
     figure = go.Figure()
     figure.update_layout(template=TEMPLATE, title_text=title, meta={"alt": alt})
     figure.update_layout(hovermode="x unified")
@@ -113,13 +113,13 @@ def note(figure: go.Figure, text: str) -> None:
     )  # fmt: skip
 
 
-def band(figure: go.Figure, x0: float, x1: float, label: str, colour: str = KV) -> None:
+def band(figure: go.Figure, x0: float, x1: float, label: str, opacity: float = 0.1) -> None:
     """Shade the stretch from `x0` to `x1`, with its name at the top."""
     figure.add_vrect(
         x0=x0,
         x1=x1,
-        fillcolor=colour,
-        opacity=0.1,
+        fillcolor=KV,
+        opacity=opacity,
         line_width=0,
         layer="below",
         label={"text": label, "textposition": "top left", "font": {"size": 11}},
@@ -143,8 +143,31 @@ def limit(figure: go.Figure, y: float, label: str) -> None:
     )
 
 
+def colour_bar(title: str, **more: object) -> dict[str, object]:
+    """A flat colour bar above a grid, which leaves the grid the whole width of a phone."""
+    return {
+        "title": {"text": title, "side": "top", "font": {"size": 12}},
+        "orientation": "h",
+        "x": 0,
+        "xanchor": "left",
+        "y": 1.02,
+        "yanchor": "bottom",
+        "len": 0.6,
+        "thickness": 8,
+        "tickfont": {"size": 11},
+        "outlinewidth": 0,
+        **more,
+    }
+
+
+def as_grid(figure: go.Figure) -> None:
+    """Let the cells of a grid stand alone: no grid lines behind them, room for all names."""
+    figure.update_xaxes(showgrid=False, automargin=True)
+    figure.update_yaxes(showgrid=False, automargin=True)
+
+
 def thin(values: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
-    """The indices of at most `most` of the values: first, lowest, highest and last of each stretch."""
+    """The indices of at most `most` values: first, lowest, highest and last of each stretch."""
     if len(values) <= most:
         return np.arange(len(values))
     edges = np.linspace(0, len(values), most // 4 + 1).astype(int)

@@ -32,8 +32,8 @@ def time_per_token(state: State) -> go.Figure:
     figure.update_layout(hovermode="closest")
     figure.update_xaxes(unifiedhovertitle_text="%{x:,.0f} tokens in the context")
     for name, phase, colour, symbol in (
-        ("generated ●", "decode", theme.KV, "circle"),
-        ("read, per token of a chunk ▲", "prefill", theme.CONTROL, "triangle-up"),
+        ("generated", "decode", theme.KV, "circle"),
+        ("read, a chunk at a time", "prefill", theme.CONTROL, "triangle-up"),
     ):
         timings = sorted((t for t in state.timings if t.phase == phase), key=lambda t: t.n_context)
         if timings:
@@ -93,7 +93,7 @@ def _add_dots(
     if len(y) >= _MEDIAN_FROM:
         middle, medians = _running_median(x, y)
         figure.add_scatter(
-            name=f"median, {name.partition(',')[0].partition(' ')[0]}",
+            name=f"median, {name.partition(',')[0]}",
             x=middle,
             y=medians,
             hovertemplate="%{y:,.2f} ms per token",
@@ -103,7 +103,9 @@ def _add_dots(
 
 
 def _running_median(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The medians of up to `_BINS` equally full stretches along x."""
-    stretches = np.array_split(np.arange(len(x)), min(_BINS, max(2, len(x) // 8)))
-    middle = np.array([np.median(x[s]) for s in stretches])
-    return middle, np.array([np.median(y[s]) for s in stretches])
+    """The medians of up to `_BINS` equally wide stretches along x; NaN where one is empty."""
+    edges = np.linspace(x[0], x[-1], min(_BINS, max(2, len(x) // 8)) + 1)
+    stretch = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, len(edges) - 2)
+    within = [y[stretch == i] for i in range(len(edges) - 1)]
+    medians = np.array([np.median(v) if len(v) else np.nan for v in within])
+    return (edges[:-1] + edges[1:]) / 2, medians

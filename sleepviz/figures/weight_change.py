@@ -19,15 +19,6 @@ IS_NOT = "A large change is not where a fact lives. An empty cell was not touche
 
 _EMPTY = "Nothing has been learnt: all weights are as shipped."
 _ORDER = ("q", "k", "v", "o", "gate", "up", "down")
-_WORDS = {
-    "q": "attention q",
-    "k": "attention k",
-    "v": "attention v",
-    "o": "attention o",
-    "gate": "mlp gate",
-    "up": "mlp up",
-    "down": "mlp down",
-}
 _IN_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(?:.*\.)?(\w+)$")
 
 
@@ -46,8 +37,9 @@ def weight_change(state: State) -> go.Figure:
         ratio[modules.index(module), layer] = value
     figure = theme.blank(TITLE, alt(state), x="layer (number)", y="matrix (name)")
     figure.update_layout(hovermode="closest")
-    _add_cells(figure, ratio, [_WORDS.get(m, m) for m in modules])
-    figure.update_yaxes(autorange="reversed", rangemode="normal", title_standoff=4)
+    _add_cells(figure, ratio, modules)
+    figure.update_yaxes(autorange="reversed", rangemode="normal")
+    theme.as_grid(figure)
     if elsewhere:
         theme.note(figure, f"outside the layers: {', '.join(elsewhere)}")
     return figure
@@ -99,7 +91,7 @@ def _cells(night: Night) -> tuple[dict[tuple[int, str], float], list[str]]:
 def _modules(cells: dict[tuple[int, str], float]) -> list[str]:
     """The matrices of a layer in the order of the forward pass, unknown ones last.
 
-    The seven of a Llama-like layer are all listed when one is, so that an untouched one is seen to be.
+    The seven of a Llama-like layer are all listed when one is: one sees what was not touched.
     """
     present = {module for _, module in cells}
     known = list(_ORDER) if present & set(_ORDER) else []
@@ -125,12 +117,11 @@ def _add_cells(figure: go.Figure, ratio: np.ndarray, words: list[str]) -> None:
         xgap=1,
         ygap=1,
         hoverongaps=False,
-        colorbar={
-            "title": {"text": "‖ΔW‖ / ‖W‖<br>(%, log)"},
-            "thickness": 12,
-            "tickvals": ticks,
-            "ticktext": [f"{100 * 10**t:.2g}" for t in ticks],
-        },
+        colorbar=theme.colour_bar(
+            "‖ΔW‖ / ‖W‖ (%, log scale)",
+            tickvals=ticks,
+            ticktext=[f"{100 * 10**t:.2g}" for t in ticks],
+        ),
         hovertemplate="layer %{x}, %{y}<br>changed by %{customdata:.3f} % of its size"
         "<extra></extra>",
     )

@@ -1,0 +1,216 @@
+"""Retention, damage, seconds and bytes of sleep methods over stories and seeds.
+
+Knows how a result is scored; does not draw or print. The questions of an arm are answered in batches, which gives the
+same greedy replies as one by one, several times sooner.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from sleepviz import events as ev
+from sleepviz.batch import logprobs_many, reply_many
+from sleepviz.comparing import MAX_REPLY, Comparison, consolidated_ids
+from sleepviz.llm import Context, Llm
+from sleepviz.probes import ARMS, audit
+from sleepviz.session import Session
+from sleepviz.sleep import SleepMethod, name_of, settings
+from sleepviz.stories import Probe, Story
+
+ROOM = 256 * 2**20  # bytes of KV cache that one batch of questions may take
+
+
+@dataclass(frozen=True, slots=True)
+class ArmScore:
+    """One arm on a story's questions: right or not, nat per token to `full`, reference log-probability, replies."""
+
+    recall: tuple[bool, ...]
+    kl: float
+    gold_logprob: tuple[float, ...]
+    replies: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "recall": list(self.recall),
+            "kl": self.kl,
+            "gold_logprob": list(self.gold_logprob),
+            "replies": list(self.replies),
+        }
+
+
+@dataclass
+class Run:
+    """One method on one story with one seed."""
+
+    story: str
+    method: str
+    knobs: dict[str, float | int | str]
+    seed: int
+    refused: str | None = None
+    arms: dict[str, ArmScore] = field(default_factory=dict)
+    controls: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    bytes: dict[str, int] = field(default_factory=dict)
+    leak_audit: bool = True
+    base_unchanged: bool = True
+
+    def as_json(self) -> dict[str, Any]:
+        """The run as it stands in R.json."""
+        return {
+            "story": self.story,
+            "method": self.method,
+            "knobs": self.knobs,
+            "seed": self.seed,
+            "refused": self.refused,
+            "arms": {arm: score.as_json() for arm, score in self.arms.items()},
+            "controls": self.controls,
+            "seconds": self.seconds,
+            "bytes": self.bytes,
+            "leak_audit": self.leak_audit,
+            "base_unchanged": self.base_unchanged,
+        }
+
+    def recall(self, arm: str) -> float | None:
+        score = self.arms.get(arm)
+        return sum(score.recall) / len(score.recall) if score and score.recall else None
+
+    @property
+    def normalised(self) -> float | None:
+        """(slept - cleared) / (full - cleared); None where the full context answers no more than none."""
+        full, cleared, slept = (self.recall(a) for a in ("full", "cleared", "slept"))
+        if full is None or cleared is None or slept is None or full <= cleared:
+            return None
+        return (slept - cleared) / (full - cleared)
+
+
+def measure(
+    llm: Llm,
+    story: Story,
+    controls: Sequence[Probe],
+    method: SleepMethod,
+    seed: int,
+    *,
+    keep_anyway: bool = False,
+) -> Iterator[ev.Event | Run]:
+    """Read, sleep, ask: events of the session as they happen, and last the finished `Run`."""
+    run = Run(story.id, name_of(method), dict(settings(method)), seed)
+    before = llm.fingerprint()
+    session = Session(llm, seed=seed)
+    began = time.perf_counter()
+    yield from session.read(story.text)
+    run.seconds["prefill"] = time.perf_counter() - began
+    run.bytes["kv_before"] = session.context.kv_bytes
+    full = session.context
+    reference = _Reference(full, story.probes)
+    run.arms["full"] = reference.score(full)
+    yield ev.Progressed("arms", 1, len(ARMS))
+    awake = llm.context().opened()
+    run.controls = {"before": _n_right(awake, controls), "of": len(controls)}
+    yield from session.sleep(method, keep_anyway=keep_anyway)
+    night = session.timeline.at().nights[-1]
+    if night.refusal is not None:
+        run.refused = night.refusal.reason
+    ended = night.ended_s if night.ended_s is not None else night.started_s
+    run.seconds["sleep"] = ended - night.started_s
+    report = night.report
+    run.bytes["kv_after"] = session.context.kv_bytes
+    run.bytes["dynamic_weights"] = session.weights.n_bytes
+    run.bytes["peak"] = report.peak_extra_bytes if report else 0
+    comparison = Comparison(llm, session.history, session.weights, session.mind.night, full)
+    told = consolidated_ids(llm, session.history)
+    for done, arm in enumerate(ARMS[1:], 2):
+        for event in comparison.prepared(arm):
+            yield event
+        context = comparison.context(arm)
+        if context is not None:
+            run.arms[arm] = reference.score(context)
+            if arm != "both":
+                run.leak_audit &= all(_audited(context, arm, p, told) for p in story.probes)
+        if arm == "slept":
+            after = context if context is not None else awake
+            run.controls["after"] = _n_right(after, controls)
+        comparison.release(arm)
+        yield ev.Progressed("arms", done, len(ARMS))
+    run.base_unchanged = llm.fingerprint() == before
+    yield run
+
+
+class _Reference:
+    """What the full context says, which every arm is measured against."""
+
+    def __init__(self, full: Context, probes: Sequence[Probe]) -> None:
+        self.probes = probes
+        self._replies = _replies(full, probes)
+        self._logprobs = _logprobs(full, probes, self._replies)
+
+    def score(self, context: Context) -> ArmScore:
+        """The arm's own replies, its references' log-probability, and KL(full || arm) on full's replies."""
+        replies = _replies(context, self.probes)
+        texts = [context.llm.decode(r).strip() for r in replies]
+        golds = [context.llm.encode_plain(p.answers[0]) for p in self.probes]
+        met = _logprobs(context, self.probes, self._replies)
+        gold = _logprobs(context, self.probes, golds)
+        kls = [
+            float((f.exp() * (f - m)).sum(-1).mean())
+            for f, m in zip(self._logprobs, met, strict=True)
+            if len(f)
+        ]
+        return ArmScore(
+            recall=tuple(bool(p.correct(t)) for p, t in zip(self.probes, texts, strict=True)),
+            kl=sum(kls) / len(kls) if kls else 0.0,
+            gold_logprob=tuple(
+                float(sum(row[i] for row, i in zip(rows, ids, strict=True)))
+                for rows, ids in zip(gold, golds, strict=True)
+            ),
+            replies=tuple(texts),
+        )
+
+
+def _prompts(context: Context, probes: Sequence[Probe]) -> list[list[int]]:
+    return [context.llm.user_turn(p.question, first=context.fresh) for p in probes]
+
+
+def _row_groups(context: Context, n_rows: int) -> Iterator[slice]:
+    """As many rows at once as ROOM allows for their copies of the cache."""
+    per_row = (context.n_tokens + 64) * context.llm.shape.kv_bytes_per_token
+    size = max(1, min(16, ROOM // per_row))
+    for at in range(0, n_rows, size):
+        yield slice(at, at + size)
+
+
+def _replies(context: Context, probes: Sequence[Probe]) -> list[list[int]]:
+    prompts = _prompts(context, probes)
+    return [
+        reply
+        for rows in _row_groups(context, len(prompts))
+        for reply in reply_many(context, prompts[rows], MAX_REPLY)
+    ]
+
+
+def _logprobs(
+    context: Context, probes: Sequence[Probe], continuations: Sequence[Sequence[int]]
+) -> list[torch.Tensor]:
+    prompts = _prompts(context, probes)
+    return [
+        row
+        for rows in _row_groups(context, len(prompts))
+        for row in logprobs_many(context, prompts[rows], continuations[rows])
+    ]
+
+
+def _n_right(context: Context, controls: Sequence[Probe]) -> int:
+    replies = _replies(context, controls)
+    return sum(
+        bool(p.correct(context.llm.decode(r))) for p, r in zip(controls, replies, strict=True)
+    )
+
+
+def _audited(context: Context, arm: str, probe: Probe, told: list[list[int]]) -> bool:
+    prompt = context.llm.user_turn(probe.question, first=context.fresh)
+    cached = context.cache.get_seq_length() + len(prompt)
+    return audit(context.llm, arm, [*context.ids, *prompt], probe, told, cached).ok

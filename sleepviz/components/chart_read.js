@@ -1,0 +1,227 @@
+// A chart as it is read: crosshair, tooltip, zoom and keys, all kept while new data arrive.
+
+const TOUCHED = 7 // pixels: nearer than this counts as "at"
+const CHARTS = new WeakMap()
+
+export default function ({ data, parentElement }) {
+  if (!CHARTS.has(parentElement)) CHARTS.set(parentElement, new Chart(parentElement))
+  const chart = CHARTS.get(parentElement)
+  chart.tell(unpack(data))
+  return () => {
+    chart.close()
+    CHARTS.delete(parentElement)
+  }
+}
+
+class Chart extends ChartPicture {
+  constructor(parent) {
+    super(parent)
+    this.cursor = null // x of the crosshair
+    this.pointer = null // px of the mouse or finger while it is over the plot
+    this.drag = null // [px from, px to] while a stretch is being marked
+    const { canvas } = this
+    canvas.onpointermove = (e) => this.moved(e)
+    canvas.onpointerdown = (e) => this.pressed(e)
+    canvas.onpointerup = canvas.onpointercancel = (e) => this.released(e)
+    canvas.onpointerleave = () => this.left()
+    canvas.onblur = () => this.left()
+    canvas.ondblclick = this.reset.onclick = () => this.zoom(null)
+    canvas.onkeydown = (e) => this.typed(e)
+    canvas.addEventListener("wheel", (e) => this.wheeled(e), { passive: false })
+  }
+
+  // pointing -----------------------------------------------------------------------------------
+
+  moved(event) {
+    if (!this.plot) return
+    this.pointer = event.offsetX
+    if (this.drag) this.drag[1] = event.offsetX
+    this.paint()
+  }
+
+  pressed(event) {
+    if (!this.plot) return
+    this.pointer = event.offsetX
+    if (event.pointerType === "mouse" && event.button === 0) {
+      this.drag = [event.offsetX, event.offsetX]
+      this.canvas.setPointerCapture(event.pointerId)
+    }
+    this.paint()
+  }
+
+  released(event) {
+    const { drag } = this
+    this.drag = null
+    if (drag && Math.abs(drag[1] - drag[0]) >= TOUCHED && event.type === "pointerup") {
+      const { x } = this.plot.axes
+      this.zoom([x.at(Math.min(...drag)), x.at(Math.max(...drag))])
+    }
+    this.paint()
+  }
+
+  left() {
+    if (this.drag) return
+    this.pointer = this.cursor = null
+    this.paint()
+  }
+
+  wheeled(event) {
+    const focused = this.canvas.getRootNode().activeElement === this.canvas
+    if (!this.plot || !(event.ctrlKey || focused)) return // else the page scrolls
+    event.preventDefault()
+    const { x } = this.plot.axes
+    const at = x.at(event.offsetX)
+    const factor = Math.exp(event.deltaY / 400)
+    const along = (event.deltaX / 600) * (x.high - x.low)
+    this.zoom([at - (at - x.low) * factor + along, at + (x.high - at) * factor + along])
+  }
+
+  typed(event) {
+    if (!this.plot) return
+    const { x } = this.plot.axes
+    const far = event.shiftKey ? 10 : 1
+    const act = {
+      ArrowRight: () => this.walk(far),
+      ArrowLeft: () => this.walk(-far),
+      Home: () => this.walk(-Infinity),
+      End: () => this.walk(Infinity),
+      "+": () => this.zoomAround(0.7),
+      "-": () => this.zoomAround(1 / 0.7),
+      0: () => this.zoom(null),
+      Escape: () => (this.window ? this.zoom(null) : this.left()),
+    }[event.key]
+    if (!act || event.ctrlKey || event.metaKey || event.altKey) return
+    event.preventDefault()
+    event.stopPropagation()
+    act(x)
+  }
+
+  /** Move the crosshair by a number of points. */
+  walk(by) {
+    const { x } = this.plot.axes
+    const stops = [...new Set(this.shown.flatMap((s) => [...s.x]))].sort((a, b) => a - b).filter((v) => v >= x.low && v <= x.high)
+    if (!stops.length) return
+    const here = this.cursor === null ? (by > 0 ? -1 : stops.length) : lastAtOrBelow(stops, this.cursor)
+    this.pointer = null
+    this.cursor = stops[Math.max(0, Math.min(stops.length - 1, here + by))]
+    this.paint()
+  }
+
+  zoomAround(factor) {
+    const { x } = this.plot.axes
+    const at = this.cursor ?? (x.low + x.high) / 2
+    this.zoom([at - (at - x.low) * factor, at + (x.high - at) * factor])
+  }
+
+  /** Show this stretch of x, kept inside what there is; `null` shows all. */
+  zoom(wanted) {
+    const [low, high] = this.whole()
+    this.window = null
+    if (wanted) {
+      const width = Math.max((high - low) / 5000, wanted[1] - wanted[0])
+      const from = Math.max(low, Math.min(wanted[0], high - width))
+      if (width < (high - low) * 0.999) this.window = [from, from + width]
+    }
+    this.paint()
+  }
+
+  // the crosshair ------------------------------------------------------------------------------
+
+  /** Draw what is pointed at: the marked stretch, or the crosshair with its values. */
+  point() {
+    const found = this.plot && this.message.series.length && !this.drag ? this.found() : null
+    if (this.drag) this.paintStretch()
+    if (!found) {
+      this.tip.hidden = true
+      this.told = ""
+      return
+    }
+    const { box, axes } = this.plot
+    const pen = this.canvas.getContext("2d")
+    const at = Math.round(axes.x.px(found.x)) + 0.5
+    pen.strokeStyle = this.colours.text
+    pen.globalAlpha = 0.35
+    pen.lineWidth = 1
+    pen.beginPath()
+    pen.moveTo(at, box.top)
+    pen.lineTo(at, box.bottom)
+    pen.stroke()
+    pen.globalAlpha = 1
+    for (const { series, i } of found.points) {
+      const py = (axes[series.axis] || axes.y).px(series.y[i])
+      pen.fillStyle = this.colours.background
+      pen.strokeStyle = this.colour(series.colour)
+      pen.lineWidth = 2
+      pen.beginPath()
+      pen.arc(series.step ? at : axes.x.px(series.x[i]), py, 4, 0, 7)
+      pen.fill()
+      pen.stroke()
+    }
+    this.writeTip(found)
+  }
+
+  paintStretch() {
+    const { box } = this.plot
+    const pen = this.canvas.getContext("2d")
+    const [from, to] = this.drag.map((px) => Math.max(box.left, Math.min(box.right, px))).sort((a, b) => a - b)
+    pen.fillStyle = this.colours.accent
+    pen.globalAlpha = 0.16
+    pen.fillRect(from, box.top, to - from, box.bottom - box.top)
+    pen.globalAlpha = 1
+  }
+
+  /** The x pointed at, snapped to the nearest point, and the point of each line there. */
+  found() {
+    const { box, axes } = this.plot
+    if (this.pointer !== null) {
+      if (this.pointer < box.left - TOUCHED || this.pointer > box.right + TOUCHED) return null
+      this.cursor = this.snapped(axes.x.at(this.pointer))
+    }
+    const x = this.cursor
+    if (x === null || x < axes.x.low || x > axes.x.high) return null
+    const tolerance = (TOUCHED / (box.right - box.left)) * (axes.x.high - axes.x.low)
+    const points = this.shown
+      .map((series) => ({ series, i: pointAt(series, x, tolerance) }))
+      .filter(({ series, i }) => i >= 0 && Number.isFinite(series.y[i]))
+    const shapes = this.message.shapes.filter((s) => s.label && s.kind !== "level" && x >= s.at - (s.kind === "band" ? 0 : tolerance) && x <= s.to + (s.kind === "band" ? 0 : tolerance))
+    return points.length || shapes.length ? { x, points, shapes } : null
+  }
+
+  snapped(x) {
+    let best = null
+    const { low, high } = this.plot.axes.x
+    for (const s of this.shown) {
+      const before = lastAtOrBelow(s.x, x)
+      for (const i of [before, before + 1]) {
+        const v = s.x[i]
+        if (v >= low && v <= high && (best === null || Math.abs(v - x) < Math.abs(best - x))) best = v
+      }
+    }
+    return best
+  }
+
+  writeTip({ x, points, shapes }) {
+    const make = (tag, name, text) => Object.assign(document.createElement(tag), { className: name, textContent: text })
+    const rows = points.map(({ series, i }) => {
+      const row = make("div", "row", "")
+      const dot = make("i", "", "")
+      dot.style.background = this.colour(series.colour)
+      const custom = series.custom.map((column) => column[i])
+      const [value, ...more] = filled(series.hover, { x: series.x[i], y: series.y[i], custom }).split("<br>")
+      row.append(dot, make("span", "", series.name), make("b", "", value))
+      for (const line of more) row.append(make("span", "more", line))
+      return row
+    })
+    const named = [...new Set(shapes.map((s) => s.label))].map((label) => make("div", "shape", label))
+    const head = make("div", "at", filled(this.message.axes.x.hover, { x, y: x, custom: [] }))
+    this.tip.hidden = false
+    const told = [head, ...rows, ...named].map((e) => e.textContent).join("|")
+    if (told !== this.told) this.tip.replaceChildren(head, ...rows, ...named)
+    this.told = told
+    const { box, axes } = this.plot
+    const at = axes.x.px(x)
+    const width = this.tip.offsetWidth
+    const beside = at + 14 + width <= box.width ? at + 14 : at - 14 - width
+    this.tip.style.transform = `translate(${Math.max(0, Math.min(beside, box.width - width))}px, ${box.top}px)`
+  }
+}
