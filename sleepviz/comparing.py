@@ -64,8 +64,8 @@ class Comparison:
                 yield from read_again(context, self.told)
             elif arm == "cleared":
                 context = self.llm.context(NO_WEIGHTS).opened()
-            elif self.weights.empty:
-                self._reasons[arm] = "There are no dynamic weights: the model has not slept."
+            elif self.night == 0:
+                self._reasons[arm] = "The model has not slept yet."
                 return
             elif arm == "slept":
                 context = self.llm.context(self.weights).opened()

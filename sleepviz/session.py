@@ -225,7 +225,8 @@ class Session:
         finally:
             reply = Turn("assistant", self.llm.decode(said))
             self.mind = replace(self.mind, turns=(*self.mind.turns, reply))
-            self._tell(ev.TurnEnded("assistant", reply.text, stopped))
+            ended = self._tell(ev.TurnEnded("assistant", reply.text, stopped))
+        yield ended
 
     def _answering(self, said: list[int], max_new: int) -> Iterator[ev.Event]:
         shown = ""
@@ -253,39 +254,34 @@ class Session:
         night, n_tokens = self._n_nights, self.context.n_tokens
         pace_key = (self.llm.name, name_of(method), settings(method))
         pace = _pace.get(pace_key)
-        yield self._tell(
-            ev.SleepStarted(
-                night=night,
-                method=name_of(method),
-                knobs=settings(method),
-                n_tokens=n_tokens,
-                kv_bytes=self.context.kv_bytes,
-                estimate_s=pace * n_tokens if pace else None,
-            )
-        )
         rng = Random(self.seed)
         attempt = Attempt(method, self.context, self.mind.turns, self.mind.slept, rng)
-        over = False
         try:
+            yield self._tell(
+                ev.SleepStarted(
+                    night=night,
+                    method=name_of(method),
+                    knobs=settings(method),
+                    n_tokens=n_tokens,
+                    kv_bytes=self.context.kv_bytes,
+                    estimate_s=pace * n_tokens if pace else None,
+                )
+            )
             with memory.peak_watched() as peak:
                 for event in attempt.steps():
                     yield self._tell(event)
                     yield from self._sampled(optimiser=attempt.optimiser_bytes)
             refusal = attempt.refusal(night)
             if refusal is not None and not (keep_anyway and attempt.finite):
-                over = True
                 yield self._tell(refusal)
                 return
             report = attempt.report(night, peak.extra)
             _pace[pace_key] = report.seconds / n_tokens
-            over = True
-            yield from self._committed(report, attempt)
-        except SleepvizError:
-            over = True
-            raise
-        finally:
-            if not over:
+        except GeneratorExit:
+            if self.timeline.at().asleep:
                 self._tell(ev.SleepCancelled(night, time.perf_counter() - attempt.began))
+            raise
+        yield from self._committed(report, attempt)
 
     def _committed(self, report: ev.SleepReport, attempt: Attempt) -> list[ev.Event]:
         """All at once: there is no event in between at which it could be cancelled."""

@@ -35,10 +35,11 @@ const niceStep = least => [1, 2, 5].flatMap(a => [1, 10, 100, 1000, 10000].map(b
 class Drawing {
   load(data) {
     const began = performance.now()
+    const pool = this.d?.pool
     this.d = decode(data)
     const { d } = this
     this.tile.style.height = `${d.height}px`
-    if (this.selected && this.selected.q >= d.m) this.selected = null
+    if (this.selected && (this.selected.q >= d.m || pool !== d.pool)) this.selected = null // another grid
     this.title.textContent = `Layer ${d.layer} · head ${d.head} · ${d.n.toLocaleString("en")} tokens`
     this.map.setAttribute("aria-label", d.label)
     Object.assign(this.map.dataset, { n: d.n, m: d.m, layer: d.layer, head: d.head, pool: d.pool, top: d.top, hideSink: d.hideSink })

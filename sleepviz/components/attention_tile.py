@@ -1,6 +1,6 @@
 """One head's attention as a canvas that keeps its zoom while the data moves on.
 
-Knows how to pack, pool and show one capture; does not know where it came from or which heads there are.
+Knows how to pack, pool and show one capture; does not know where it came from.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ _MOUNT = st.components.v2.component(
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A capture made ready to draw: square, at most `MAX_CELLS` a side, each value a share from 0 to 1.
+    """A capture made ready to draw: at most `MAX_CELLS` a side, each value a share from 0 to 1.
 
-    `cells` [query, key] with zeros above the diagonal (absent) and, if asked for, in the sink's column;
-    `slots` [query], `None` when no attention went to slots; `pool` tokens a side per cell (maximum).
+    `cells` [query, key] with zeros above the diagonal (absent) and in a hidden sink's column;
+    `slots` [query], `None` when no attention went to slots; `pool` tokens a side per cell.
     """
 
     cells: np.ndarray
@@ -59,9 +59,9 @@ def attention_tile(
 ) -> tuple[int, int] | None:
     """Show which tokens each token read from, for one head.
 
-    Returns the (query, key) that was clicked in this run, as indices into `captured.tokens`, else `None`.
-    `hide_sink` leaves out the first token, to which heads give what they have no use for; the shares
-    that remain are not rescaled, and the share left out is printed.
+    Returns the (query, key) that was clicked in this run, as indices into `captured.tokens`,
+    `None` otherwise. `hide_sink` leaves out the first token, to which heads give what they have
+    no use for; the other shares are not rescaled, and the share left out is printed.
     Raises `SleepvizError` when the shapes of the capture do not fit together.
     """
     tile = tile_of(captured, hide_sink)
@@ -74,7 +74,7 @@ def attention_tile(
 
 
 def tile_of(captured: AttentionCaptured, hide_sink: bool = False) -> Tile:
-    """The cells to draw: sink left out if asked for, and pooled by maximum above `MAX_CELLS` tokens."""
+    """The cells to draw: without the sink if asked for, pooled above `MAX_CELLS` tokens."""
     n = len(captured.tokens)
     if captured.weights.shape != (n, n) or captured.slot_share.shape != (n,):
         raise SleepvizError(
@@ -86,14 +86,8 @@ def tile_of(captured: AttentionCaptured, hide_sink: bool = False) -> Tile:
     weights = visible(captured, hide_sink)
     pool = max(1, -(-n // MAX_CELLS))
     cells = pool_max(weights, pool)
-    slots = (
-        pool_max(captured.slot_share[:, None], pool)[:, 0]
-        if captured.slot_share.any()
-        else None
-    )
-    top = max(
-        float(cells.max(initial=0.0)), float(slots.max()) if slots is not None else 0.0
-    )
+    slots = pool_max(captured.slot_share, pool) if captured.slot_share.any() else None
+    top = max(float(cells.max(initial=0.0)), float(slots.max()) if slots is not None else 0.0)
     return Tile(cells, slots, pool, top, sink_share(captured.weights))
 
 
@@ -112,30 +106,29 @@ def sink_share(weights: np.ndarray) -> float:
 
 
 def pool_max(values: np.ndarray, pool: int) -> np.ndarray:
-    """The maximum over blocks of `pool` rows and (where there is more than one column) `pool` columns."""
-    if pool == 1:
-        return values
-    starts = np.arange(0, values.shape[0], pool)
-    rows = np.maximum.reduceat(values, starts, axis=0)
-    if values.shape[1] == 1:
-        return rows
-    return np.maximum.reduceat(rows, starts, axis=1)
+    """The maximum over blocks of `pool` along every axis; the last blocks may be smaller."""
+    for axis in range(values.ndim if pool > 1 else 0):
+        lines = np.moveaxis(values, axis, 0)
+        best = lines[::pool].copy()
+        for i in range(1, pool):
+            others = lines[i::pool]
+            np.maximum(best[: len(others)], others, out=best[: len(others)])
+        values = np.moveaxis(best, 0, axis)
+    return values
 
 
 def quantise(values: np.ndarray, top: float) -> np.ndarray:
-    """Square-root scaled whole numbers, 0 to `FULL_SCALE` for 0 to `top`; off by less than 2e-5 of `top`."""
+    """Square-root scaled 16-bit numbers: 0 to `FULL_SCALE` for 0 to `top`, off by < 2e-5 `top`."""
     if top <= 0:
         return np.zeros(values.shape, "<u2")
     scaled = np.sqrt(np.clip(values / np.float32(top), 0.0, 1.0))
     return np.rint(scaled * FULL_SCALE).astype("<u2")
 
 
-def pack(
-    captured: AttentionCaptured, tile: Tile, height: int, hide_sink: bool
-) -> bytes:
-    """The bytes that the browser draws from: a JSON header, the lower triangle row by row, the slots.
+def pack(captured: AttentionCaptured, tile: Tile, height: int, hide_sink: bool) -> bytes:
+    """What the browser draws from: a JSON header, the lower triangle row by row, the slots.
 
-    Only the lower triangle travels: as 16-bit numbers it is as long as the whole square would be in 8 bit,
+    Only the lower triangle travels: in 16 bit it is as long as the square would be in 8 bit,
     and hover can then tell three digits truthfully.
     """
     m = tile.cells.shape[0]
@@ -166,29 +159,29 @@ def pack(
 def label(captured: AttentionCaptured, hide_sink: bool, tile: Tile) -> str:
     """The picture in words, for screen readers: its size, its strongest link, and the sink."""
     n = len(captured.tokens)
-    name = (
-        f"Attention of layer {captured.layer}, head {captured.head}, over {n} tokens."
-    )
+    name = f"Attention of layer {captured.layer}, head {captured.head}, over {n} tokens."
     if n == 0:
         return name
-    beyond = visible(captured, hide_sink=True)
-    query, read = divmod(int(beyond.argmax()), n)
-    link = (
-        f"The largest share beyond the first token is {beyond[query, read]:.3f}, from "
-        f"{_named(captured.tokens[query])} to {_named(captured.tokens[read])}."
-    )
+    link = ""
+    if n > 1:
+        beyond = captured.weights[:, 1:]
+        query, read = divmod(int(beyond.argmax()), n - 1)
+        link = (
+            f"The largest share beyond the first token is {beyond[query, read]:.3f}, from "
+            f"{_named(captured.tokens[query])} to {_named(captured.tokens[read + 1])}. "
+        )
     hidden = ", not drawn" if hide_sink else ""
     sink = f"The first token gets {tile.sink_share:.1%} on average{hidden}."
     slots = ""
     if tile.slots is not None:
         slots = f" The slots of dynamic weights get {captured.slot_share.mean():.1%} on average."
-    return f"{name} {link} {sink}{slots}"
+    return f"{name} {link}{sink}{slots}"
 
 
 def clicked(
     cell: object, captured: AttentionCaptured, hide_sink: bool = False
 ) -> tuple[int, int] | None:
-    """The (query, key) of a click; in a pooled cell, the strongest link in it. `None` if it is none of ours."""
+    """The (query, key) of a click, in a pooled cell its strongest link; `None` if not ours."""
     if not isinstance(cell, dict):
         return None
     query, read, pool = cell.get("query"), cell.get("key"), cell.get("pool")

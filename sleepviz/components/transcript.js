@@ -12,7 +12,7 @@ const count = (text, what) => (text.match(what) ?? []).length
 const number = n => n.toLocaleString("en")
 const bytes = n => n >= 2 ** 20 ? `${(n / 2 ** 20).toFixed(2)} MiB` : `${(n / 1024).toFixed(1)} KiB`
 // Marks that could turn the rest of a line around, or that cannot be seen, are shown as dots.
-const safe = text => text.replace(/\r\n?/g, "\n").replace(UNSEEN, "·").replaceAll("\ufffd", "▯")
+const safe = text => text.replace(/\r\n?/g, "\n").replaceAll("\t", "⇥").replace(UNSEEN, "·").replaceAll("\ufffd", "▯")
 
 function make(tag, name, text) {
   const element = document.createElement(tag)

@@ -47,9 +47,7 @@ def transcript(
     `selected` marks a token (the same kind of index) and brings it into view when it changes.
     Of more than `MAX_TOKENS` tokens the last are shown, and the picture says so.
     """
-    result = _MOUNT(
-        data=pack(state, height, selected), key=key, on_token_change=lambda: None
-    )
+    result = _MOUNT(data=pack(state, height, selected), key=key, on_token_change=lambda: None)
     return clicked(result.token, len(state.tokens))
 
 
@@ -75,13 +73,10 @@ def pack(state: State, height: int, selected: int | None) -> bytes:
         "quiet": [i - before for i in quiet(state.tokens[first - before :]) if i >= before],
         "whole": [(i - first, n, text) for i, n, text in whole(state) if i >= first],
         "counts": {
-            fate: sum(t.fate == fate for t in state.tokens)
-            for fate in ("cache", "weights", "gone")
+            fate: sum(t.fate == fate for t in state.tokens) for fate in ("cache", "weights", "gone")
         },
     }
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode(
-        "utf-8", "replace"
-    )
+    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def runs(values: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
@@ -102,7 +97,7 @@ def position_runs(tokens: Sequence[SeenToken]) -> list[tuple[int, int]]:
 
 
 def quiet(tokens: Sequence[SeenToken]) -> list[int]:
-    """The tokens of the chat template, which nobody wrote: special ones, speakers' names, line ends."""
+    """The tokens of the chat template, which nobody wrote: special ones, speakers, line ends."""
     found: list[int] = []
     after = ""  # what came just before: "opener", "speaker", "special", or nothing of the template
     for i, seen in enumerate(tokens):
@@ -121,10 +116,10 @@ def quiet(tokens: Sequence[SeenToken]) -> list[int]:
 
 
 def whole(state: State) -> list[tuple[int, int, str]]:
-    """Characters that several tokens share: (first token, how many tokens, the text they make together).
+    """Characters that several tokens share: (first token, how many, the text they make).
 
-    A byte-level token may hold a part of a character. The turn's own text tells what the parts make; where
-    it does not (yet), the run is left out and its tokens are drawn as incomplete.
+    A byte-level token may hold a part of a character. The turn's own text tells what the parts
+    make; where it does not (yet), the run is left out and drawn as incomplete.
     """
     found: list[tuple[int, int, str]] = []
     if not any(INCOMPLETE in t.token.text for t in state.tokens):
@@ -141,7 +136,7 @@ def whole(state: State) -> list[tuple[int, int, str]]:
 
 
 def _whole_in_turn(texts: list[str], words: str) -> list[tuple[int, int, str]]:
-    """Walk a turn's tokens along its text; what lies between two complete tokens belongs to the run between."""
+    """Walk tokens along their text: what lies between two complete ones is the run between."""
     found: list[tuple[int, int, str]] = []
     cursor = i = 0
     while i < len(texts):

@@ -33,6 +33,8 @@ _ARMS = {
 _MOST_ROWS = 40
 _MOST_LETTERS = 56
 _LETTERS_PER_LINE = 21
+
+_Rows = dict[str, dict[str, Answered]]  # the last answer by question and arm
 _BETWEEN = "Controls, never told:"
 
 
@@ -48,7 +50,7 @@ def facts_kept(state: State) -> go.Figure:
     rows = _rows(state)
     if not rows:
         return theme.empty(TITLE, _EMPTY)
-    arms = _arms(state)
+    arms = _arms(rows)
     shown = list(rows)[-_MOST_ROWS:]
     facts = [q for q in shown if not _is_control(rows[q])]
     controls = [q for q in shown if _is_control(rows[q])]
@@ -66,19 +68,21 @@ def facts_kept(state: State) -> go.Figure:
 
 def alt(state: State) -> str:
     """The picture in words."""
-    if not _rows(state):
+    rows = _rows(state)
+    if not rows:
         return f"{TITLE}. {_EMPTY}"
-    facts = "; ".join(f"{_ARMS.get(arm, arm)}: {_count(state, arm, False)}" for arm in _arms(state))
-    control = "; ".join(
-        f"{_ARMS.get(arm, arm)}: {_count(state, arm, True)}" for arm in _arms(state)
+    facts, controls = (
+        "; ".join(f"{_ARMS.get(arm, arm)}: {_count(rows, arm, control)}" for arm in _arms(rows))
+        for control in (False, True)
     )
-    return f"{TITLE}. Facts kept, {facts}. Controls right, {control}."
+    return f"{TITLE}. Facts kept, {facts}. Controls right, {controls}."
 
 
 def formula(state: State) -> str:
     """The share of the recoverable facts that the sleep kept."""
     text = "MEASURED: Δ = ln p(answer | arm) − ln p(answer | notes gone), in nats."
-    right = {arm: _right(state, arm, False) for arm in ("full", "cleared", "slept")}
+    rows = _rows(state)
+    right = {arm: _right(rows, arm, False) for arm in ("full", "cleared", "slept")}
     if any(not asked for _, asked in right.values()):
         return text
     full, cleared, slept = (right[arm][0] for arm in ("full", "cleared", "slept"))
@@ -87,17 +91,17 @@ def formula(state: State) -> str:
     return f"{text} Kept of what its notes gave it: {kept} = {share}."
 
 
-def _rows(state: State) -> dict[str, dict[str, Answered]]:
+def _rows(state: State) -> _Rows:
     """The last answer by question and arm, of the questions that have a reference."""
-    rows: dict[str, dict[str, Answered]] = {}
+    rows: _Rows = {}
     for _, answer in state.answers:
         if answer.correct is not None or answer.gold_logprob is not None:
             rows.setdefault(answer.question, {})[answer.arm] = answer
     return rows
 
 
-def _arms(state: State) -> list[str]:
-    asked = {arm for row in _rows(state).values() for arm in row}
+def _arms(rows: _Rows) -> list[str]:
+    asked = {arm for row in rows.values() for arm in row}
     return [arm for arm in _ARMS if arm in asked] + sorted(asked - set(_ARMS))
 
 
@@ -105,17 +109,17 @@ def _is_control(row: dict[str, Answered]) -> bool:
     return any(answer.kind == "control" for answer in row.values())
 
 
-def _right(state: State, arm: str, control: bool) -> tuple[int, int]:
-    rows = [row for row in _rows(state).values() if arm in row and _is_control(row) == control]
-    return sum(bool(row[arm].correct) for row in rows), len(rows)
+def _right(rows: _Rows, arm: str, control: bool) -> tuple[int, int]:
+    asked = [row for row in rows.values() if arm in row and _is_control(row) == control]
+    return sum(bool(row[arm].correct) for row in asked), len(asked)
 
 
-def _count(state: State, arm: str, control: bool) -> str:
-    right, asked = _right(state, arm, control)
+def _count(rows: _Rows, arm: str, control: bool) -> str:
+    right, asked = _right(rows, arm, control)
     return f"{right} of {asked}" if asked else "not asked"
 
 
-def _cell(state: State, rows: dict[str, dict[str, Answered]], question: str, arm: str) -> _Cell:
+def _cell(state: State, rows: _Rows, question: str, arm: str) -> _Cell:
     row = rows[question]
     answer = row.get(arm)
     words = _ARMS.get(arm, arm)
@@ -139,7 +143,7 @@ def _cell(state: State, rows: dict[str, dict[str, Answered]], question: str, arm
 def _add_grid(
     figure: go.Figure,
     state: State,
-    rows: dict[str, dict[str, Answered]],
+    rows: _Rows,
     questions: Sequence[str],
     arms: Sequence[str],
 ) -> None:

@@ -69,12 +69,16 @@ TEMPLATE = go.layout.Template(
 
 def blank(title: str, alt: str, *, x: str, y: str) -> go.Figure:
     """A titled figure with two titled axes and nothing on it yet; `alt` says it in words."""
-    figure = go.Figure()
-    figure.update_layout(template=TEMPLATE, title_text=title, meta={"alt": alt})
-    figure.update_layout(hovermode="x unified")
-    figure.update_xaxes(title_text=x)
-    figure.update_yaxes(title_text=y, rangemode="tozero")
-    return figure
+    return go.Figure(
+        layout={
+            "template": TEMPLATE,
+            "title": {"text": title},
+            "meta": {"alt": alt},
+            "hovermode": "x unified",
+            "xaxis": {"title": {"text": x}},
+            "yaxis": {"title": {"text": y}, "rangemode": "tozero"},
+        }
+    )
 
 
 def empty(title: str, sentence: str) -> go.Figure:
@@ -115,23 +119,25 @@ def note(figure: go.Figure, text: str) -> None:
 
 def band(figure: go.Figure, x0: float, x1: float, label: str, opacity: float = 0.1) -> None:
     """Shade the stretch from `x0` to `x1`, with its name at the top."""
-    figure.add_vrect(
-        x0=x0,
-        x1=x1,
+    figure.add_shape(
+        type="rect",
+        **_upright(x0, x1),
         fillcolor=KV,
         opacity=opacity,
-        line_width=0,
+        line={"width": 0},
         layer="below",
         label={"text": label, "textposition": "top left", "font": {"size": 11}},
     )
 
 
-def mark(figure: go.Figure, x: float, label: str, colour: str = PROCESS) -> None:
+def mark(figure: go.Figure, x: float, label: str) -> None:
     """Draw a labelled vertical line at `x`: a moment that takes no room on this axis."""
-    figure.add_vline(
-        x=x, line={"color": colour, "width": 1.5, "dash": "dot"}, annotation_text=label,
-        annotation_font_size=11,
-    )  # fmt: skip
+    figure.add_shape(
+        type="line",
+        **_upright(x, x),
+        line={"color": PROCESS, "width": 1.5, "dash": "dot"},
+        label={"text": label, "textposition": "end", "textangle": 0, "font": {"size": 11}},
+    )
 
 
 def limit(figure: go.Figure, y: float, label: str) -> None:
@@ -203,3 +209,8 @@ def size(n_bytes: float) -> str:
             return f"{n_bytes:,.0f} B" if unit == "B" else f"{n_bytes:,.2f} {unit}"
         n_bytes /= 1024
     return f"{n_bytes:,.2f} GiB"
+
+
+def _upright(x0: float, x1: float) -> dict[str, object]:
+    """From the bottom to the top of the plot; much quicker than plotly's add_vrect and add_vline."""
+    return {"x0": x0, "x1": x1, "xref": "x", "y0": 0, "y1": 1, "yref": "y domain"}

@@ -126,9 +126,7 @@ def methods() -> Mapping[str, type[SleepMethod]]:
         classes = [
             c
             for c in vars(module).values()
-            if isinstance(c, type)
-            and c.__module__ == module.__name__
-            and hasattr(c, "consolidate")
+            if isinstance(c, type) and c.__module__ == module.__name__ and hasattr(c, "consolidate")
         ]
         if len(classes) != 1:
             raise SleepvizError(

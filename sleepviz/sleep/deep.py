@@ -29,9 +29,7 @@ from sleepviz.trunk import Trunk
 from sleepviz.weights import Delta, DynamicWeights
 
 N_TOP = 32  # of the teacher's distribution
-CROSS_ENTROPY = (
-    0.3  # weight of the extractive answer itself, beside the teacher's distribution
-)
+CROSS_ENTROPY = 0.3  # weight of the extractive answer itself, beside the teacher's distribution
 ANCHOR_WEIGHT = 0.6
 PACK_TOKENS = 320  # dream tokens in one training step
 WARM_UP = 5
@@ -51,9 +49,7 @@ class Deep:
     stands_for: ClassVar[str] = (
         "Low-rank deltas learnt by distillation; they stand in for the paper's trained fast weights."
     )
-    paper: ClassVar[str] = (
-        "Cartridges, arXiv 2506.06266 (https://arxiv.org/abs/2506.06266)"
-    )
+    paper: ClassVar[str] = "Cartridges, arXiv 2506.06266 (https://arxiv.org/abs/2506.06266)"
     keeps_notes: ClassVar[bool] = True
 
     rank: int = knob(
@@ -80,9 +76,7 @@ class Deep:
             told = Dreamed(dream.kind, dream.prompt, dream.answer, dream.source, kept)
             yield Step("dream", len(made), 0, dream=told)
         if not made:
-            raise SleepvizError(
-                "The notes hold no sentence to dream of.", "Tell it some facts."
-            )
+            raise SleepvizError("The notes hold no sentence to dream of.", "Tell it some facts.")
         lessons: list[_Lesson] = []
         total = len(made) + len(anchors.TRAINED)
         for batch in _batches(made, 16):
@@ -125,9 +119,7 @@ class Deep:
                     for n, d in deltas.items()
                 }
                 weights = DynamicWeights(learnt)
-            yield Step(
-                "learn", step, len(plan), loss, anchor_loss, None, n_bytes, weights
-            )
+            yield Step("learn", step, len(plan), loss, anchor_loss, None, n_bytes, weights)
 
     def _fresh_deltas(self, llm: Llm, trunk: Trunk, rng: Random) -> dict[str, Delta]:
         generator = torch.Generator().manual_seed(rng.getrandbits(32))
@@ -169,18 +161,14 @@ def _taught(llm: Llm, trunk: Trunk, made: list[Dream]) -> list[_Lesson]:
         answers.append([*llm.encode_plain(dream.answer), *ends])
         told = [*opening, *sentence, *between, *llm.encode_plain(NOTES_REPLY)]
         teacher_prompts.append([*told, *llm.user_turn(dream.prompt, first=False)])
-    return _lessons(
-        llm, trunk, (llm.context(), teacher_prompts), prompts, answers, gold=True
-    )
+    return _lessons(llm, trunk, (llm.context(), teacher_prompts), prompts, answers, gold=True)
 
 
 def _anchored(llm: Llm, trunk: Trunk) -> list[_Lesson]:
     """Unrelated questions, where the student shall say what the base says."""
     prompts = [llm.user_turn(q, first=True) for q in anchors.TRAINED]
     answers = anchors.base_replies(llm, anchors.TRAINED)
-    return _lessons(
-        llm, trunk, (llm.context().opened(), prompts), prompts, answers, gold=False
-    )
+    return _lessons(llm, trunk, (llm.context().opened(), prompts), prompts, answers, gold=False)
 
 
 def _lessons(
@@ -193,9 +181,7 @@ def _lessons(
     gold: bool,
 ) -> list[_Lesson]:
     expected = logprobs_many(*teacher, answers)
-    hidden = trunk.hidden(
-        [[*p, *a[:-1]] for p, a in zip(prompts, answers, strict=True)]
-    )
+    hidden = trunk.hidden([[*p, *a[:-1]] for p, a in zip(prompts, answers, strict=True)])
     result = []
     for states, answer, logprobs in zip(hidden, answers, expected, strict=True):
         top = logprobs.topk(min(N_TOP, logprobs.shape[-1]))

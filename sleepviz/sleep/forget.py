@@ -21,9 +21,7 @@ class Forget:
 
     title: ClassVar[str] = "Forget"
     stands_for: ClassVar[str] = "A control: the cache is cleared and nothing is learnt."
-    paper: ClassVar[str] = (
-        "Control of arXiv 2605.26099 (https://arxiv.org/abs/2605.26099)"
-    )
+    paper: ClassVar[str] = "Control of arXiv 2605.26099 (https://arxiv.org/abs/2605.26099)"
     keeps_notes: ClassVar[bool] = False
 
     def consolidate(

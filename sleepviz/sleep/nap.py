@@ -42,9 +42,7 @@ class Nap:
     stands_for: ClassVar[str] = (
         "Compacted attention heads, computed in closed form; they stand in for the paper's trained fast weights."
     )
-    paper: ClassVar[str] = (
-        "Attention Matching, arXiv 2602.16284 (https://arxiv.org/abs/2602.16284)"
-    )
+    paper: ClassVar[str] = "Attention Matching, arXiv 2602.16284 (https://arxiv.org/abs/2602.16284)"
     keeps_notes: ClassVar[bool] = True
 
     keep: float = knob(
@@ -74,9 +72,7 @@ class Nap:
         for layer in range(llm.shape.n_layers):
             for head in range(llm.shape.n_kv_heads):
                 at = (layer, head)
-                slots[at] = _fitted(
-                    blocks[at], watched.of(layer, head), chosen[at], llm.dtype
-                )
+                slots[at] = _fitted(blocks[at], watched.of(layer, head), chosen[at], llm.dtype)
             done = layer + 1
             if done < llm.shape.n_layers:
                 yield Step("fit", done, llm.shape.n_layers)
@@ -121,9 +117,7 @@ class _Queries:
 
     def _look(self, look: Look) -> None:
         assert self._valid is not None
-        by_head = (
-            look.query.transpose(0, 1).float() * look.scaling
-        )  # [head, row, token, head_dim]
+        by_head = look.query.transpose(0, 1).float() * look.scaling  # [head, row, token, head_dim]
         self._seen[look.layer].append(by_head[:, self._valid.to(by_head.device)])
 
     def settle(self, layer: int, n_kv_heads: int, rng: Random) -> None:
@@ -140,9 +134,7 @@ class _Queries:
         return self._settled[layer, head]
 
 
-def _reference_passes(
-    llm: Llm, notes: Notes
-) -> Iterator[tuple[Batch, list[list[int]]]]:
+def _reference_passes(llm: Llm, notes: Notes) -> Iterator[tuple[Batch, list[list[int]]]]:
     """The model repeats the notes, chunk by chunk; then it is asked about each sentence, all in one batch."""
     text = "\n".join(notes.texts)
     again = [*llm.user_turn(REPEAT, first=False), *llm.encode_plain(text)]
@@ -222,7 +214,5 @@ def _log_weights(shares: torch.Tensor) -> torch.Tensor:
     weights = weights.clamp(float(low), float(high))
     step = 1.0 / torch.linalg.matrix_norm(gram, ord=2).clamp_min(1e-12)
     for _ in range(N_PROJECTED):
-        weights = (weights - step * (gram @ weights - target)).clamp(
-            float(low), float(high)
-        )
+        weights = (weights - step * (gram @ weights - target)).clamp(float(low), float(high))
     return weights.log()

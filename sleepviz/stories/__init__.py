@@ -46,9 +46,7 @@ class Story:
 
 def has_word(text: str, word: str) -> bool:
     """Whether `word` (or phrase) stands in `text` on its own, case-insensitive."""
-    return (
-        re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
-    )
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
 
 
 @cache
@@ -80,9 +78,7 @@ def read_stories(path: Path) -> tuple[tuple[Story, ...], tuple[Probe, ...]]:
             f"{path} cannot be read: {error.strerror}.", "Check the path."
         ) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise SleepvizError(
-            f"{path} is not JSON: {error}.", "Check the file."
-        ) from error
+        raise SleepvizError(f"{path} is not JSON: {error}.", "Check the file.") from error
     root = _typed(data, dict, str(path), "")
     stories = tuple(
         _story(_typed(s, dict, str(path), f"stories[{i}]"), str(path), f"stories[{i}]")
@@ -97,9 +93,7 @@ def read_stories(path: Path) -> tuple[tuple[Story, ...], tuple[Probe, ...]]:
 def _story(raw: dict[str, Any], path: str, place: str) -> Story:
     text = _typed(raw.get("text"), str, path, f"{place}.text")
     if not text.strip():
-        raise SleepvizError(
-            f"{path}: {place}.text is empty.", "Give the story some text."
-        )
+        raise SleepvizError(f"{path}: {place}.text is empty.", "Give the story some text.")
     return Story(
         id=_typed(raw.get("id"), str, path, f"{place}.id"),
         title=_typed(raw.get("title", raw.get("id")), str, path, f"{place}.title"),
@@ -119,9 +113,7 @@ def _probes(raw: Any, path: str, place: str, kind: str) -> tuple[Probe, ...]:
 def _probe(raw: dict[str, Any], path: str, place: str, default_kind: str) -> Probe:
     answers = _strings(raw.get("answers"), path, f"{place}.answers")
     if not answers:
-        raise SleepvizError(
-            f"{path}: {place}.answers is empty.", "Give at least one answer."
-        )
+        raise SleepvizError(f"{path}: {place}.answers is empty.", "Give at least one answer.")
     kind = _typed(raw.get("kind", default_kind), str, path, f"{place}.kind")
     if kind not in KINDS:
         raise SleepvizError(

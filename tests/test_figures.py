@@ -1,0 +1,359 @@
+"""Contract of every picture found in sleepviz/figures, and what the single pictures promise."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from types import ModuleType
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from sleepviz import SleepvizError, figures
+from sleepviz import events as ev
+from sleepviz.components.chart import packed, paints
+from sleepviz.figures import theme
+from sleepviz.state import State
+from sleepviz.timeline import Timeline
+
+N_LAYERS, N_KV_HEADS, HEAD_DIM, ITEMSIZE = 2, 2, 8, 4
+PER_TOKEN = 2 * N_LAYERS * N_KV_HEADS * HEAD_DIM * ITEMSIZE
+PICTURES = figures.pictures()
+
+
+class Story:
+    """A timeline told in a few verbs; a second passes with each event."""
+
+    def __init__(self, context_limit: int = 100_000) -> None:
+        self.timeline = Timeline(clock=lambda: 0.0)
+        self.n_cached = 0
+        self.add(
+            ev.SessionStarted(
+                "tiny", "a test", "cpu", "float32", 0, N_LAYERS, 4, N_KV_HEADS, HEAD_DIM, 1000,
+                context_limit, 4000, PER_TOKEN,
+            )
+        )  # fmt: skip
+
+    def add(self, *events: ev.Event) -> Story:
+        for event in events:
+            self.timeline.append(event, float(len(self.timeline)))
+        return self
+
+    def layer_bytes(self) -> tuple[int, ...]:
+        return (self.n_cached * PER_TOKEN // N_LAYERS,) * N_LAYERS
+
+    def read(self, n_tokens: int) -> Story:
+        self.n_cached += n_tokens
+        tokens = tuple(ev.Token(1, "a", i) for i in range(n_tokens))
+        return self.add(ev.Prefilled(tokens, 2.0 * n_tokens, self.layer_bytes(), self.n_cached))
+
+    def say(self, n_tokens: int) -> Story:
+        for _ in range(n_tokens):
+            self.n_cached += 1
+            token = ev.Token(2, "b", self.n_cached)
+            at = (20.0 + self.n_cached % 7, -0.1, (), self.layer_bytes(), self.n_cached)
+            self.add(ev.TokenGenerated(token, *at))
+        return self
+
+    def sample(self, allocated: int | None = None, dynamic: int = 0, rss: int = 10**9) -> Story:
+        kv = self.n_cached * PER_TOKEN
+        return self.add(ev.MemorySampled(4000, kv, dynamic, 0, rss, allocated, allocated, None))
+
+    def begin_sleep(self, night: int, losses: list[float | None]) -> Story:
+        n, kv = self.n_cached, self.n_cached * PER_TOKEN
+        self.add(ev.SleepStarted(night, "deep sleep", (), n, kv, None))
+        for i, loss in enumerate(losses, start=1):
+            self.add(ev.SleepStepped("learning", i, len(losses), i, loss, loss, None))
+        return self
+
+    def sleep(self, night: int = 1, dynamic: int = 4096, n_steps: int = 5) -> Story:
+        self.begin_sleep(night, [3.0 / i for i in range(1, n_steps + 1)])
+        n, kv = self.n_cached, self.n_cached * PER_TOKEN
+        slots = np.array([[1, 2], [3, 4]])
+        norms = (("model.layers.0.mlp.down_proj", 0.01), ("model.layers.1.self_attn.q_proj", 0.001))
+        report = ev.SleepReport(
+            night,
+            "deep sleep",
+            n,
+            5.0,
+            kv,
+            dynamic,
+            dynamic / PER_TOKEN,
+            2**20,
+            3,
+            (),
+            slots,
+            norms,
+        )
+        self.add(ev.SleepEnded(report), ev.CacheCleared(n, kv, 0))
+        self.n_cached = 0
+        return self
+
+    def answer(self, question: str, arm: str, logprob: float, kind: str = "direct") -> Story:
+        right = logprob > -2
+        answer = ev.Answered(
+            arm, question, "an answer", (), 1.0, 9, 0, 0, logprob, right, kind, ("this",), 1, 1.0
+        )
+        return self.add(answer)
+
+    @property
+    def state(self) -> State:
+        return self.timeline.at()
+
+
+def _one() -> State:
+    story = Story().read(3).sample().sleep(n_steps=1)
+    return story.answer("Who?", "slept", -1.0).state
+
+
+def _many() -> State:
+    story = Story()
+    for _ in range(2):
+        story.read(10).say(10_000)
+        for i in range(5_000):
+            story.sample(rss=10**9 + i)
+        story.sleep(n_steps=10_000)
+    for i in range(2_500):
+        for arm in ("full", "cleared", "slept", "both"):
+            story.answer(f"Question {i}?", arm, -1.0, "control" if i % 5 == 0 else "direct")
+    return story.state
+
+
+STATES = {
+    "nothing": State(),
+    "only a session": Story().state,
+    "one of each": _one(),
+    "many": _many(),
+}
+
+
+def _axes(figure: go.Figure) -> list[go.layout.XAxis | go.layout.YAxis]:
+    names = [n for n in figure.layout if n.startswith(("xaxis", "yaxis"))]
+    return [figure.layout[n] for n in names]
+
+
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("which", STATES)
+def test_every_picture_can_be_drawn_titled_and_described_at_any_size(name: str, which: str) -> None:
+    picture, state = PICTURES[name], STATES[which]
+    figure = picture.draw(state)
+    assert figure.layout.title.text == picture.title
+    assert figure.layout.meta["alt"] == picture.alt(state)
+    assert len(picture.alt(state)) > len(picture.title)
+    assert any(word in picture.formula(state) for word in ("MEASURED", "DERIVED", "ESTIMATE"))
+    assert "nan" not in picture.alt(state) + picture.formula(state)
+    json.loads(figure.to_json())
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_says_what_one_sees_and_what_it_is_not(name: str) -> None:
+    picture = PICTURES[name]
+    assert picture.sees.endswith((".", ")."))
+    assert picture.is_not.endswith(".")
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_an_empty_picture_is_one_sentence(name: str) -> None:
+    said = theme.sentence(PICTURES[name].draw(State()))
+    assert said.endswith(".")
+
+
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("which", ["one of each", "many"])
+def test_every_axis_has_a_title_and_a_unit_or_names(name: str, which: str) -> None:
+    figure = PICTURES[name].draw(STATES[which])
+    assert figure.data
+    for axis in _axes(figure):
+        names = any(t.type == "heatmap" and isinstance(t.y[0], str) for t in figure.data)
+        assert axis.title.text
+        assert names or "(" in axis.title.text
+
+
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("which", ["one of each", "many"])
+def test_every_trace_says_its_values_on_hover(name: str, which: str) -> None:
+    assert all(t.hovertemplate for t in PICTURES[name].draw(STATES[which]).data)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_of_many_points_is_thinned_and_says_so(name: str) -> None:
+    figure = PICTURES[name].draw(STATES["many"])
+    lines = [t for t in figure.data if t.type == "scatter"]
+    assert all(len(t.x) <= theme.MOST_POINTS for t in lines)
+    if any(len(t.x) > 1000 for t in lines):
+        assert any("drawn" in a.text for a in figure.layout.annotations if a.name == "note")
+
+
+def test_pictures_need_neither_torch_nor_streamlit() -> None:
+    code = (
+        "import sys; from sleepviz import figures; from sleepviz.state import State\n"
+        "for p in figures.pictures().values(): p.draw(State())\n"
+        "assert not {'torch', 'streamlit', 'transformers'} & set(sys.modules), 'imported'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_picture_that_breaks_the_protocol_is_named_with_what_it_lacks() -> None:
+    module = ModuleType("sleepviz.figures.half")
+    module.TITLE = "Half"  # type: ignore[attr-defined]
+    with pytest.raises(SleepvizError, match=r"half\.py has no SEES, IS_NOT, half, alt, formula"):
+        figures._picture(module)
+
+
+def test_thinning_keeps_the_ends_and_the_only_spike() -> None:
+    values = np.zeros(100_000)
+    values[61_803], values[0], values[-1] = 9.0, 1.0, 2.0
+    kept = values[theme.thin(values)]
+    assert len(kept) <= theme.MOST_POINTS
+    assert kept[0] == 1.0
+    assert kept[-1] == 2.0
+    assert kept.max() == 9.0
+
+
+def _trace(name: str, state: State, trace: str) -> go.Scatter:
+    return next(t for t in PICTURES[name].draw(state).data if t.name.startswith(trace))
+
+
+def test_measured_and_predicted_cache_lie_on_each_other_at_every_point() -> None:
+    state = Story().read(7).say(5).state
+    measured = _trace("kv_growth", state, "KV cache")
+    predicted = _trace("kv_growth", state, "predicted")
+    np.testing.assert_allclose(measured.y, predicted.y)
+    np.testing.assert_allclose(measured.y, np.asarray(measured.x) * PER_TOKEN / 2**20)
+
+
+def test_the_cache_falls_to_zero_at_a_sleep_and_grows_again_from_there() -> None:
+    state = Story().read(8).sleep().read(4).state
+    measured = _trace("kv_growth", state, "KV cache")
+    assert list(measured.x) == [0, 8, 8, 12]
+    np.testing.assert_allclose(np.asarray(measured.y) * 2**20 / PER_TOKEN, [0, 8, 0, 4])
+
+
+def test_dynamic_weights_rise_where_the_cache_falls() -> None:
+    dynamic = _trace("kv_growth", Story().read(8).sleep(dynamic=4096).read(4).state, "dynamic")
+    assert list(dynamic.x) == [0, 8, 12]
+    assert list(np.asarray(dynamic.y) * 2**20) == [0, 4096, 4096]
+    assert dynamic.line.shape == "hv"
+
+
+def test_an_undone_sleep_takes_the_dynamic_weights_off_the_picture_again() -> None:
+    story = Story().read(8).sleep(dynamic=4096)
+    story.n_cached = 8
+    state = story.add(ev.WeightsReverted(1, 8, story.layer_bytes())).state
+    dynamic = _trace("kv_growth", state, "dynamic")
+    assert dynamic.y[-1] == 0
+    labels = [s.label.text for s in PICTURES["kv_growth"].draw(state).layout.shapes]
+    assert "sleep 1: undone" in labels
+
+
+def test_a_refused_sleep_is_marked_and_nothing_falls() -> None:
+    story = Story().read(8).begin_sleep(1, [1.0])
+    state = story.add(ev.SleepRefused(1, "harm", 2.0, 1.0, "nat", "too much")).say(2).state
+    measured = _trace("kv_growth", state, "KV cache")
+    assert (np.diff(measured.y) > 0).all()
+    labels = [s.label.text for s in PICTURES["kv_growth"].draw(state).layout.shapes]
+    assert "sleep 1: refused" in labels
+
+
+@pytest.mark.parametrize(("context_limit", "shown"), [(100, False), (20, True)])
+def test_the_limit_of_the_model_is_shown_only_when_near(context_limit: int, shown: bool) -> None:
+    figure = PICTURES["kv_growth"].draw(Story(context_limit).read(12).state)
+    assert any("model limit" in (s.label.text or "") for s in figure.layout.shapes) == shown
+
+
+def test_the_formula_of_the_cache_is_filled_in() -> None:
+    said = PICTURES["kv_growth"].formula(Story().read(16).state)
+    assert "2 · 2 layers · 2 KV heads · 8 · 4 bytes · 16 tokens = 4.00 KiB" in said
+    assert "a difference of 0 B" in said
+
+
+def test_memory_shows_the_accelerator_where_there_is_one_and_else_the_process() -> None:
+    with_one = PICTURES["memory_over_time"].draw(Story().read(4).sample(allocated=2**20).state)
+    without = PICTURES["memory_over_time"].draw(Story().read(4).sample().state)
+    assert with_one.layout.yaxis2.title.text == "accelerator (MiB)"
+    assert without.layout.yaxis2.title.text == "process (MiB)"
+
+
+def test_the_highest_memory_while_asleep_is_marked() -> None:
+    story = Story().sample(rss=100 * 2**20).begin_sleep(1, [1.0]).sample(rss=300 * 2**20)
+    peak = _trace("memory_over_time", story.sample(rss=200 * 2**20).state, "highest while asleep")
+    assert list(peak.y) == [300]
+
+
+def test_steps_are_counted_on_where_a_phase_begins_again_at_one() -> None:
+    story = Story().read(4).begin_sleep(1, [2.0, 1.0])
+    state = story.add(ev.SleepStepped("checking", 1, 1, 9.0, 0.5, None, None)).state
+    dreams = _trace("falling_asleep", state, "dreams")
+    assert list(dreams.x) == [1, 2, 3]
+    shapes = PICTURES["falling_asleep"].draw(state).layout.shapes
+    assert [s.label.text for s in shapes] == ["learning", "checking"]
+
+
+def test_a_sleep_without_a_loss_says_so_in_a_sentence() -> None:
+    story = Story().read(4).begin_sleep(1, [None, None]).add(ev.SleepCancelled(1, 2.0))
+    said = theme.sentence(PICTURES["falling_asleep"].draw(story.state))
+    assert said == "Sleep 1: cancelled (deep sleep) measured no loss."
+
+
+def test_a_chunk_is_timed_per_token() -> None:
+    read = _trace("time_per_token", Story().read(16).say(1).state, "read")
+    assert list(read.x) == [16]
+    assert list(read.y) == [2.0]
+
+
+def test_slots_are_drawn_with_layers_across_and_heads_down() -> None:
+    grid = PICTURES["slots_kept"].draw(Story().read(8).sleep().state).data[0]
+    assert np.array_equal(grid.z, [[1, 3], [2, 4]])
+
+
+def test_an_untouched_matrix_is_absent_from_the_weight_change() -> None:
+    grid = PICTURES["weight_change"].draw(Story().read(8).sleep().state).data[0]
+    seen = {(grid.y[m], layer): v for (m, layer), v in np.ndenumerate(grid.z) if np.isfinite(v)}
+    assert seen == {("down", 0): pytest.approx(-2), ("q", 1): pytest.approx(-3)}
+    assert len(grid.y) == 7
+
+
+def test_facts_stand_above_controls_with_their_gain_over_the_notes_gone() -> None:
+    story = Story().answer("Capital?", "slept", -1.0, "control")
+    story.answer("Who?", "cleared", -9.0).answer("Who?", "slept", -1.5)
+    grid = PICTURES["facts_kept"].draw(story.state).data[0]
+    assert list(grid.y) == ["Who?", "Controls, never told:", "Capital?"]
+    assert list(grid.z[0]) == [0.0, 7.5]
+    assert list(grid.text[0]) == ["✗<br>0.0", "✓<br>+7.5"]
+    assert grid.text[2][1] == "✓"  # nothing to compare with: no number
+    assert grid.zmin == -grid.zmax
+
+
+def test_an_arm_that_could_not_be_asked_is_blank_with_its_reason() -> None:
+    story = Story().answer("Who?", "slept", -1.0).answer("What?", "both", -1.0)
+    story.add(ev.ArmUnavailable("both", "Who?", "no room <in> the context"))
+    grid = PICTURES["facts_kept"].draw(story.state).data[0]
+    assert np.isnan(grid.z[0][1])
+    assert "no room &lt;in&gt; the context" in grid.customdata[0][1]
+
+
+def _unpacked(message: bytes) -> tuple[dict[str, object], np.ndarray]:
+    size = int.from_bytes(message[:4], "little")
+    return json.loads(message[4 : 4 + size]), np.frombuffer(message[4 + size :], "<f4")
+
+
+def test_the_canvas_gets_the_points_of_the_figure() -> None:
+    header, numbers = _unpacked(packed(PICTURES["kv_growth"].draw(Story().read(8).state), height=9))
+    assert sum(header["columns"]) == len(numbers)  # type: ignore[call-overload]
+    assert list(numbers[:2]) == [0, 8]
+    assert header["axes"]["x"]["title"] == "tokens put into the cache (count)"  # type: ignore[index]
+    assert header["alt"] == PICTURES["kv_growth"].alt(Story().read(8).state)
+
+
+def test_two_thousand_points_cost_less_than_forty_kib() -> None:
+    state = Story().read(8).say(1000).sleep().say(1000).state
+    assert len(packed(PICTURES["kv_growth"].draw(state), height=260)) < 40 * 1024
+
+
+def test_lines_go_to_the_canvas_and_grids_do_not() -> None:
+    state = STATES["one of each"]
+    on_canvas = {name for name, p in PICTURES.items() if paints(p.draw(state))}
+    assert {"kv_growth", "memory_over_time", "falling_asleep", "time_per_token"} <= on_canvas
+    assert not {"slots_kept", "weight_change", "facts_kept"} & on_canvas

@@ -1,0 +1,351 @@
+"""A session tells what it does, changes nothing when it is stopped, and never touches the model or another session."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar
+
+import pytest
+import torch
+from conftest import all_of
+
+from sleepviz import SleepvizError, sleep
+from sleepviz import events as ev
+from sleepviz.llm import Llm
+from sleepviz.session import Session
+from sleepviz.sleep import Notes, Step
+from sleepviz.stories import Probe
+from sleepviz.weights import Delta, DynamicWeights
+
+NOTES = "The captain is Mira Okafor. The cat is Pixel. The bell was cast in Bergen in 1892."
+CAT = Probe("What is the cat called?", ("Pixel",), kind="direct")
+QUICK = {
+    "deep": {"epochs": 1, "questions": 0}
+}  # a tiny model learns nothing; the path is what counts
+METHODS = sorted(sleep.methods())
+
+
+def quick(name: str) -> sleep.SleepMethod:
+    return sleep.make(name, QUICK.get(name, {}))
+
+
+def told(llm: Llm) -> Session:
+    session = Session(llm)
+    all_of(session.read(NOTES))
+    return session
+
+
+def hooks(llm: Llm) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in llm.model.modules())
+
+
+def test_kv_bytes_are_measured_and_equal_the_formula(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    all_of(session.say("Who is the captain?", max_new=6))
+    state = session.timeline.at()
+    assert state.n_cached == session.context.n_tokens == session.context.cache.get_seq_length()
+    for point in state.kv:
+        assert point.n_bytes == point.predicted_bytes == point.n_tokens * 2 * 2 * 2 * 8 * 4
+        assert len(point.layer_bytes) == 2
+
+
+def test_talking_tells_every_token(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    events = all_of(session.say("Who?", max_new=7))
+    said = [e for e in events if isinstance(e, ev.TokenGenerated)]
+    assert 0 < len(said) <= 7
+    ended = [e for e in events if isinstance(e, ev.TurnEnded)]
+    assert ended[0].text == tiny_llm.decode([e.token.id for e in said])
+    assert all(0 < sum(p for _, p in e.top) <= 1.0001 and e.logprob <= 0 for e in said)
+
+
+def test_reading_goes_chunk_by_chunk_and_names_every_token(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    seen = session.timeline.at().tokens
+    assert [t.token.position for t in seen] == list(range(session.context.n_tokens))
+    assert NOTES in "".join(t.token.text for t in seen)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_sleep_clears_the_cache_and_leaves_the_base_as_it_was(tiny_llm: Llm, name: str) -> None:
+    before, n_hooks = tiny_llm.fingerprint(), hooks(tiny_llm)
+    session = told(tiny_llm)
+    n_tokens = session.context.n_tokens
+    events = all_of(session.sleep(quick(name), keep_anyway=True))
+    report = next(e.report for e in events if isinstance(e, ev.SleepEnded))
+    cleared = next(e for e in events if isinstance(e, ev.CacheCleared))
+    assert (cleared.n_tokens, cleared.bytes_after) == (n_tokens, 0)
+    assert session.context.kv_bytes == 0 == session.timeline.at().kv_bytes
+    assert report.dynamic_bytes == session.weights.n_bytes
+    assert report.kv_token_equivalents == pytest.approx(session.weights.n_numbers / 64)
+    assert tiny_llm.fingerprint() == before
+    assert hooks(tiny_llm) == n_hooks
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_same_seed_gives_the_same_weights(tiny_llm: Llm, name: str) -> None:
+    twice = []
+    for _ in range(2):
+        session = told(tiny_llm)
+        all_of(session.sleep(quick(name), keep_anyway=True))
+        twice.append(list(session.weights.tensors()))
+    assert all(torch.equal(a, b) for a, b in zip(*twice, strict=True))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_sleep_cancelled_anywhere_changes_nothing(tiny_llm: Llm, name: str) -> None:
+    session = told(tiny_llm)
+    n_events = len(all_of(told(tiny_llm).sleep(quick(name), keep_anyway=True)))
+    mind, logits = session.mind, session.context.logits
+    n_hooks, fingerprint = hooks(tiny_llm), tiny_llm.fingerprint()
+    for stop_after in {1, 2, n_events // 2, n_events - 4}:
+        work = session.sleep(quick(name), keep_anyway=True)
+        for _ in range(max(1, stop_after)):
+            event = next(work)
+            if isinstance(event, ev.SleepEnded):
+                break
+        if isinstance(event, ev.SleepEnded):
+            continue
+        work.close()
+        assert session.mind == mind
+        assert session.context.logits is logits
+    assert hooks(tiny_llm) == n_hooks
+    assert tiny_llm.fingerprint() == fingerprint
+    state = session.timeline.at()
+    assert state.job is None
+    assert {n.outcome for n in state.nights} <= {"cancelled", "kept"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_undo_brings_the_notes_back_exactly(tiny_llm: Llm, name: str) -> None:
+    session = told(tiny_llm)
+    all_of(session.say("Who?", max_new=3))
+    logits, turns = session.context.logits, session.mind.turns
+    shown = session.timeline.at()
+    all_of(session.sleep(quick(name), keep_anyway=True))
+    all_of(session.read("Something else."))
+    all_of(session.revert(1))
+    assert torch.equal(session.context.logits, logits)
+    assert session.mind.turns == turns
+    assert session.weights.empty
+    state = session.timeline.at()
+    assert (state.turns, state.tokens) == (shown.turns, shown.tokens)
+    assert state.kv_bytes == shown.kv_bytes == session.context.kv_bytes
+
+
+def test_two_nights_can_be_undone_one_by_one(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    first = session.weights
+    all_of(session.read("The cook is Vale."))
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    assert len(session.timeline.at().nights_in_force) == 2
+    all_of(session.revert(2))
+    assert session.weights is first
+    assert [t.text for t in session.mind.turns][0] == "The cook is Vale."
+    all_of(session.revert(1))
+    assert session.weights.empty
+    with pytest.raises(SleepvizError, match="no sleep number 1"):
+        all_of(session.revert(1))
+
+
+def test_interleaved_sessions_answer_as_if_alone(tiny_llm: Llm) -> None:
+    name = "model.layers.1.mlp.down_proj"
+    loud = DynamicWeights({name: Delta(torch.ones(1, 64), torch.ones(32, 1))})
+
+    def talk(session: Session) -> Iterator[ev.Event]:
+        yield from session.read(NOTES)
+        yield from session.say("Who is the captain?", max_new=12)
+
+    def new(weights: DynamicWeights) -> Session:
+        session = Session(tiny_llm)
+        session.mind = type(session.mind)(weights=weights)
+        session.context = tiny_llm.context(weights)
+        return session
+
+    def words(session: Session) -> list[int]:
+        events = [e.event for e in session.timeline.since(0)]
+        return [e.token.id for e in events if isinstance(e, ev.TokenGenerated)]
+
+    alone = []
+    for weights in (loud, DynamicWeights()):
+        session = new(weights)
+        all_of(talk(session))
+        alone.append(words(session))
+    together = [new(loud), new(DynamicWeights())]
+    sleeper = told(tiny_llm)
+    work = [talk(together[0]), talk(together[1]), sleeper.sleep(quick("deep"), keep_anyway=True)]
+    while work:
+        for one in list(work):
+            if next(one, None) is None:
+                work.remove(one)
+    assert [words(s) for s in together] == alone
+    assert alone[0] != alone[1]
+
+
+def test_comparing_leaves_the_session_as_it_was(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    mind, n_tokens = session.mind, session.context.n_tokens
+    events = all_of(session.compare((CAT,)))
+    answers = {e.arm: e for e in events if isinstance(e, ev.Answered)}
+    assert set(answers) == {"full", "cleared", "slept", "both"}
+    assert answers["slept"].dynamic_bytes == session.weights.n_bytes > 0
+    assert answers["full"].dynamic_bytes == answers["cleared"].dynamic_bytes == 0
+    assert answers["full"].kv_bytes > answers["slept"].kv_bytes
+    assert all(a.gold_logprob is not None and a.gold_logprob < 0 for a in answers.values())
+    assert (session.mind, session.context.n_tokens) == (mind, n_tokens)
+    audits = [e for e in events if isinstance(e, ev.LeakAudited)]
+    assert {a.arm for a in audits} == {"cleared", "slept"}
+    assert all(a.ok and a.cache_tokens == a.prompt_tokens for a in audits)
+
+
+def test_before_any_sleep_the_slept_arm_says_why_it_is_not_there(tiny_llm: Llm) -> None:
+    events = all_of(told(tiny_llm).compare((CAT,), ("slept",)))
+    missing = next(e for e in events if isinstance(e, ev.ArmUnavailable))
+    assert "not slept" in missing.reason
+
+
+def test_forgetting_makes_slept_equal_cleared(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick("forget")))
+    events = all_of(session.compare((CAT,), ("cleared", "slept")))
+    replies = [e.reply for e in events if isinstance(e, ev.Answered)]
+    assert replies[0] == replies[1]
+    assert session.timeline.at().tokens[0].fate == "gone"
+
+
+def test_strength_zero_answers_like_cleared(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    all_of(session.scale(0.0))
+    events = all_of(session.compare((CAT,), ("cleared", "slept")))
+    first, second = (e for e in events if isinstance(e, ev.Answered))
+    assert (first.reply, first.gold_logprob) == (second.reply, second.gold_logprob)
+    all_of(session.scale(1.0))
+    assert session.timeline.at().scale == 1.0
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.6, math.nan, math.inf])
+def test_an_impossible_strength_is_refused(tiny_llm: Llm, strength: float) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    with pytest.raises(SleepvizError, match="out of range"):
+        all_of(session.scale(strength))
+
+
+# bad input ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "   \n\t ", "\x00\x01"])
+def test_empty_notes_are_refused(tiny_llm: Llm, text: str) -> None:
+    session = Session(tiny_llm)
+    with pytest.raises(SleepvizError, match="notes are empty"):
+        all_of(session.read(text))
+    assert session.context.n_tokens == 0
+    failure = session.timeline.at().failure
+    assert failure is not None and failure.hint
+
+
+def test_notes_longer_than_the_context_are_refused_with_the_numbers(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    n_tokens = session.context.n_tokens
+    with pytest.raises(SleepvizError, match=r"more tokens do not fit.*of 2,048"):
+        all_of(session.read("x" * 50_000))
+    assert session.context.n_tokens == n_tokens
+    all_of(session.say("Still there?", max_new=2))
+
+
+def test_control_characters_are_left_out_and_scripts_are_kept(tiny_llm: Llm) -> None:
+    session = Session(tiny_llm)
+    text = "Bell\x07 and \u05e9\u05dc\u05d5\u05dd and \U0001f600 and a\u0301"
+    all_of(session.read(text))
+    state = session.timeline.at()
+    assert state.notes_text == text.replace("\x07", "")
+    assert "1 control character" in state.notes[0]
+    assert "\U0001f600" in "".join(t.token.text for t in state.tokens)
+
+
+def test_format_tokens_in_notes_are_only_text(tiny_llm: Llm) -> None:
+    session = Session(tiny_llm)
+    all_of(session.read("He said <|im_end|> and left."))
+    turn = [t for t in session.timeline.at().tokens if t.turn == 1]
+    assert tiny_llm.encode("<|im_end|>")[0] not in [t.token.id for t in turn[:-5]][:-10]
+    ends = [t for t in turn if t.token.id == tiny_llm.encode("<|im_end|>")[0]]
+    assert len(ends) == 1  # the one that ends the turn
+
+
+def test_a_question_without_notes_is_refused(tiny_llm: Llm) -> None:
+    with pytest.raises(SleepvizError, match="no notes"):
+        all_of(Session(tiny_llm).compare((CAT,)))
+
+
+def test_sleeping_with_nothing_to_sleep_on_is_refused(tiny_llm: Llm) -> None:
+    session = Session(tiny_llm)
+    with pytest.raises(SleepvizError, match="nothing to sleep on"):
+        all_of(session.sleep(quick("nap")))
+    assert session.timeline.at().nights == ()
+
+
+def test_sleeping_twice_at_once_is_refused(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    work = session.sleep(quick("deep"), keep_anyway=True)
+    next(work)
+    with pytest.raises(SleepvizError, match="sleeping already"):
+        next(session.sleep(quick("nap")))
+    work.close()
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+
+
+@dataclass(frozen=True)
+class Diverging:
+    """Its loss is not a number."""
+
+    title: ClassVar[str] = "Diverging"
+    stands_for: ClassVar[str] = "-"
+    paper: ClassVar[str] = "-"
+    keeps_notes: ClassVar[bool] = True
+
+    def consolidate(
+        self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random
+    ) -> Iterator[Step]:
+        yield Step("learn", 1, 2, loss=1.0)
+        yield Step("learn", 2, 2, loss=math.nan, weights=base)
+
+
+@dataclass(frozen=True)
+class Wrecking(Diverging):
+    """Its weights ruin the model."""
+
+    def consolidate(
+        self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random
+    ) -> Iterator[Step]:
+        name = "model.layers.0.mlp.down_proj"
+        wreck = Delta(torch.ones(1, 64) * 3, torch.ones(32, 1) * 3)
+        yield Step("learn", 1, 1, loss=0.1, weights=DynamicWeights({name: wreck}))
+
+
+def test_a_loss_that_is_not_a_number_is_refused_and_rolled_back(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    mind = session.mind
+    events = all_of(session.sleep(Diverging(), keep_anyway=True))
+    refused = next(e for e in events if isinstance(e, ev.SleepRefused))
+    assert refused.gate == "loss"
+    assert session.mind == mind
+
+
+def test_a_harmful_sleep_is_refused_unless_it_is_kept_anyway(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    mind = session.mind
+    events = all_of(session.sleep(Wrecking()))
+    refused = next(e for e in events if isinstance(e, ev.SleepRefused))
+    assert refused.value > refused.limit
+    assert session.mind == mind
+    assert session.timeline.at().nights[-1].outcome == "refused"
+    all_of(session.sleep(Wrecking(), keep_anyway=True))
+    assert not session.weights.empty
+    report = session.timeline.at().nights[-1].report
+    assert report is not None and not all(g.passed for g in report.gate)
