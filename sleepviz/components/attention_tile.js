@@ -40,7 +40,7 @@ class Drawing {
     const { d } = this
     this.tile.style.height = `${d.height}px`
     if (this.selected && (this.selected.q >= d.m || pool !== d.pool)) this.selected = null // another grid
-    this.title.textContent = `Layer ${d.layer} · head ${d.head} · ${d.n.toLocaleString("en")} tokens`
+    this.title.textContent = `Layer ${d.layer} · head ${d.head} · ${d.n.toLocaleString("en")} ${d.n === 1 ? "token" : "tokens"}`
     this.map.setAttribute("aria-label", d.label)
     Object.assign(this.map.dataset, { n: d.n, m: d.m, layer: d.layer, head: d.head, pool: d.pool, top: d.top, hideSink: d.hideSink })
     this.draw()
@@ -251,10 +251,10 @@ class Drawing {
   colour(raw) { const c = CIVIDIS[raw >> 8]; return `rgb(${c & 255} ${c >> 8 & 255} ${c >> 16 & 255})` }
 
   strip(g, border) { // the share of each query that went to the slots of dynamic weights
-    const { box, d, px } = this
+    const { box, d, px, dpr } = this, round = y => Math.round(y * dpr) / dpr
     g.save(); g.beginPath(); g.rect(box.left, box.y, box.strip, box.h); g.clip()
     for (let q = Math.max(0, Math.floor(this.view.y * d.m)); q < d.m && this.y(q) < box.y + box.h; q++) {
-      g.fillStyle = this.colour(d.slots[q]); g.fillRect(box.left, this.y(q), box.strip, this.ch + 0.5)
+      g.fillStyle = this.colour(d.slots[q]); g.fillRect(box.left, round(this.y(q)), box.strip, round(this.y(q + 1)) - round(this.y(q)))
     }
     g.restore()
     g.strokeStyle = border; g.strokeRect(box.left + 0.5, box.y + 0.5, box.strip - 1, box.h - 1)
@@ -269,7 +269,8 @@ class Drawing {
     for (let i = 0; i < w * dpr; i++) { g.fillStyle = this.colour(i / (w * dpr) * FULL); g.fillRect(x + i / dpr, 1, 1 / dpr + 0.3, h) }
     g.strokeStyle = border; g.strokeRect(x + 0.5, 1.5, w - 1, h - 1)
     g.font = `${px}px ${this.face}`; g.fillStyle = this.ink
-    const ends = [[0, "0", "left"], [d.top, small(d.top, d.top < 0.1 ? 3 : 2, 0.001), "right"]]
+    const ends = [[0, "0", "left"]]
+    if (d.top) ends.push([d.top, small(d.top, d.top < 0.1 ? 3 : 2, 0.001), "right"])
     let free = x + w - px * 2.6
     const between = [0.75, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001].filter(v => v < d.top)
     for (const v of between) {

@@ -16,9 +16,10 @@ class Tile extends Drawing {
     this.pointers = new Map()
     this.off = document.createElement("canvas")
     this.resizes = new ResizeObserver(() => this.draw())
-    this.resizes.observe(this.stage)
+    for (const part of [this.stage, this.title, this.notes]) this.resizes.observe(part)
+    this.lettered = () => this.draw() // a font has come
+    document.fonts?.addEventListener("loadingdone", this.lettered)
     this.listen()
-    document.fonts?.ready.then(() => this.draw())
   }
 
   load(data) {
@@ -30,6 +31,7 @@ class Tile extends Drawing {
 
   close() {
     this.resizes.disconnect()
+    document.fonts?.removeEventListener("loadingdone", this.lettered)
     clearTimeout(this.soon)
     removeEventListener("scroll", this.disarm, true)
   }

@@ -78,7 +78,6 @@ class Chart extends ChartPicture {
 
   typed(event) {
     if (!this.plot) return
-    const { x } = this.plot.axes
     const far = event.shiftKey ? 10 : 1
     const act = {
       ArrowRight: () => this.walk(far),
@@ -93,7 +92,7 @@ class Chart extends ChartPicture {
     if (!act || event.ctrlKey || event.metaKey || event.altKey) return
     event.preventDefault()
     event.stopPropagation()
-    act(x)
+    act()
   }
 
   /** Move the crosshair by a number of points. */

@@ -106,7 +106,7 @@ class Talk {
     turn.changed = false
     if (turn.n === 0) { turn.block.remove(); this.turns.delete(turn.turn); return }
     turn.words.dir = turn.rtl > turn.ltr ? "rtl" : "ltr"
-    if (turn.count) turn.count.textContent = ` · ${number(turn.n)} tokens`
+    if (turn.count) turn.count.textContent = ` · ${number(turn.n)} ${turn.n === 1 ? "token" : "tokens"}`
   }
 
   add(token, fresh) {

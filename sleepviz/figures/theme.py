@@ -30,7 +30,7 @@ DARK: dict[str, str] = {
     PROCESS: "#9CA3AF",
     RESERVED: "#7AA7FF",
 }
-"""What each colour becomes on a dark page; all have at least 4.5:1 against their background."""
+"""What each colour becomes on a dark page; lines have at least 3:1 against either page."""
 
 SEQUENTIAL = "cividis"
 DIVERGING: tuple[tuple[float, str], ...] = (
@@ -212,5 +212,5 @@ def size(n_bytes: float) -> str:
 
 
 def _upright(x0: float, x1: float) -> dict[str, object]:
-    """From the bottom to the top of the plot; much quicker than plotly's add_vrect and add_vline."""
+    """From the bottom to the top of the plot; much quicker than plotly's own add_vrect."""
     return {"x0": x0, "x1": x1, "xref": "x", "y0": 0, "y1": 1, "yref": "y domain"}

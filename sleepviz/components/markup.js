@@ -1,0 +1,48 @@
+// Builds elements from [tag, attributes, children]. Texts only ever go through textContent.
+const TAGS = new Set("b br details div i p pre q s span summary".split(" "))
+const SVG = "http://www.w3.org/2000/svg"
+const SHOWN = new WeakMap()
+
+function spark(attributes, values) {
+  const svg = document.createElementNS(SVG, "svg")
+  svg.setAttribute("class", attributes.class)
+  svg.setAttribute("viewBox", "0 0 100 30")
+  svg.setAttribute("preserveAspectRatio", "none")
+  svg.setAttribute("aria-hidden", "true")
+  if (values.length < 2) return svg
+  const points = values.map((v, i) => `${(i / (values.length - 1) * 100).toFixed(2)},${(28 - v * 26).toFixed(2)}`)
+  const area = document.createElementNS(SVG, "polygon")
+  area.setAttribute("points", `0,30 ${points.join(" ")} 100,30`)
+  const line = document.createElementNS(SVG, "polyline")
+  line.setAttribute("points", points.join(" "))
+  svg.append(area, line)
+  return svg
+}
+
+function build(node) {
+  if (typeof node === "string") return document.createTextNode(node)
+  const [tag, attributes, children] = node
+  if (tag === "spark") return spark(attributes, children)
+  if (!TAGS.has(tag)) throw new Error(`markup does not build <${tag}>`)
+  const element = document.createElement(tag)
+  if (attributes.class) element.className = attributes.class
+  if (attributes.title) element.title = attributes.title
+  if (attributes.role) element.setAttribute("role", attributes.role)
+  if (attributes.label) element.setAttribute("aria-label", attributes.label)
+  if (attributes.width) element.style.width = attributes.width
+  if (attributes.left) element.style.left = attributes.left
+  if (attributes.open) element.open = true
+  element.append(...children.map(build))
+  return element
+}
+
+export default function ({ data, parentElement }) {
+  const root = parentElement.querySelector(".markup"), text = JSON.stringify(data.nodes)
+  if (SHOWN.get(parentElement) === text) return
+  SHOWN.set(parentElement, text)
+  const open = [...root.querySelectorAll("details")].map(d => d.open)
+  const scrolled = [...root.querySelectorAll(".scroll")].map(s => s.scrollTop)
+  root.replaceChildren(...data.nodes.map(build))
+  root.querySelectorAll("details").forEach((d, i) => { d.open = open[i] ?? d.open })
+  root.querySelectorAll(".scroll").forEach((s, i) => { s.scrollTop = scrolled[i] ?? 0 })
+}

@@ -1,0 +1,56 @@
+"""A piece of page as plain data: elements with classes and texts, built in the browser without any HTML.
+
+Knows how a tree of elements travels; does not know what it shows. Texts of people and of a model can
+therefore never become markup: in the browser every text goes through `textContent`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeAlias
+
+import streamlit as st
+
+Node: TypeAlias = "str | list[object]"  # a text, or [tag, attributes, children]
+
+TAGS = frozenset("b br details div i p pre q s span summary".split())
+"""What may be built; the browser side refuses anything else."""
+
+_HERE = Path(__file__)
+_MOUNT = st.components.v2.component(
+    "sleepviz_markup",
+    html="<div class='markup'></div>",
+    css=_HERE.with_suffix(".css").read_text("utf-8"),
+    js=_HERE.with_suffix(".js").read_text("utf-8"),
+)
+
+
+def el(tag: str, cls: str, *children: Node | None, title: str = "", **attributes: str) -> Node:
+    """An element with a class. `title` is its hover text; `width` a share of the row, as a percentage.
+
+    Other attributes: `role`, `label` (what a screen reader says), `open` (of a `details`). Children
+    that are None are left out.
+    """
+    known = {k: v for k, v in {"class": cls, "title": title, **attributes}.items() if v}
+    return [tag, known, [child for child in children if child is not None]]
+
+
+def sparkline(values: list[float], cls: str = "") -> Node:
+    """A small line without axes; the values are drawn from 0 to their highest."""
+    top = max(values, default=0.0) or 1.0
+    return ["spark", {"class": f"spark {cls}"}, [round(v / top, 4) for v in values]]
+
+
+def markup(*nodes: Node | None, key: str) -> None:
+    """Show elements side by side in one place of the page."""
+    _MOUNT(data={"nodes": [n for n in nodes if n is not None]}, key=key)
+
+
+def tag(kind: str) -> Node | None:
+    """What a number is: MEASURED, DERIVED or ESTIMATE."""
+    hover = {
+        "MEASURED": "Read from the tensors, the process or the clock.",
+        "DERIVED": "Computed by a formula from measured numbers.",
+        "ESTIMATE": "A forecast from what was seen so far.",
+    }
+    return el("span", f"tag {kind.lower()}", kind, title=hover.get(kind, "")) if kind else None

@@ -1,0 +1,106 @@
+"""The small pieces that every page is made of: metric cards, notices, bars, explanations.
+
+Knows how they are built; does not know what a session is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sleepviz.components.markup import Node, el, sparkline, tag
+
+SIGNS = {"orange": "!", "green": "✓", "violet": "☾", "blue": "i", "plain": "·"}
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One number with its unit, what it is (MEASURED, DERIVED, ESTIMATE), and a remark."""
+
+    name: str
+    value: str
+    unit: str = ""
+    note: str = ""
+    kind: str = "MEASURED"
+    series: tuple[float, ...] = ()
+    tone: str = "violet"
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar: `share` of the row from 0 to 1; `limit` likewise, as a line across."""
+
+    label: str
+    share: float
+    amount: str
+    tone: str = "violet"
+    limit: float | None = None
+    hover: str = ""
+    code: bool = False
+
+
+def cards(shown: Sequence[Card]) -> Node:
+    """Numbers side by side, two or one in a row where there is little room."""
+    return el("div", "cards", *[_card(card) for card in shown])
+
+
+def _card(card: Card) -> Node:
+    line = sparkline(list(card.series[-120:]), card.tone) if len(card.series) > 1 else None
+    return el(
+        "div",
+        "card",
+        line,
+        el("div", "name", el("span", "", card.name), tag(card.kind)),
+        el("div", "value", card.value, el("span", "unit", card.unit) if card.unit else None),
+        el("div", "note", card.note or "\u00a0"),
+    )
+
+
+def chip(text: str, tone: str = "plain", *, hover: str = "", dot: str = "") -> Node:
+    """A short word on a coloured ground; `dot` is "still" or "pulse"."""
+    mark = el("span", f"dot {dot}") if dot else None
+    return el("span", f"chip {tone}", mark, el("span", "long", text), title=hover)
+
+
+def notice(what: str, hint: str = "", tone: str = "orange") -> Node:
+    """Something to know: what it is, and what to do about it."""
+    return el(
+        "div",
+        f"notice {tone}",
+        el("div", "sign", SIGNS.get(tone, "·")),
+        el("div", "", el("div", "what", what), el("div", "hint", hint) if hint else None),
+        role="status",
+    )
+
+
+def empty(what: str, hint: str = "") -> Node:
+    """An empty state: what is missing, and what to do next."""
+    return el("div", "empty", el("div", "what", what), el("div", "", hint) if hint else None)
+
+
+def bars(shown: Sequence[Bar]) -> Node:
+    """Bars under each other, with their amounts in words."""
+    return el("div", "bars", *[_bar(bar) for bar in shown])
+
+
+def _bar(bar: Bar) -> Node:
+    limit = None
+    if bar.limit is not None:
+        limit = el("div", "limit", left=f"{min(bar.limit, 0.995):.2%}")
+    track = el("div", "track", el("div", f"fill {bar.tone}", width=_percent(bar.share)), limit)
+    label = el("div", "label code" if bar.code else "label", bar.label, title=bar.label)
+    return el("div", "bar", label, track, el("div", "amount", bar.amount), title=bar.hover)
+
+
+def track(share: float, tone: str = "violet") -> Node:
+    """A thin bar that is filled to `share`."""
+    return el("div", "track", el("div", f"fill {tone}", width=_percent(share)))
+
+
+def explained(summary: str, *sentences: str) -> Node:
+    """Sentences behind a summary that opens on a click, without asking the server."""
+    return el("details", "", el("summary", "", summary), *[el("p", "", s) for s in sentences if s])
+
+
+def _percent(share: float) -> str:
+    return f"{min(max(share, 0.0), 1.0):.2%}"

@@ -1,0 +1,61 @@
+"""The strip on top of every page: which model, awake or asleep, how full the context is.
+
+Knows how a state is put in a few chips; does not know pages.
+"""
+
+from __future__ import annotations
+
+from sleepviz.components.markup import Node, el, tag
+from sleepviz.components.pieces import chip, track
+from sleepviz.figures import theme
+from sleepviz.state import State
+
+
+def strip(state: State) -> Node:
+    """One line: LIVE, model, device, mind, context in exact tokens, KV bytes, seed."""
+    facts = state.facts
+    if facts is None:
+        return el("div", "strip", chip("LIVE", "green", dot="still"))
+    limit = facts.context_limit
+    return el(
+        "div",
+        "strip",
+        chip("LIVE", "green", dot="still", hover="What you see happens now, on this machine."),
+        chip(facts.model, hover=f"{facts.n_params:,} parameters; weights from: {facts.provenance}"),
+        chip(f"{facts.device} · {facts.dtype}", hover="Where the model computes, and how exactly."),
+        mind(state),
+        dynamic(state),
+        el(
+            "span",
+            "gauge",
+            el("span", "num", f"{state.n_cached:,} / {limit:,} tokens"),
+            track(state.n_cached / limit if limit else 0.0),
+            title="Tokens in the context now, of those that this model was trained for.",
+        ),
+        el(
+            "span",
+            "gauge",
+            el("span", "num", f"KV {theme.size(state.kv_bytes)}"),
+            tag("MEASURED"),
+            title=f"Bytes of the cached keys and values; {theme.size(facts.kv_bytes_per_token)} a token.",
+        ),
+        chip(f"seed {facts.seed}", hover="What all chance in this session starts from."),
+    )
+
+
+def mind(state: State) -> Node:
+    """Awake, or asleep in which phase."""
+    if state.asleep:
+        steps = state.nights[-1].steps
+        phase = steps[-1].phase if steps else "falling asleep"
+        return chip(f"asleep · {phase}", "violet", dot="pulse")
+    return chip("awake", "green", hover="It reads and answers; nothing is being consolidated.")
+
+
+def dynamic(state: State) -> Node | None:
+    """The dynamic weights in force: after which sleep, and how strong."""
+    nights = state.nights_in_force
+    if not nights or not state.dynamic_bytes:
+        return None
+    hover = f"{theme.size(state.dynamic_bytes)} of dynamic weights, at strength {state.scale:g}."
+    return chip(f"dynamic weights v{nights[-1].number} ×{state.scale:.1f}", "violet", hover=hover)

@@ -1,0 +1,158 @@
+"""What a click does: every act of a page on a session goes through here.
+
+Knows who the visitor is and how work is handed to the studio; does not know how anything looks. Made for callbacks:
+nothing here raises `SleepvizError`; why something could not be begun is kept for the next painting of the page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from sleepviz import SleepvizError, models
+from sleepviz.events import Event
+from sleepviz.serving import COOKIE
+from sleepviz.stories import Probe
+from sleepviz.studio import new_owner, studio
+from sleepviz.worker import Job, Lane
+
+if TYPE_CHECKING:
+    from sleepviz.session import Session
+
+ARMS = ("full", "cleared", "slept", "both")
+OWNER = "owner"  # in session_state: the handle of this visitor's session
+REFUSED = "frame.refused"  # in session_state: why the last click did nothing
+_NAME = re.compile(r"[\w-]{16,80}")
+
+
+# who is here ------------------------------------------------------------------------------------
+
+
+def owner() -> str:
+    """The visitor's handle: from the cookie, else from the address, else new and put into the address."""
+    told = st.context.cookies.get(COOKIE) or st.query_params.get("me") or ""
+    if OWNER not in st.session_state:
+        st.session_state[OWNER] = told if _NAME.fullmatch(told) else new_owner()
+    me = str(st.session_state[OWNER])
+    if not st.context.cookies.get(COOKIE) and st.query_params.get("me") != me:
+        st.query_params["me"] = me  # page switches clear it
+    return me
+
+
+@st.cache_resource(
+    scope="session", show_spinner=False, on_release=lambda me: studio().worker.disconnected(me)
+)
+def presence(me: str) -> str:
+    """Tell the worker that a page of this visitor is open; released as soon as the page closes."""
+    studio().worker.connected(me)
+    return me
+
+
+def session() -> Session | None:
+    """The visitor's session; None until the model is there."""
+    return studio().session(owner())
+
+
+def job() -> Job | None:
+    """The visitor's work that is going on or waiting for its turn."""
+    found = studio().worker.job(owner())
+    return found if found is not None and found.active else None
+
+
+def busy() -> bool:
+    """Whether the visitor's work is going on."""
+    return studio().worker.busy(owner())
+
+
+def n_ahead() -> int:
+    """How many jobs of others come before this visitor's."""
+    waiting = job()
+    return studio().worker.ahead_of(waiting) if waiting else 0
+
+
+def refused() -> SleepvizError | None:
+    """Why the last click did nothing, once."""
+    error = st.session_state.pop(REFUSED, None)
+    return error if isinstance(error, SleepvizError) else None
+
+
+# what can be done -------------------------------------------------------------------------------
+
+
+def read(text: str) -> None:
+    """Tell the model notes."""
+    _begin("reading", lambda s: s.read(text))
+
+
+def say(text: str) -> None:
+    """Talk with the model."""
+    _begin("talking", lambda s: s.say(text))
+
+
+def sleep(method: str, values: Mapping[str, object], keep_anyway: bool = False) -> None:
+    """Sleep on all that is in the context."""
+    from sleepviz import sleep as methods  # brings torch
+
+    try:
+        chosen = methods.make(method, values)
+    except SleepvizError as error:
+        st.session_state[REFUSED] = error
+        return
+    _begin("sleeping", lambda s: s.sleep(chosen, keep_anyway=keep_anyway), Lane.BATCH)
+
+
+def ask(probes: tuple[Probe, ...], arms: tuple[str, ...] = ARMS) -> None:
+    """Ask questions in several arms."""
+    _begin("asking", lambda s: s.compare(probes, arms))
+
+
+def revert(night: int) -> None:
+    """Go back to before a sleep."""
+    _begin("undoing", lambda s: s.revert(night))
+
+
+def scale(strength: float, ask_again: tuple[Probe, ...] = ()) -> None:
+    """Set the strength of the dynamic weights, and ask some questions again under it."""
+
+    def work(s: Session) -> Iterator[Event]:
+        again = s.compare(ask_again, ("slept",)) if ask_again else iter(())
+        return chain(s.scale(strength), again)
+
+    _begin("scaling", work)
+
+
+def look(layer: int, head: int) -> None:
+    """Capture the attention of one head."""
+    _begin("looking", lambda s: s.look(layer, head))
+
+
+def cancel() -> None:
+    """Stop the work that is going on."""
+    studio().worker.cancel(owner())
+
+
+def restart(seed: int) -> None:
+    """Begin a new, empty session."""
+    _try(lambda: studio().restart(owner(), seed))
+
+
+def open_model(name: str) -> None:
+    """Load a model in the background; everybody's session starts afresh with it."""
+    _try(lambda: studio().open(name.strip() or models.default_name()))
+
+
+def _begin(
+    kind: str, verb: Callable[[Session], Iterator[Event]], lane: Lane = Lane.INTERACTIVE
+) -> None:
+    _try(lambda: studio().submit(owner(), kind, verb, lane))
+
+
+def _try(act: Callable[[], None]) -> None:
+    try:
+        act()
+    except SleepvizError as error:
+        st.session_state[REFUSED] = error

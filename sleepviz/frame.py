@@ -1,0 +1,251 @@
+"""The frame of every page: the status strip, what went wrong, polling while work goes on, and the wait for the model.
+
+Knows when to paint; does not know what a page shows, and acts only through controls.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from sleepviz import SleepvizError, controls, models
+from sleepviz.components.markup import el, markup
+from sleepviz.components.pieces import Card, cards, empty, notice, track
+from sleepviz.components.strip import strip
+from sleepviz.figures import theme
+from sleepviz.state import State
+from sleepviz.studio import Loading, studio
+from sleepviz.views import View, views
+from sleepviz.worker import JobState
+
+TICK_S = 0.5  # while work goes on; an idle page asks for nothing
+STAGES = {
+    "look": "Looking for the model on this machine",
+    "download": "Downloading the weights",
+    "check": "Checking the weights",
+    "unpack": "Unpacking the weights",
+    "convert": "Making the weights ready",
+    "load": "Loading the weights into memory",
+}
+DOING = {
+    "reading": "Reading",
+    "talking": "Talking",
+    "sleeping": "Sleeping",
+    "asking": "Asking",
+    "undoing": "Undoing",
+    "scaling": "Setting the strength",
+    "looking": "Looking",
+}
+
+
+def pages() -> dict[str, st.Page]:
+    """Every view as a page of the navigation, by name; the first is the one that a visit begins with."""
+    return {
+        view.name: st.Page(
+            _script(view),
+            title=view.title,
+            icon=view.icon,
+            url_path=view.name,
+            default=number == 0,
+        )
+        for number, view in enumerate(views().values())
+    }
+
+
+def _script(view: View):  # type: ignore[no-untyped-def]  # st.Page wants a function with a name
+    def script() -> None:
+        show(view)
+
+    script.__name__ = view.name
+    return script
+
+
+def link(name: str, label: str, icon: str = ":material/arrow_forward:") -> None:
+    """A link to another page."""
+    st.page_link(pages()[name], label=label, icon=icon)
+
+
+def show(view: View) -> None:
+    """Paint a page: its frame, and itself as soon as there is a model."""
+    me = controls.owner()
+    controls.presence(me)
+    try:
+        mine = controls.session()
+    except SleepvizError as error:
+        markup(notice(error.what, error.hint), key="frame.full")
+        return
+    if mine is None:
+        _wait()
+        return
+    was_busy, timeline = controls.busy(), mine.timeline
+
+    def body() -> None:
+        controls.presence(me)  # again: after a reconnect only this part may run
+        state = timeline.at()
+        _strip(state, was_busy)
+        _troubles(state, was_busy)
+        view.render(timeline, None)
+        if controls.busy() != was_busy or controls.session() is not mine:
+            st.rerun()
+
+    st.fragment(body, run_every=TICK_S if was_busy else None, key=f"frame.{view.name}")()
+
+
+# the strip --------------------------------------------------------------------------------------
+
+
+def _strip(state: State, busy: bool) -> None:
+    with st.container(
+        horizontal=True,
+        vertical_alignment="center",
+        horizontal_alignment="distribute",
+        gap="small",
+        key="strip",
+    ):
+        with st.container(width="stretch"):
+            markup(strip(state), key="frame.strip")
+        with st.container(horizontal=True, width="content", gap="xsmall"):
+            if busy:
+                job = controls.job()
+                waits = job is not None and job.state is JobState.QUEUED
+                doing = "Waiting" if waits else DOING.get(job.kind if job else "", "Working")
+                st.button(
+                    f"{doing} · Cancel",
+                    key="frame.cancel",
+                    icon=":material/stop_circle:",
+                    on_click=controls.cancel,
+                    help="Stops at the next step. A sleep that is cancelled changes nothing.",
+                )
+            _session_menu(state, busy)
+
+
+def _session_menu(state: State, busy: bool) -> None:
+    with st.popover("Session", icon=":material/tune:", key="frame.session"):
+        st.markdown("**Start afresh**")
+        seed = st.number_input("Seed", 0, 2**31 - 1, key="frame.seed", disabled=busy)
+        st.button(
+            "New, empty session",
+            key="frame.restart",
+            disabled=busy,
+            on_click=controls.restart,
+            args=(seed,),
+        )
+        st.markdown("**Another model**")
+        st.caption("Everybody on this server starts afresh with it.")
+        _model_picker(busy)
+
+
+def _model_picker(busy: bool) -> None:
+    names = list(models.CATALOGUE)
+    name = st.selectbox(
+        "Model (or a hub id, or a folder)",
+        names,
+        index=None,
+        key="frame.model",
+        placeholder="Choose or type",
+        accept_new_options=True,
+        disabled=busy,
+    )
+    st.button(
+        "Load it",
+        key="frame.load",
+        disabled=busy or not name,
+        on_click=controls.open_model,
+        args=(name or "",),
+    )
+
+
+def _troubles(state: State, busy: bool) -> None:
+    error = controls.refused()
+    if error is not None:
+        markup(notice(error.what, error.hint), key="frame.refused_notice")
+    if state.failure is not None:
+        markup(notice(state.failure.what, state.failure.hint), key="frame.failure")
+    loading = studio().loading
+    if loading is not None:
+        _progress(loading)
+    elif studio().error is not None:
+        failed = studio().error
+        assert failed is not None
+        markup(notice(failed.what, failed.hint), key="frame.model_error")
+    if busy and (ahead := controls.n_ahead()):
+        what = f"{ahead} job{'s' if ahead > 1 else ''} of others before yours."
+        markup(notice(what, "It begins by itself.", "blue"), key="frame.queue")
+
+
+# before the model is there ----------------------------------------------------------------------
+
+
+def _wait() -> None:
+    """What is known of the model while it comes, and a way out if it does not come."""
+    if studio().loading is None and studio().error is None:
+        controls.open_model(models.default_name())
+
+    def body() -> None:
+        if studio().llm is not None:
+            st.rerun()
+        failed = studio().error
+        if (failed is None) != (error is None):
+            st.rerun()
+        _preflight()
+        if failed is not None:
+            markup(notice(failed.what, failed.hint), key="frame.model_error")
+            with st.container(horizontal=True):
+                st.button(
+                    "Try again",
+                    type="primary",
+                    key="frame.retry",
+                    on_click=controls.open_model,
+                    args=(models.default_name(),),
+                )
+            _model_picker(busy=False)
+        elif studio().loading is not None:
+            _progress(studio().loading)
+
+    error = studio().error
+    _, middle, _ = st.columns([1, 4, 1])
+    with middle:
+        st.fragment(body, run_every=None if error else TICK_S, key="frame.wait")()
+
+
+def _preflight() -> None:
+    flight = studio().preflight
+    loading = studio().loading
+    name = flight.name if flight else loading.name if loading else models.default_name()
+    hint = (
+        "A language model is being woken up on this machine. Then: tell it something, watch its "
+        "memory grow, let it sleep, and see what it still knows."
+    )
+    markup(empty(name, hint), key="frame.welcome")
+    if flight is None:
+        return
+    download = theme.size(flight.download_bytes) if flight.download_bytes else "none"
+    shown = [
+        Card("Parameters", f"{flight.n_params / 1e6:,.1f}", "million", kind=""),
+        Card("Download", download, note="weights are here" if download == "none" else "once", kind=""),
+        Card(
+            "Memory needed",
+            theme.size(flight.memory_needed),
+            note=f"of {theme.size(flight.memory_free)} free ({flight.memory_of})",
+            kind="ESTIMATE",
+        ),
+        Card("KV cache", theme.size(flight.kv_bytes_per_token), note="per token", kind="DERIVED"),
+    ]
+    markup(cards(shown), key="frame.preflight")
+
+
+def _progress(loading: Loading | None) -> None:
+    if loading is None:
+        return
+    stage = STAGES.get(loading.stage, loading.stage.capitalize())
+    share = loading.done / loading.total if loading.total else None
+    amount = ""
+    if loading.done:
+        amount = theme.size(loading.done)
+        amount += f" of {theme.size(loading.total)}" if loading.total else ""
+    line = el(
+        "div",
+        "row",
+        el("span", "chip violet", el("span", "dot pulse"), f"{stage}: {loading.name}"),
+        el("span", "muted small num", amount) if amount else None,
+    )
+    markup(line, track(share) if share is not None else None, key="frame.progress")
