@@ -1,8 +1,8 @@
-"""sleepviz: `streamlit run app.py`. The page script is sleepviz/main.py; every request passes the guard."""
+"""sleepviz: `streamlit run app.py`. The page script is page.py, behind the guard; no logic here."""
 
 import streamlit as st
 from starlette.middleware import Middleware
 
 from sleepviz.serving import Guard
 
-app = st.App("sleepviz/main.py", middleware=[Middleware(Guard)])
+app = st.App("page.py", middleware=[Middleware(Guard)])

@@ -13,7 +13,10 @@ from sleepviz import SleepvizError, __version__
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status. A `SleepvizError` becomes one sentence, not a traceback."""
+    """Run one command; returns the exit status.
+
+    A `SleepvizError` becomes one sentence, not a traceback.
+    """
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
@@ -60,14 +63,15 @@ def _parser() -> argparse.ArgumentParser:
     chain.set_defaults(run=terminal.chain)
 
     bench = commands.add_parser("bench", help="measure methods over stories and seeds")
-    bench.add_argument("stories", metavar="STORIES.json")
-    bench.add_argument("--method", action="append", required=True, metavar="NAME")
+    bench.add_argument("stories", metavar="STORIES.json", nargs="?")
+    bench.add_argument("--awake", action="store_true", help="the cost of talking, not of sleeping")
+    bench.add_argument("--method", action="append", default=[], metavar="NAME")
     bench.add_argument("--story", action="append", default=[], metavar="ID", help="only this story")
     bench.add_argument("--seed", action="append", type=int, default=[], metavar="N")
     bench.add_argument(
         "--keep-anyway", action="store_true", help="keep sleeps that the gate refuses"
     )
-    bench.add_argument("--out", required=True, metavar="R.json")
+    bench.add_argument("--out", metavar="R.json")
     _knob_argument(bench)
     _model_argument(bench)
     bench.set_defaults(run=terminal.bench)

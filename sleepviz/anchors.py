@@ -1,6 +1,7 @@
-"""What a sleep must not change: unrelated questions with the base model's own answers, to train against and to test.
+"""What a sleep must not change: unrelated questions with the base model's own answers.
 
-Knows two fixed sets that never meet (one to train, one held out) and some plain text; does not know any story.
+Knows two fixed sets that never meet (one to train against, one held out to test) and some plain
+text; does not know any story.
 """
 
 from __future__ import annotations
@@ -37,6 +38,32 @@ TRAINED = (
     "Name a musical instrument.",
     "Which metal is used for wires?",
     "What is your favourite food?",
+    "What is the name of the river in Egypt?",
+    "Who wrote the play Hamlet?",
+    "What is the colour of a ripe banana?",
+    "In which city is Big Ben?",
+    "How many wheels does a bicycle have?",
+    "What is the name of your teacher?",
+    "Where is the key?",
+    "Who is the captain?",
+    "What is water made of?",
+    "Tell me about dogs.",
+    "What do you know about Paris?",
+    "Tell me about music.",
+    "What do you remember about yesterday?",
+    "Which day comes after Monday?",
+    "What is the code?",
+    "Explain gravity in one sentence.",
+)
+TRAINED_TEXT = (
+    "Bread is made from flour, water, salt and yeast. The dough rests for an hour before it is baked.",
+    "The library opens at nine in the morning. Children may borrow five books, and adults may borrow ten.",
+    "A good story has a beginning, a middle and an end. The reader should want to know what happens next.",
+    "Many people walk to work because it is healthy and cheap. Others take the bus or ride a bicycle.",
+    "The heart pumps blood through the body. Blood carries oxygen to the muscles and to the brain.",
+    "If you want to learn a language, speak it every day, even when you make mistakes.",
+    "Mountains are formed when plates of the crust push against each other over millions of years.",
+    "She opened the window and listened to the rain. It was late, and the street was empty.",
 )
 HELD_OUT = (
     "What is the capital of Italy?",
@@ -49,10 +76,22 @@ HELD_OUT = (
     "Give me a tip for better sleep.",
 )
 PLAIN_TEXT = (
-    "Water covers most of the surface of the Earth. It moves from the oceans to the air and back again as rain.",
-    "To make tea, boil some water, pour it over the leaves, and wait a few minutes before you drink it.",
-    "A computer program is a list of instructions. The machine follows them one after another, very quickly.",
-    "In spring the days get longer, the snow melts, and many birds come back from the south to build their nests.",
+    (
+        "Water covers most of the surface of the Earth. "
+        "It moves from the oceans to the air and back again as rain."
+    ),
+    (
+        "To make tea, boil some water, pour it over the leaves, "
+        "and wait a few minutes before you drink it."
+    ),
+    (
+        "A computer program is a list of instructions. "
+        "The machine follows them one after another, very quickly."
+    ),
+    (
+        "In spring the days get longer, the snow melts, "
+        "and many birds come back from the south to build their nests."
+    ),
 )
 N_REPLY = 12
 
@@ -70,14 +109,20 @@ def base_replies(llm: Llm, asked: tuple[str, ...]) -> list[list[int]]:
 
 
 def reply_logprobs(context: Context) -> list[torch.Tensor]:
-    """Log-probabilities [token, vocabulary] of the base replies to the held-out questions, asked in this context."""
+    """Log-probabilities of the base model's replies to the held-out questions.
+
+    The questions are asked in this context; one tensor [token, vocabulary] per question.
+    """
     llm = context.llm
     prompts = [llm.user_turn(q, first=context.fresh) for q in HELD_OUT]
     return logprobs_many(context, prompts, base_replies(llm, HELD_OUT))
 
 
 def plain_text_nll(context: Context) -> float:
-    """Median over the plain texts of the mean negative log-likelihood, nat per token; lower is better."""
+    """How unexpected the plain texts are, in nats per token; lower is better.
+
+    The median over the texts of the mean negative log-likelihood.
+    """
     llm = context.llm
     rows = [llm.encode_plain(t) for t in PLAIN_TEXT]
     met = logprobs_many(context, [r[:1] for r in rows], [r[1:] for r in rows])

@@ -1,4 +1,4 @@
-"""One attempt to sleep: a method's steps as events, the gate's verdict, and the report if it is kept.
+"""One attempt to sleep: a method's steps as events, the gate's verdict, the report if it is kept.
 
 Knows methods by their protocol and the gate; does not know timelines, and commits nothing.
 """
@@ -33,9 +33,12 @@ class Attempt:
         turns: tuple[Turn, ...],
         slept: tuple[Turn, ...],
         rng: Random,
+        held_out: tuple[str, ...] = (),
     ) -> None:
         self.method, self.context, self.began = method, context, time.perf_counter()
-        self._notes = Notes(texts=told(turns), earlier=told(slept), context=context)
+        self._notes = Notes(
+            texts=told(turns), earlier=told(slept), context=context, held_out=held_out
+        )
         self._rng = rng
         self.optimiser_bytes = 0
         self.weights: DynamicWeights | None = None
@@ -45,7 +48,10 @@ class Attempt:
         self.n_dreams = 0
 
     def steps(self) -> Iterator[Event]:
-        """Events of the method and of the gate. Raises `SleepvizError` when a method ends without weights."""
+        """Events of the method and of the gate.
+
+        Raises `SleepvizError` when a method ends without weights.
+        """
         context = self.context
         work = self.method.consolidate(context.llm, self._notes, context.weights, self._rng)
         phase, phase_began = "", time.perf_counter()
@@ -105,7 +111,8 @@ class Attempt:
                     reading.value,
                     reading.limit,
                     reading.unit,
-                    f"{reading.name} is {reading.value:.3g} {reading.unit}; the limit is {reading.limit:g}.",
+                    f"{reading.name} is {reading.value:.3g} {reading.unit}; "
+                    f"the limit is {reading.limit:g}.",
                 )
         return None
 

@@ -1,8 +1,8 @@
-"""Our attention function: SDPA, plus KV slots with a bias, plus a look at the weights for whoever asks.
+"""Our attention function: SDPA, plus KV slots with a bias, plus a look at the weights on request.
 
 Knows one layer's queries, keys and values; does not know models, caches or what a slot stands for.
-Register it once (`install`), select it by name (`NAME`), and steer it by the context managers below: outside of
-them it is exactly transformers' SDPA function.
+Register it once (`install`), select it by name (`NAME`), and steer it by the context managers
+below: outside of them it is exactly transformers' SDPA function.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Look:
     """What an observer is shown of one attention call.
 
     query [batch, head, query, head_dim] and key [batch, kv_head, key, head_dim] after RoPE; `bias`
-    [batch or 1, head or 1, query, key] is added to the scaled products (mask and slot biases; `ABSENT` = unseen).
-    The first `n_slots` keys are slots of dynamic weights.
+    [batch or 1, head or 1, query, key] is added to the scaled products (mask and slot biases;
+    `ABSENT` = unseen). The first `n_slots` keys are slots of dynamic weights.
     """
 
     layer: int
@@ -64,7 +64,10 @@ _observer: ContextVar[Callable[[Look], None] | None] = ContextVar("sleepviz_obse
 
 
 def install() -> None:
-    """Make `attn_implementation=NAME` known to transformers, with its causal mask (harmless to repeat)."""
+    """Make `attn_implementation=NAME` known to transformers, with its causal mask.
+
+    Harmless to repeat.
+    """
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
 
@@ -101,7 +104,8 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """Attention as transformers calls it; returns [batch, query, head, head_dim] and no weights.
 
-    query [batch, head, query, head_dim]; key, value [batch, kv_head, key, head_dim], the cache included.
+    query [batch, head, query, head_dim]; key, value [batch, kv_head, key, head_dim], the cache
+    included.
     """
     banks, observer = _slots.get(), _observer.get()
     if banks is None and observer is None:
@@ -138,7 +142,7 @@ def attend(
 
 
 def _additive(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """The mask as a bias of the query's dtype, [batch or 1, 1, query, key]; `None` means plain causal."""
+    """The mask as a bias [batch or 1, 1, query, key] in the query's dtype; `None`: plain causal."""
     n_query, n_key = query.shape[2], key.shape[2]
     if mask is None:
         seen = torch.ones(n_query, n_key, dtype=torch.bool, device=query.device)

@@ -1,7 +1,8 @@
 """Many short continuations of one context at once: replies and logits for a batch of prompts.
 
-Knows padding and positions; does not know what is asked or why. Reading the weights once for many rows is what makes
-this several times faster than one row after another; the context itself is left as it was.
+Knows padding and positions; does not know what is asked or why. Reading the weights once for many
+rows is what makes this several times faster than one row after another; the context itself is left
+as it was.
 """
 
 from __future__ import annotations
@@ -18,19 +19,21 @@ class Batch:
 
     def __init__(self, context: Context, n_rows: int) -> None:
         self.llm, self.weights = context.llm, context.weights
-        fork = context.fork()
-        for layer in fork.cache.layers:
+        self._fork = context.fork()
+        for layer in self._fork.layers:
             if layer.is_initialized:
                 layer.keys = layer.keys.expand(n_rows, -1, -1, -1)
                 layer.values = layer.values.expand(n_rows, -1, -1, -1)
-        self.cache = fork.cache
         device = self.llm.device
         self.seen = torch.ones(n_rows, context.n_tokens, dtype=torch.bool, device=device)
         self.position = torch.full((n_rows, 1), context.position, device=device)
 
     @torch.no_grad()
     def feed(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Read one piece per row (each at least one token); the final hidden states [row, token, hidden]."""
+        """Read one piece per row, each of at least one token.
+
+        Returns the final hidden states [row, token, hidden].
+        """
         device = self.llm.device
         lengths = torch.tensor([len(r) for r in rows], device=device)
         longest = int(lengths.max())
@@ -42,7 +45,7 @@ class Batch:
                 input_ids=ids,
                 attention_mask=self.seen,
                 position_ids=self.position + steps,
-                past_key_values=self.cache,
+                past_key_values=self._fork.cache,
                 use_cache=True,
             ).last_hidden_state
         self.position = self.position + lengths[:, None]
@@ -51,7 +54,7 @@ class Batch:
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with only these rows."""
         index = torch.tensor(rows, device=self.llm.device)
-        for layer in self.cache.layers:
+        for layer in self._fork.layers:
             layer.keys = layer.keys.index_select(0, index)
             layer.values = layer.values.index_select(0, index)
         self.seen, self.position = self.seen[index], self.position[index]
@@ -69,9 +72,10 @@ def reply_many(
     max_new: int,
     over: Callable[[list[int]], bool] | None = None,
 ) -> list[list[int]]:
-    """Greedy replies to several prompts that each continue `context`; ids without the end-of-turn token.
+    """Greedy replies to several prompts that each continue `context`, as ids.
 
-    `over` ends a reply early when it says so of the ids so far. Rows that have ended are computed no further.
+    They come without the end-of-turn token. `over` ends a reply early when it says so of the ids so
+    far. Rows that have ended are computed no further.
     """
     if not prompts:
         return []
@@ -103,9 +107,10 @@ def logprobs_many(
     prompts: Sequence[Sequence[int]],
     continuations: Sequence[Sequence[int]],
 ) -> list[torch.Tensor]:
-    """Log-probabilities [token, vocabulary] with which each prompt's continuation is met, token by token.
+    """Log-probabilities [token, vocabulary] with which each prompt's continuation is met.
 
-    Row t is the distribution *before* the continuation's token t; an empty continuation gives no rows.
+    Row t is the distribution *before* the continuation's token t; an empty continuation gives no
+    rows.
     """
     if not prompts:
         return []

@@ -1,7 +1,7 @@
 """Retention, damage, seconds and bytes of sleep methods over stories and seeds.
 
-Knows how a result is scored; does not draw or print. The questions of an arm are answered in batches, which gives the
-same greedy replies as one by one, several times sooner.
+Knows how a result is scored; does not draw or print. The questions of an arm are answered in
+batches, which gives the same greedy replies as one by one, several times sooner.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ ROOM = 256 * 2**20  # bytes of KV cache that one batch of questions may take
 
 @dataclass(frozen=True, slots=True)
 class ArmScore:
-    """One arm on a story's questions: right or not, nat per token to `full`, reference log-probability, replies."""
+    """One arm on a story's questions, in their order.
+
+    Right or not, nat per token to `full`, reference log-probability, replies.
+    """
 
     recall: tuple[bool, ...]
     kl: float
@@ -81,7 +84,10 @@ class Run:
 
     @property
     def normalised(self) -> float | None:
-        """(slept - cleared) / (full - cleared); None where the full context answers no more than none."""
+        """(slept - cleared) / (full - cleared) of the recall; higher is better.
+
+        None where the full context answers no more than none.
+        """
         full, cleared, slept = (self.recall(a) for a in ("full", "cleared", "slept"))
         if full is None or cleared is None or slept is None or full <= cleared:
             return None
@@ -110,8 +116,13 @@ def measure(
     run.arms["full"] = reference.score(full)
     yield ev.Progressed("arms", 1, len(ARMS))
     awake = llm.context().opened()
-    run.controls = {"before": _n_right(awake, controls), "of": len(controls)}
-    yield from session.sleep(method, keep_anyway=keep_anyway)
+    run.controls = {
+        "base": _n_right(awake, controls),
+        "before": _n_right(full, controls),
+        "of": len(controls),
+    }
+    held_out = tuple(p.question for p in story.probes)
+    yield from session.sleep(method, keep_anyway=keep_anyway, held_out=held_out)
     night = session.timeline.at().nights[-1]
     if night.refusal is not None:
         run.refused = night.refusal.reason
@@ -124,16 +135,14 @@ def measure(
     comparison = Comparison(llm, session.history, session.weights, session.mind.night, full)
     told = consolidated_ids(llm, session.history)
     for done, arm in enumerate(ARMS[1:], 2):
-        for event in comparison.prepared(arm):
-            yield event
+        yield from comparison.prepared(arm)
         context = comparison.context(arm)
         if context is not None:
             run.arms[arm] = reference.score(context)
             if arm != "both":
                 run.leak_audit &= all(_audited(context, arm, p, told) for p in story.probes)
         if arm == "slept":
-            after = context if context is not None else awake
-            run.controls["after"] = _n_right(after, controls)
+            run.controls["after"] = _n_right(context or full, controls)
         comparison.release(arm)
         yield ev.Progressed("arms", done, len(ARMS))
     run.base_unchanged = llm.fingerprint() == before
@@ -149,7 +158,7 @@ class _Reference:
         self._logprobs = _logprobs(full, probes, self._replies)
 
     def score(self, context: Context) -> ArmScore:
-        """The arm's own replies, its references' log-probability, and KL(full || arm) on full's replies."""
+        """The arm's own replies, the references' log-probability, KL(full || arm) on full's."""
         replies = _replies(context, self.probes)
         texts = [context.llm.decode(r).strip() for r in replies]
         golds = [context.llm.encode_plain(p.answers[0]) for p in self.probes]

@@ -1,7 +1,7 @@
 """The comparison: the same question with the notes, without them, after the sleep, and with both.
 
-Knows how each arm's context comes about; does not know sessions. An arm's context is built once and forked for every
-question.
+Knows how each arm's context comes about; does not know sessions. An arm's context is built once and
+forked for every question.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ MAX_REPLY = 24  # tokens
 class Comparison:
     """The arms of one comparison.
 
-    `told` are all turns so far; `live` is a context that holds them all under no dynamic weights, or None when they
-    have to be read again for the arm `full`.
+    `told` are all turns so far; `live` is a context that holds them all under no dynamic weights,
+    or None when they have to be read again for the arm `full`.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Comparison:
         )
 
     def _gold(self, context: Context, prompt: list[int], probe: Probe) -> float | None:
-        """Log-probability (nats, summed over its tokens) of the first accepted answer as the reply."""
+        """Log-probability (nats, summed over tokens) of the first accepted answer as the reply."""
         if not probe.answers:
             return None
         return gold_logprob(context, prompt, probe.answers[0])

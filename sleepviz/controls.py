@@ -1,7 +1,7 @@
 """What a click does: every act of a page on a session goes through here.
 
-Knows who the visitor is and how work is handed to the studio; does not know how anything looks. Made for callbacks:
-nothing here raises `SleepvizError`; why something could not be begun is kept for the next painting of the page.
+Knows who the visitor is and how work is handed to the studio; does not know how anything looks.
+Made for callbacks: no act raises `SleepvizError`; why it could not begin is kept and shown next.
 """
 
 from __future__ import annotations
@@ -33,14 +33,19 @@ _NAME = re.compile(r"[\w-]{16,80}")
 
 
 def owner() -> str:
-    """The visitor's handle: from the cookie, else from the address, else new and put into the address."""
-    told = st.context.cookies.get(COOKIE) or st.query_params.get("me") or ""
+    """The visitor's handle: from the cookie, else from the address, else new and put there."""
+    cookie, told = _name(st.context.cookies.get(COOKIE)), _name(st.query_params.get("me"))
     if OWNER not in st.session_state:
-        st.session_state[OWNER] = told if _NAME.fullmatch(told) else new_owner()
+        st.session_state[OWNER] = cookie or told or new_owner()
     me = str(st.session_state[OWNER])
-    if not st.context.cookies.get(COOKIE) and st.query_params.get("me") != me:
+    if not cookie and told != me:
         st.query_params["me"] = me  # page switches clear it
     return me
+
+
+def _name(told: object) -> str:
+    """What a browser says it is called, if that can be a name of ours."""
+    return str(told) if _NAME.fullmatch(str(told)) else ""
 
 
 @st.cache_resource(

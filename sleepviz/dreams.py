@@ -77,6 +77,11 @@ def content_words(text: str) -> list[str]:
     return list(seen.values())
 
 
+def plain(question: str) -> str:
+    """A question's words in lower case: two questions with the same are the same question."""
+    return " ".join(_WORD.findall(question.lower()))
+
+
 def key_phrases(sentence: str) -> list[str]:
     """Runs of neighbouring content words ("Tomas Lindqvist", "spare key"), longest first, at most four words."""
     runs: list[list[str]] = [[]]
@@ -95,17 +100,15 @@ def key_phrases(sentence: str) -> list[str]:
 
 
 def extractive(source: str) -> Iterator[Dream]:
-    """Dreams that need no model: the sentence, asked for by each of its content words and by its first and last ones."""
-    words = source.split()
-    yield Dream("about", f"What do you remember about {' '.join(words[:3])}?", source, source)
-    yield Dream("tell", f"Tell me about {' '.join(words[-3:]).rstrip('.!?')}.", source, source)
-    phrasings = (
-        "What do you know about {}?",
-        "Tell me about {}.",
-        "What do you remember about {}?",
-    )
+    """Dreams that need no model, one pair for each phrase of the sentence, so that every fact is asked for.
+
+    `about`: the phrase asks for the whole sentence; `gap`: the sentence without the phrase asks for the phrase.
+    """
+    phrasings = ("What do you know about {}?", "Tell me about {}.", "What do you remember about {}?")
     for n, phrase in enumerate(key_phrases(source)):
         yield Dream("about", phrasings[n % 3].format(phrase), source, source)
+        gap = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", "what", source, count=1)
+        yield Dream("gap", gap.rstrip(" .!") + "?", phrase, source)
 
 
 def recital(text: str) -> Dream:

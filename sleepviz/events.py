@@ -1,7 +1,8 @@
 """What can happen to a session, as frozen records of plain values and numpy arrays.
 
-Knows the vocabulary of facts; does not know who caused them, when (the timeline stamps them) or how they are drawn.
-Bytes are measured from tensors unless a field says otherwise; times are milliseconds where a name ends in `_ms`.
+Knows the vocabulary of facts; does not know who caused them, when (the timeline stamps them) or how
+they are drawn. Bytes are measured from tensors unless a field says otherwise; times are
+milliseconds where a name ends in `_ms`.
 """
 
 from __future__ import annotations
@@ -96,8 +97,9 @@ class MemorySampled:
 class AttentionCaptured:
     """The attention weights of one head over what is in the context.
 
-    `weights` [query, key] float32, rows sum to 1 together with `slot_share`; entries above the diagonal are 0
-    and mean "absent". `slot_share` [query] is the share that went to the slots of dynamic weights.
+    `weights` [query, key] float32, rows sum to 1 together with `slot_share`; entries above the
+    diagonal are 0 and mean "absent". `slot_share` [query] is the share that went to the slots of
+    dynamic weights.
     """
 
     layer: int
@@ -110,7 +112,7 @@ class AttentionCaptured:
 
 @dataclass(frozen=True, slots=True)
 class SleepStarted:
-    """A sleep began. `estimate_s` is an ESTIMATE from earlier sleeps here, `None` when there is none."""
+    """A sleep began. `estimate_s` is an ESTIMATE from earlier sleeps here, `None` without any."""
 
     night: int
     method: str
@@ -133,7 +135,10 @@ class Dreamed:
 
 @dataclass(frozen=True, slots=True)
 class SleepStepped:
-    """Consolidation advanced to `step` of `of` in `phase`. Losses in nats per token; lower is better."""
+    """Consolidation advanced to `step` of `of` in `phase`.
+
+    Losses in nats per token; lower is better.
+    """
 
     phase: str
     step: int
@@ -169,9 +174,7 @@ class SleepReport:
     kv_bytes: int  # of the consolidated cache, now free
     dynamic_bytes: int
     kv_token_equivalents: float  # derived: numbers stored / numbers of one cached token
-    peak_extra_bytes: (
-        int  # highest of (process RSS or accelerator memory) above the start of the sleep
-    )
+    peak_extra_bytes: int  # highest of process RSS or accelerator memory above the sleep's start
     n_dreams: int
     gate: tuple[GateReading, ...]
     slots_kept: np.ndarray | None = None  # [layer, kv_head] slots per head, None without slots
@@ -219,8 +222,8 @@ class CacheCleared:
 class LeakAudited:
     """Whether an answer's prompt was free of the consolidated text.
 
-    `prompt` is the exact text in front of the answer; `hits` are the fact strings and spans of at least five
-    consolidated tokens found in it; the cache must hold exactly the prompt's tokens.
+    `prompt` is the exact text in front of the answer; `hits` are the fact strings and spans of at
+    least five consolidated tokens found in it; the cache must hold exactly the prompt's tokens.
     """
 
     arm: str
@@ -235,7 +238,8 @@ class LeakAudited:
 class Answered:
     """One arm answered one question, greedily.
 
-    `gold_logprob` (nats, all tokens of the reference) is None where there is no reference; `correct` likewise.
+    `gold_logprob` (nats, all tokens of the reference) is None where there is no reference;
+    `correct` likewise.
     """
 
     arm: str

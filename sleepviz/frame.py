@@ -1,4 +1,4 @@
-"""The frame of every page: the status strip, what went wrong, polling while work goes on, and the wait for the model.
+"""The frame of every page: status strip, troubles, polling while work goes on, waiting for a model.
 
 Knows when to paint; does not know what a page shows, and acts only through controls.
 """
@@ -9,7 +9,7 @@ import streamlit as st
 
 from sleepviz import SleepvizError, controls, models
 from sleepviz.components.markup import el, markup
-from sleepviz.components.pieces import Card, cards, empty, notice, track
+from sleepviz.components.pieces import Card, cards, notice, track
 from sleepviz.components.strip import strip
 from sleepviz.figures import theme
 from sleepviz.state import State
@@ -20,25 +20,26 @@ from sleepviz.worker import JobState
 TICK_S = 0.5  # while work goes on; an idle page asks for nothing
 STAGES = {
     "look": "Looking for the model on this machine",
+    "ask the hub": "Asking the hub for it",
+    "wait for another process": "Waiting for another process that fetches it",
     "download": "Downloading the weights",
-    "check": "Checking the weights",
     "unpack": "Unpacking the weights",
     "convert": "Making the weights ready",
     "load": "Loading the weights into memory",
 }
-DOING = {
-    "reading": "Reading",
-    "talking": "Talking",
-    "sleeping": "Sleeping",
-    "asking": "Asking",
-    "undoing": "Undoing",
-    "scaling": "Setting the strength",
-    "looking": "Looking",
+CANCEL = {
+    "reading": "Cancel reading",
+    "talking": "Stop talking",
+    "sleeping": "Cancel sleep",
+    "asking": "Cancel asking",
+    "undoing": "Cancel undoing",
+    "scaling": "Cancel",
+    "looking": "Cancel looking",
 }
 
 
 def pages() -> dict[str, st.Page]:
-    """Every view as a page of the navigation, by name; the first is the one that a visit begins with."""
+    """Every view as a page of the navigation, by name; a visit begins with the first."""
     return {
         view.name: st.Page(
             _script(view),
@@ -59,9 +60,15 @@ def _script(view: View):  # type: ignore[no-untyped-def]  # st.Page wants a func
     return script
 
 
-def link(name: str, label: str, icon: str = ":material/arrow_forward:") -> None:
-    """A link to another page."""
-    st.page_link(pages()[name], label=label, icon=icon)
+def link(name: str, label: str, primary: bool = True) -> None:
+    """A button that leads to another page."""
+    if st.button(
+        label,
+        key=f"frame.to.{name}",
+        type="primary" if primary else "secondary",
+        icon=":material/arrow_forward:",
+    ):
+        st.switch_page(pages()[name])
 
 
 def show(view: View) -> None:
@@ -107,9 +114,8 @@ def _strip(state: State, busy: bool) -> None:
             if busy:
                 job = controls.job()
                 waits = job is not None and job.state is JobState.QUEUED
-                doing = "Waiting" if waits else DOING.get(job.kind if job else "", "Working")
                 st.button(
-                    f"{doing} · Cancel",
+                    "Stop waiting" if waits else CANCEL.get(job.kind if job else "", "Cancel"),
                     key="frame.cancel",
                     icon=":material/stop_circle:",
                     on_click=controls.cancel,
@@ -177,8 +183,6 @@ def _troubles(state: State, busy: bool) -> None:
 
 def _wait() -> None:
     """What is known of the model while it comes, and a way out if it does not come."""
-    if studio().loading is None and studio().error is None:
-        controls.open_model(models.default_name())
 
     def body() -> None:
         if studio().llm is not None:
@@ -202,9 +206,11 @@ def _wait() -> None:
             _progress(studio().loading)
 
     error = studio().error
-    _, middle, _ = st.columns([1, 4, 1])
-    with middle:
+    _, middle, _ = st.columns([1, 6, 1])
+    with middle.container(border=True, key="welcome"):
         st.fragment(body, run_every=None if error else TICK_S, key="frame.wait")()
+    if studio().loading is None and studio().error is None:  # last: loading competes with painting
+        controls.open_model(models.default_name())
 
 
 def _preflight() -> None:
@@ -212,16 +218,25 @@ def _preflight() -> None:
     loading = studio().loading
     name = flight.name if flight else loading.name if loading else models.default_name()
     hint = (
-        "A language model is being woken up on this machine. Then: tell it something, watch its "
-        "memory grow, let it sleep, and see what it still knows."
+        f"{name} is being woken up on this machine. Then tell it something, watch its memory grow, "
+        "let it sleep, and see what it still knows."
     )
-    markup(empty(name, hint), key="frame.welcome")
+    welcome = el(
+        "div",
+        "welcome",
+        el("div", "moon", "🌙"),
+        el("div", "what", "Can a language model sleep on it?"),
+        el("div", "muted", hint),
+    )
+    markup(welcome, key="frame.welcome")
     if flight is None:
         return
     download = theme.size(flight.download_bytes) if flight.download_bytes else "none"
     shown = [
         Card("Parameters", f"{flight.n_params / 1e6:,.1f}", "million", kind=""),
-        Card("Download", download, note="weights are here" if download == "none" else "once", kind=""),
+        Card(
+            "Download", download, note="weights are here" if download == "none" else "once", kind=""
+        ),
         Card(
             "Memory needed",
             theme.size(flight.memory_needed),
@@ -239,13 +254,14 @@ def _progress(loading: Loading | None) -> None:
     stage = STAGES.get(loading.stage, loading.stage.capitalize())
     share = loading.done / loading.total if loading.total else None
     amount = ""
-    if loading.done:
+    if loading.done and loading.stage in ("download", "unpack"):  # the others count no bytes
         amount = theme.size(loading.done)
         amount += f" of {theme.size(loading.total)}" if loading.total else ""
     line = el(
         "div",
-        "row",
+        "row center",
         el("span", "chip violet", el("span", "dot pulse"), f"{stage}: {loading.name}"),
         el("span", "muted small num", amount) if amount else None,
     )
-    markup(line, track(share) if share is not None else None, key="frame.progress")
+    meter = track(share) if share is not None else None
+    markup(el("div", "stack", line, meter), key="frame.progress")

@@ -1,7 +1,8 @@
 """The gate: measures what a sleep did to everything else, and says whether it may be kept.
 
-Knows the reference that the new weights stand in for and the limits; does not know methods. Three readings, because
-each accepts models that another refuses: a perplexity gate alone lets collapsed models pass.
+Knows the reference that the new weights stand in for and the limits; does not know methods. Three
+readings, because each accepts models that another refuses: a perplexity gate alone lets collapsed
+models pass.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ SAME_REPLY_LIMIT = 0.25  # share of the replies to unrelated questions that are 
 def readings(notes: Context, candidate: DynamicWeights) -> Iterator[GateReading]:
     """The three readings, one after another.
 
-    The reference is what the weights stand in for: the context with the notes where slots take its place, the base
-    model without notes where deltas do.
+    The reference is what the weights stand in for: the context with the notes where slots take its
+    place, the base model without notes where deltas do.
     """
     llm = notes.llm
     stands_for_context = candidate.start_position > 0

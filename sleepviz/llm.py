@@ -1,7 +1,7 @@
 """A language model on a device, and a context that grows in it token by token.
 
-Knows tokens, positions, caches and logits; does not know sessions, sleeps or pages. No grad mode or hook outlives
-a call, so that contexts with different dynamic weights may take turns on one model.
+Knows tokens, positions, caches and logits; does not know sessions, sleeps or pages. No grad mode or
+hook outlives a call, so that contexts with different dynamic weights may take turns on one model.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, cast
 
 import torch
 from transformers import (
@@ -26,9 +27,7 @@ from sleepviz.events import Token
 from sleepviz.prompts import PromptFormat, format_of
 from sleepviz.weights import DynamicWeights
 
-CHUNK = (
-    64  # tokens per prefill pass: small enough to cancel and share, large enough to be efficient
-)
+CHUNK = 64  # tokens per prefill pass: few enough to cancel and share, enough to be efficient
 NO_WEIGHTS = DynamicWeights()
 
 
@@ -96,7 +95,8 @@ class Llm:
                 f"The model {name!r} could not be loaded: {str(error).splitlines()[0]}",
                 "Check that the folder is complete, or choose another model.",
             ) from error
-        model.to(device or default_device())
+        # as a plain module: the decorator on transformers' own `to` hides its signature from mypy
+        cast(torch.nn.Module, model).to(device or default_device())
         return cls(model, tokenizer, name=name, provenance=provenance)
 
     @property
@@ -113,14 +113,14 @@ class Llm:
         return ids
 
     def encode_plain(self, text: str) -> list[int]:
-        """Token ids of a text that a person or a model wrote: nothing in it counts as a special token."""
+        """Token ids of a text that a person or a model wrote: nothing in it is a special token."""
         ids: list[int] = self.tokenizer.encode(
             text, add_special_tokens=False, split_special_tokens=True
         )
         return ids
 
     def opening_turn(self) -> list[int]:
-        """Ids of what every fresh conversation begins with: the system text, up to the first user turn."""
+        """Ids that open every fresh conversation: the system text, up to the first user turn."""
         return self.encode(self.format.opening())
 
     def user_turn(self, text: str, *, first: bool) -> list[int]:
@@ -132,29 +132,31 @@ class Llm:
             *self.encode(self.format.user_to_assistant),
         ]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        text: str = self.tokenizer.decode(
-            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+    def decode(self, ids: Sequence[int], *, with_special: bool = False) -> str:
+        """The text of these ids; the chat format's special tokens only if they are asked for."""
+        text = self.tokenizer.decode(
+            list(ids),
+            skip_special_tokens=not with_special,
+            clean_up_tokenization_spaces=False,
         )
-        return text
+        return cast(str, text)  # transformers gives a list of texts only for a list of lists
 
     def piece(self, token_id: int) -> str:
         """The text of one token by itself."""
-        text: str = self.tokenizer.decode([token_id], clean_up_tokenization_spaces=False)
-        return text
+        return self.decode([token_id], with_special=True)
 
     def tokens(self, ids: Sequence[int], position: int) -> tuple[Token, ...]:
-        """The tokens with their texts; pieces of one character put the character on the last piece."""
+        """The tokens with their texts; a character in several pieces stands on the last of them."""
         texts, pending = [], []
         for token_id in ids:
             pending.append(token_id)
-            text = self.tokenizer.decode(pending, clean_up_tokenization_spaces=False)
+            text = self.decode(pending, with_special=True)
             incomplete = text.endswith("\ufffd") and len(pending) < 4
             texts.append("" if incomplete else text)
             if not incomplete:
                 pending = []
         if pending and texts:
-            texts[-1] = self.tokenizer.decode(pending, clean_up_tokenization_spaces=False)
+            texts[-1] = self.decode(pending, with_special=True)
         return tuple(
             Token(i, t, position + n) for n, (i, t) in enumerate(zip(ids, texts, strict=True))
         )
@@ -164,7 +166,10 @@ class Llm:
         return Context(self, weights)
 
     def fingerprint(self) -> str:
-        """A hash over every parameter's bytes: equal before and after a job, or something wrote to the model."""
+        """A hash over every parameter's bytes.
+
+        Equal before and after a job, or something wrote to the model.
+        """
         import hashlib
 
         digest = hashlib.sha256()
@@ -176,12 +181,20 @@ class Llm:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One generated token: its id, natural-log probability, the likeliest alternatives, and milliseconds."""
+    """One generated token: id, natural-log probability, likeliest alternatives, milliseconds."""
 
     id: int
     logprob: float
     top: tuple[tuple[int, float], ...]
     ms: float
+
+
+class KvLayer(Protocol):
+    """What one layer caches: keys, values [row, kv_head, token, head_dim], once initialized."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    is_initialized: bool
 
 
 class Context:
@@ -211,6 +224,13 @@ class Context:
         """The (RoPE) position of the next token."""
         return self.weights.start_position + self.n_tokens
 
+    @property
+    def layers(self) -> Sequence[KvLayer]:
+        """The cache's layers; a cache that makes them on demand has none before the first token."""
+        # transformers types a layer as one that may be linear attention, and its tensors as ones
+        # that may be None; the models that we load have neither once a token is fed
+        return cast(Sequence[KvLayer], self.cache.layers)
+
     def kv_layer_bytes(self) -> tuple[int, ...]:
         """Measured bytes of keys and values per layer; zeros before the first token."""
         return (
@@ -219,7 +239,7 @@ class Context:
                 + layer.values.numel() * layer.values.element_size()
                 if layer.is_initialized
                 else 0
-                for layer in self.cache.layers
+                for layer in self.layers
             )
             or (0,) * self.llm.shape.n_layers
         )
@@ -240,7 +260,10 @@ class Context:
         return self
 
     def fork(self) -> Context:
-        """A copy that can grow on its own; the tensors so far are shared, since a cache grows by new tensors."""
+        """A copy that can grow on its own.
+
+        The tensors so far are shared, since a cache grows by new tensors.
+        """
         other = Context(self.llm, self.weights)
         other.cache.layers = [copy.copy(layer) for layer in self.cache.layers]
         other.fed, other.logits = list(self.fed), self.logits
@@ -250,7 +273,8 @@ class Context:
     def feed(self, ids: Sequence[int]) -> torch.Tensor:
         """Read these tokens in one pass; returns the logits [vocabulary] after the last.
 
-        Raises `SleepvizError` when the context would grow past what the model can hold, before anything changes.
+        Raises `SleepvizError` when the context would grow past what the model can hold, before
+        anything changes.
         """
         self.require_room(len(ids))
         model, device = self.llm.model, self.llm.device
@@ -286,9 +310,10 @@ class Context:
             yield piece
 
     def say(self, max_new: int, n_top: int = 5) -> Iterator[Said]:
-        """Go on greedily until the model ends its turn or `max_new` tokens are said; one `Said` a token.
+        """Go on greedily until the model ends its turn or `max_new` tokens are said.
 
-        A token is fed before it is yielded, so at every yield the cache holds all that was said.
+        One `Said` a token. A token is fed before it is yielded, so at every yield the cache holds
+        all that was said.
         """
         for _ in range(max_new):
             began = time.perf_counter()

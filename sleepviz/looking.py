@@ -1,7 +1,7 @@
-"""Looking at one head's attention over what is in a context, by running it again up to that head's layer.
+"""Looking at one head's attention: the context is run again, up to that head's layer.
 
-Knows contexts and our attention function; does not know pictures. Nothing is recorded while the model talks, so
-talking costs the same; a look costs at most one prefill.
+Knows contexts and our attention function; does not know pictures. Nothing is recorded while the
+model talks, so talking costs the same; a look costs at most one prefill.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ MAX_TOKENS = 4096  # a picture of more would hold over 64 MiB
 def captured(context: Context, layer: int, head: int) -> Iterator[Event]:
     """Progress, then the attention weights of one head, equal to the eager implementation's.
 
-    Raises `SleepvizError` for a head that the model does not have, an empty context, or more than MAX_TOKENS.
+    Raises `SleepvizError` for a head that the model does not have, an empty context, or more than
+    MAX_TOKENS.
     """
     shape = context.llm.shape
     if not (0 <= layer < shape.n_layers and 0 <= head < shape.n_heads):
@@ -88,5 +89,5 @@ class _Eye:
         raise _Seen
 
 
-class _Seen(Exception):
+class _Seen(Exception):  # noqa: N818 - control flow, not an error
     """The layer was reached; the rest of the pass is not needed."""

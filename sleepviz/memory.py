@@ -20,7 +20,7 @@ _process = psutil.Process(os.getpid())
 
 
 def sample(*, weights: int, kv: int, dynamic_weights: int, optimiser: int = 0) -> MemorySampled:
-    """One line of the ledger: the given tensor bytes, and what the process and the accelerator hold now."""
+    """One line of the ledger: the given tensor bytes, and what process and accelerator hold now."""
     on_accelerator = torch.accelerator.is_available()
     return MemorySampled(
         weights=weights,
@@ -41,7 +41,10 @@ def rss() -> int:
 
 @dataclass
 class Peak:
-    """The highest memory seen above the start: accelerator bytes allocated where there is one, else RSS."""
+    """The highest memory seen above the start.
+
+    Accelerator bytes allocated where there is one, else RSS.
+    """
 
     start: int
     highest: int
@@ -55,7 +58,7 @@ class Peak:
 
 
 def in_use() -> int:
-    """Bytes in use where the model computes: accelerator bytes allocated, else RSS of the process."""
+    """Bytes in use where the model computes: allocated on the accelerator, else the RSS."""
     if torch.accelerator.is_available():
         return int(torch.accelerator.memory_allocated())
     return rss()
@@ -63,9 +66,10 @@ def in_use() -> int:
 
 @contextmanager
 def peak_watched(interval_s: float = 0.02) -> Iterator[Peak]:
-    """Within, a thread looks at the memory in use every `interval_s`; the result is what it saw, a lower bound.
+    """Within, a thread looks at the memory in use every `interval_s`.
 
-    It may stay open across the steps of a generator: it holds no lock, hook or grad mode.
+    The result is what it saw, a lower bound. It may stay open across the steps of a generator: it
+    holds no lock, hook or grad mode.
     """
     now = in_use()
     peak, over = Peak(now, now), threading.Event()

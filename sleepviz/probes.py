@@ -25,10 +25,11 @@ def audit(
 ) -> LeakAudited:
     """Look for the consolidated text in the exact prompt of an answer.
 
-    Hits are accepted answers in the prompt, and spans of SPAN or more consolidated tokens outside the words of the
-    question itself (a question may share words with the notes; it may not bring the answer).
+    Hits are accepted answers in the prompt, and spans of SPAN or more consolidated tokens outside
+    the words of the question itself (a question may share words with the notes; it may not bring
+    the answer).
     """
-    prompt = llm.tokenizer.decode(list(prompt_ids), clean_up_tokenization_spaces=False)
+    prompt = llm.decode(prompt_ids, with_special=True)
     hits = [f"the answer {a!r}" for a in probe.answers if has_word(prompt, a)]
     told = {tuple(ids[i : i + SPAN]) for ids in consolidated for i in range(len(ids) - SPAN + 1)}
     inside = set(_windows_inside(prompt_ids, llm.encode_plain(probe.question)))

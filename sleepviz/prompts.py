@@ -1,8 +1,8 @@
-"""How a conversation becomes text for one model: its chat template, taken apart into pieces that only append.
+"""How a conversation becomes text for one model: its chat template, in pieces that only append.
 
-Knows turns and the tokenizer's template; does not know caches. A chat template renders whole conversations, and
-some rewrite earlier turns; a KV cache can only grow. So the template is rendered once around marks, and the text
-between the marks is what goes between turns.
+Knows turns and the tokenizer's template; does not know caches. A chat template renders whole
+conversations, and some rewrite earlier turns; a KV cache can only grow. So the template is rendered
+once around marks, and the text between the marks is what goes between turns.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class PromptFormat:
 def format_of(tokenizer: Any) -> PromptFormat:
     """The pieces of this tokenizer's chat template; a plain format where it has none.
 
-    Raises nothing: a template that refuses a system turn gets the system text in front of the first user turn.
+    Raises nothing: a template that refuses a system turn gets the system text in front of the first
+    user turn.
     """
     if not getattr(tokenizer, "chat_template", None):
         return PromptFormat("", "\n\nUser: ", "\nAssistant: ", "\nUser: ")

@@ -96,7 +96,11 @@ class Guard:
                     name.lower() == b"content-type" and value.startswith(b"text/html")
                     for name, value in headers
                 )
-                message["headers"] = [*headers, *HEADERS, *([_identity()] if is_new and is_page else [])]
+                message["headers"] = [
+                    *headers,
+                    *HEADERS,
+                    *([_identity()] if is_new and is_page else []),
+                ]
             await send(message)
 
         await self.app(scope, receive, answer)

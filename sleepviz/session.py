@@ -1,7 +1,8 @@
 """A session: one person's mind, and the only thing that changes anything.
 
-Knows what may happen in which order and tells all of it as events; does not know pages, threads or how a sleep method
-works. Every verb is a generator of the events it appends to the timeline; close it, and it stops at that event.
+Knows what may happen in which order and tells all of it as events; does not know pages, threads or
+how a sleep method works. Every verb is a generator of the events it appends to the timeline; close
+it, and it stops at that event.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ _pace: dict[tuple[str, str, tuple[object, ...]], float] = {}  # seconds per cons
 
 @dataclass(frozen=True)
 class Mind:
-    """All that an undo needs: the turns, the passes that fill the cache, the dynamic weights, and what was slept on."""
+    """All that an undo needs.
+
+    The turns, the passes that fill the cache, the dynamic weights, and what was slept on.
+    """
 
     turns: tuple[Turn, ...] = ()  # in the context now
     passes: tuple[tuple[int, ...], ...] = ()
@@ -44,7 +48,10 @@ class Mind:
 
 
 class Session:
-    """One mind on a shared model. Only one verb runs at a time; a second one raises `SleepvizError`."""
+    """One mind on a shared model.
+
+    Only one verb runs at a time; a second one raises `SleepvizError`.
+    """
 
     def __init__(self, llm: Llm, *, seed: int = 0, timeline: Timeline | None = None) -> None:
         self.llm = llm
@@ -99,12 +106,15 @@ class Session:
         """Be told a user turn, and answer it; both stay in the context."""
         return self._job("talking", self._talking(text, max_new))
 
-    def sleep(self, method: SleepMethod, *, keep_anyway: bool = False) -> Iterator[ev.Event]:
+    def sleep(
+        self, method: SleepMethod, *, keep_anyway: bool = False, held_out: tuple[str, ...] = ()
+    ) -> Iterator[ev.Event]:
         """Consolidate all that is in the context, then clear the cache.
 
-        A sleep that is cancelled, fails, or is refused by the gate changes nothing; `keep_anyway` keeps a harmful one.
+        A sleep that is cancelled, fails, or is refused by the gate changes nothing; `keep_anyway`
+        keeps a harmful one. `held_out` are questions that will score it, and are never practised.
         """
-        return self._job("sleeping", self._sleeping(method, keep_anyway))
+        return self._job("sleeping", self._sleeping(method, keep_anyway, held_out))
 
     def ask(self, probe: Probe, arm: str) -> Iterator[ev.Event]:
         """Answer one question in one arm of the comparison; nothing of it stays in the context."""
@@ -119,7 +129,10 @@ class Session:
         return self._job("asking", self._comparing(probes, arms))
 
     def revert(self, night: int) -> Iterator[ev.Event]:
-        """Go back to before a sleep: its notes are read again, in the same passes, under the weights of then."""
+        """Go back to before a sleep.
+
+        Its notes are read again, in the same passes, under the weights of then.
+        """
         return self._job("undoing", self._reverting(night))
 
     def scale(self, strength: float) -> Iterator[ev.Event]:
@@ -165,7 +178,8 @@ class Session:
 
     def _reading(self, text: str) -> Iterator[ev.Event]:
         text, removed = clean(text, "notes")
-        pieces = self._opening() + [
+        pieces = [
+            *self._opening(),
             ("notes", text, self.llm.user_turn(NOTES_PREFIX + text, first=self._first)),
             ("assistant", NOTES_REPLY, self.llm.encode_plain(NOTES_REPLY)),
         ]
@@ -219,8 +233,7 @@ class Session:
         said: list[int] = []
         stopped = "cancelled"
         try:
-            for event in self._answering(said, max_new):
-                yield event
+            yield from self._answering(said, max_new)
             stopped = "length limit" if len(said) == max_new else "end of turn"
         finally:
             reply = Turn("assistant", self.llm.decode(said))
@@ -247,7 +260,9 @@ class Session:
             )
             yield from self._sampled()
 
-    def _sleeping(self, method: SleepMethod, keep_anyway: bool) -> Iterator[ev.Event]:
+    def _sleeping(
+        self, method: SleepMethod, keep_anyway: bool, held_out: tuple[str, ...]
+    ) -> Iterator[ev.Event]:
         if not told(self.mind.turns):
             raise SleepvizError("There is nothing to sleep on.", "Tell the model something first.")
         self._n_nights += 1
@@ -255,7 +270,7 @@ class Session:
         pace_key = (self.llm.name, name_of(method), settings(method))
         pace = _pace.get(pace_key)
         rng = Random(self.seed)
-        attempt = Attempt(method, self.context, self.mind.turns, self.mind.slept, rng)
+        attempt = Attempt(method, self.context, self.mind.turns, self.mind.slept, rng, held_out)
         try:
             yield self._tell(
                 ev.SleepStarted(

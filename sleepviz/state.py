@@ -54,7 +54,10 @@ class MemoryPoint:
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """One sleep, from its start to how it ended: `running`, `kept`, `cancelled`, `refused`, `failed`."""
+    """One sleep, from its start to how it ended.
+
+    `outcome` is `running`, `kept`, `cancelled`, `refused` or `failed`.
+    """
 
     number: int
     started: ev.SleepStarted
@@ -135,7 +138,7 @@ class State:
 
 @dataclass
 class Fold:
-    """A growing state; lists instead of tuples, so that ten thousand events fold in milliseconds."""
+    """A growing state; lists, not tuples, so that ten thousand events fold in milliseconds."""
 
     position: int = 0
     at_s: float = 0.0
@@ -203,13 +206,8 @@ class Fold:
         self.facts = event
 
     def turn(self, event: ev.TurnAdded) -> None:
-        self.turns.append(
-            Turn(
-                event.role,
-                event.text,
-                complete=event.role != "assistant" or bool(event.text),
-            )
-        )
+        complete = event.role != "assistant" or bool(event.text)
+        self.turns.append(Turn(event.role, event.text, complete))
 
     def turn_ended(self, event: ev.TurnEnded) -> None:
         if self.turns:
@@ -217,15 +215,8 @@ class Fold:
 
     def prefilled(self, event: ev.Prefilled) -> None:
         self._cached(event.n_cached, event.kv_layer_bytes)
-        self.timings.append(
-            Timing(
-                self.position - 1,
-                "prefill",
-                len(event.tokens),
-                event.n_cached,
-                event.ms,
-            )
-        )
+        n_tokens, n_context = len(event.tokens), event.n_cached
+        self.timings.append(Timing(self.position - 1, "prefill", n_tokens, n_context, event.ms))
         for token in event.tokens:
             self.tokens.append(SeenToken(token, len(self.turns) - 1, "cache"))
 
@@ -239,16 +230,9 @@ class Fold:
 
     def _cached(self, n_tokens: int, layer_bytes: tuple[int, ...]) -> None:
         per_token = self.facts.kv_bytes_per_token if self.facts else 0
-        self.kv.append(
-            KvPoint(
-                self.position - 1,
-                self.at_s,
-                n_tokens,
-                sum(layer_bytes),
-                n_tokens * per_token,
-                layer_bytes,
-            )
-        )
+        n_bytes, predicted = sum(layer_bytes), n_tokens * per_token
+        index = self.position - 1
+        self.kv.append(KvPoint(index, self.at_s, n_tokens, n_bytes, predicted, layer_bytes))
 
     def sampled(self, event: ev.MemorySampled) -> None:
         self.memory.append(MemoryPoint(self.at_s, event))
@@ -258,15 +242,9 @@ class Fold:
 
     def sleep_started(self, event: ev.SleepStarted) -> None:
         self.steps, self.dreams = [], []
-        self.nights.append(
-            Night(
-                event.night,
-                event,
-                self.at_s,
-                n_turns=len(self.turns),
-                n_tokens=len(self.tokens),
-            )
-        )
+        n_turns, n_tokens = len(self.turns), len(self.tokens)
+        night = Night(event.night, event, self.at_s, n_turns=n_turns, n_tokens=n_tokens)
+        self.nights.append(night)
 
     def dreamed(self, event: ev.Dreamed) -> None:
         self.dreams.append(event)

@@ -1,7 +1,7 @@
 """The studio: one model on one worker, and the sessions of everybody who works in it.
 
-Knows who owns which session and whether the model is there; does not know pages. It lives once per process, in an
-imported module: what a web framework caches, any visitor can clear.
+Knows who owns which session and whether the model is there; does not know pages. It lives once per
+process, in an imported module: what a web framework caches, any visitor can clear.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ IDLE_S = 3600.0  # a session whose pages are all closed is forgotten after this 
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """How far a model has come: `stage` with `done` of `total` (bytes; None where it cannot be known)."""
+    """How far a model has come: `stage`, with `done` of `total` bytes (None where not known)."""
 
     name: str
     stage: str
@@ -41,7 +41,10 @@ class Loading:
 
 
 class Studio:
-    """Loads a model in the background; `llm` is None until it is there, `error` says why it is not."""
+    """Loads a model in the background, and keeps the sessions that work with it.
+
+    `llm` is None until the model is there, `error` says why it is not.
+    """
 
     def __init__(self, worker: Worker | None = None) -> None:
         self.worker = worker or Worker()
@@ -55,11 +58,14 @@ class Studio:
     # the model --------------------------------------------------------------------------------
 
     def open(self, name: str) -> None:
-        """Begin to load a model, unless it is there or on its way; every session starts afresh with it.
+        """Begin to load a model, unless it is there or on its way.
 
-        Raises `SleepvizError` while anybody's work is going on, or while another model is being loaded.
+        Every session starts afresh with it. Raises `SleepvizError` while anybody's work is going
+        on, or while another model is being loaded.
         """
         with self._lock:
+            if self.loading is None and self.llm is not None and self.llm.name == name:
+                return
             if self.loading is not None:
                 if self.loading.name == name:
                     return

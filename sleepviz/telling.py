@@ -13,8 +13,8 @@ from sleepviz import SleepvizError
 def clean(text: str, what: str) -> tuple[str, int]:
     """The text without control characters (tabs and line ends stay), and how many were left out.
 
-    Emoji, right-to-left script and their joiners stay as they are. Raises `SleepvizError` when nothing is left;
-    `what` names the text in that sentence.
+    Emoji, right-to-left script and their joiners stay as they are. Raises `SleepvizError` when
+    nothing is left; `what` names the text in that sentence.
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
     kept = [c for c in lines if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs")]

@@ -26,7 +26,6 @@ from sleepviz import events as ev
 if TYPE_CHECKING:
     from sleepviz.bench import Run
     from sleepviz.llm import Llm
-    from sleepviz.sleep import SleepMethod
     from sleepviz.stories import Story
 
 MIB = 2**20
@@ -130,7 +129,8 @@ def chain(arguments: Namespace) -> int:
     state = session.timeline.at()
     console.print(
         f"read [bold]{story.title}[/bold]: {state.n_cached} tokens, KV cache "
-        f"{state.kv_bytes / MIB:.2f} MiB measured, {state.kv[-1].predicted_bytes / MIB:.2f} by formula"
+        f"{state.kv_bytes / MIB:.2f} MiB measured, "
+        f"{state.kv[-1].predicted_bytes / MIB:.2f} by formula"
     )
     _drawn("sleeping", session.sleep(method))
     night = session.timeline.at().nights[-1]
@@ -146,7 +146,8 @@ def chain(arguments: Namespace) -> int:
 
 def _print_report(report: ev.SleepReport) -> None:
     console.print(
-        f"slept ({report.method}, {report.seconds:.1f} s): cache {report.kv_bytes / MIB:.2f} -> 0 MiB, "
+        f"slept ({report.method}, {report.seconds:.1f} s): "
+        f"cache {report.kv_bytes / MIB:.2f} -> 0 MiB, "
         f"dynamic weights {report.dynamic_bytes / MIB:.2f} MiB = "
         f"{report.kv_token_equivalents:.0f} KV tokens, peak of sleeping "
         f"+{report.peak_extra_bytes / MIB:.0f} MiB. {report.details}"
@@ -217,6 +218,13 @@ def _story(where: str) -> Story:
 
 def bench(arguments: Namespace) -> int:
     """Measure, write R.json after every run, and print a table."""
+    if arguments.awake:
+        return _awake(arguments)
+    if not (arguments.stories and arguments.method and arguments.out):
+        raise SleepvizError(
+            "bench needs STORIES.json, at least one --method and --out R.json (or --awake).",
+            "Example: bench stories.json --method nap --out results.json",
+        )
     from sleepviz import sleep
     from sleepviz.bench import measure
     from sleepviz.stories import controls as preset_controls
@@ -248,6 +256,28 @@ def bench(arguments: Namespace) -> int:
         _write_results(out, llm, finished)
         console.print(_run_line(finished[-1]))
     console.print(_bench_table(finished))
+    return 0
+
+
+def _awake(arguments: Namespace) -> int:
+    from sleepviz.awake import Awake, measure_talking
+
+    result: list[Awake] = []
+
+    def work() -> Iterator[ev.Event]:
+        for item in measure_talking(_loaded(arguments.model)):
+            if isinstance(item, Awake):
+                result.append(item)
+            else:
+                yield item
+
+    _drawn("talking", work())
+    awake = result[0]
+    console.print(
+        f"decode, median of {awake.n_tokens}-token replies at {awake.n_context} tokens of context: "
+        f"here {awake.session_ms:.1f} ms, bare loop {awake.bare_ms:.1f} ms, "
+        f"ratio [bold]{awake.ratio:.3f}[/bold] (MEASURED); same tokens: {awake.same_tokens}"
+    )
     return 0
 
 
@@ -332,7 +362,10 @@ def _mean(values: Sequence[float | None], digits: int = 2) -> str:
 
 
 def _knob_values(pairs: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """METHOD.KNOB=VALUE arguments by method. Raises `SleepvizError` for one that fits no chosen method."""
+    """METHOD.KNOB=VALUE arguments by method.
+
+    Raises `SleepvizError` for one that fits no chosen method.
+    """
     values: dict[str, dict[str, str]] = {name: {} for name in names}
     for pair in pairs:
         path, separator, value = pair.partition("=")

@@ -1,7 +1,7 @@
-"""The lower layers of a model, run once; and its upper layers, run again and again with trainable deltas.
+"""A model cut in two: lower layers run once, upper layers again and again with trainable deltas.
 
-Knows decoder layers of the Llama family; does not know dreams or losses. Rows are packed behind one shared opening,
-so that no padding is computed.
+Knows decoder layers of the Llama family; does not know dreams or losses. Rows are packed behind one
+shared opening, so that no padding is computed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Trunk:
         body: Any = llm.model.base_model
         if not all(hasattr(body, name) for name in ("layers", "norm", "rotary_emb")):
             raise SleepvizError(
-                f"A deep sleep cannot train {llm.name}: its layers are not those of the Llama family.",
+                f"A deep sleep cannot train {llm.name}: "
+                "its layers are not those of the Llama family.",
                 "Use a nap, or a model such as SmolLM2, Qwen or Llama.",
             )
         self._layers: Sequence[nn.Module] = list(body.layers)
@@ -77,9 +78,10 @@ class Trunk:
         rows: Sequence[torch.Tensor],
         n_answer: Sequence[int],
     ) -> list[torch.Tensor]:
-        """Logits [answer, vocabulary] for the last `n_answer[i]` tokens of each row; gradients reach the deltas.
+        """Logits [answer, vocabulary] for the last `n_answer[i]` tokens of each row.
 
         Rows are hidden states at the cut; each sees the opening and itself, none sees another.
+        Gradients reach the deltas.
         """
         n_open = len(self._opening)
         states = torch.cat([self._opening, *rows])[None]
@@ -102,7 +104,7 @@ class Trunk:
         return list(logits.split(list(n_answer)))
 
     def _packing(self, lengths: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
-        """Positions [1, token], the mask [1, 1, token, token] and the end of each row after the opening."""
+        """Positions [1, token], mask [1, 1, token, token], and each row's end after the opening."""
         device, n_open = self.llm.device, len(self._opening)
         row = torch.repeat_interleave(torch.arange(1, len(lengths) + 1), torch.tensor(lengths))
         row = torch.cat([torch.zeros(n_open, dtype=torch.long), row])
@@ -115,5 +117,5 @@ class Trunk:
         return positions, mask[None, None].to(device), ends
 
 
-class _Reached(Exception):
+class _Reached(Exception):  # noqa: N818 - control flow, not an error
     """The forward pass came to the cut; nothing above it is wanted."""

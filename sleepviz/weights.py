@@ -1,4 +1,4 @@
-"""Dynamic weights: what a sleep leaves behind, as immutable data that a model can wear and take off.
+"""Dynamic weights: what a sleep leaves behind, immutable data that a model can wear and take off.
 
 Knows low-rank deltas of Linear layers and KV slots per head; does not know how they were made.
 """
@@ -39,7 +39,7 @@ class Delta:
 
 @dataclass(frozen=True)
 class Slots:
-    """The slots of one KV head: keys, values [slot, head_dim]; bias [slot] on the attention logits."""
+    """The slots of one KV head: keys, values [slot, head_dim]; bias [slot] on attention logits."""
 
     keys: torch.Tensor
     values: torch.Tensor
@@ -53,8 +53,8 @@ class Slots:
 class DynamicWeights:
     """Deltas by module name, slots by (layer, KV head), and the position at which new tokens go on.
 
-    `next_position` is 0 where a conversation starts afresh (deltas only), and the length of the consolidated
-    context where slots stand for it. `scale` is the strength: 1 as learnt, 0 off.
+    `next_position` is 0 where a conversation starts afresh (deltas only), and the length of the
+    consolidated context where slots stand for it. `scale` is the strength: 1 as learnt, 0 off.
     """
 
     deltas: Mapping[str, Delta] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class DynamicWeights:
         return {layer: self._padded(heads) for layer, heads in layers.items()}
 
     def _padded(self, heads: dict[int, Slots]) -> SlotBank:
-        """One layer's slots, padded to the longest head; the strength joins the biases as its logarithm."""
+        """One layer's slots, padded to the longest head; biases gain the strength's logarithm."""
         longest = max(len(s) for s in heads.values())
         some = next(iter(heads.values()))
         shape = (max(heads) + 1, longest, some.keys.shape[1])

@@ -1,8 +1,8 @@
 """The worker: one thread on which every session's work takes turns, event by event.
 
-Knows jobs (generators), lanes and fairness; does not know what the work is. A job's generator is advanced for a slice of
-time, then the next job's: a sleep of a minute does not keep anybody from talking, and cancelling acts at the next
-event. Nothing here touches torch or streamlit.
+Knows jobs (generators), lanes and fairness; does not know what the work is. A job's generator is
+advanced for a slice of time, then the next job's: a sleep of a minute does not keep anybody from
+talking, and cancelling acts at the next event. Nothing here touches torch or streamlit.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class Job:
 class Worker:
     """One thread, many owners' jobs; at most one active job per owner.
 
-    `slice_s`: how long a job runs before another gets its turn. `batch_share`: what the batch lane gets while the
-    interactive lane is busy. `n_batch`: batch jobs that may hold memory at once. `grace_s`: how long the work of an
-    owner who left goes on.
+    `slice_s`: how long a job runs before another gets its turn. `batch_share`: what the batch lane
+    gets while the interactive lane is busy. `n_batch`: batch jobs that may hold memory at once.
+    `grace_s`: how long the work of an owner who left goes on.
     """
 
     def __init__(
@@ -100,9 +100,12 @@ class Worker:
     ) -> Job:
         """Queue work; `make` is called on the worker's thread.
 
-        Raises `SleepvizError` when the owner has work going on, or when too much is queued.
+        Raises `SleepvizError` when the owner has work going on, when too much is queued, or after
+        `close()`.
         """
         with self._changed:
+            if self._closing:
+                raise SleepvizError("Sleepviz is ending.", "Start it again.")
             own = next((j for j in self._jobs if j.owner == owner), None)
             if own is not None:
                 raise SleepvizError(
@@ -150,7 +153,10 @@ class Worker:
             self._left.pop(owner, None)
 
     def disconnected(self, owner: str) -> None:
-        """A page of this owner closed; after the last one, its work is cancelled when the grace time is over."""
+        """A page of this owner closed.
+
+        After the last one, its work is cancelled when the grace time is over.
+        """
         with self._changed:
             self._present[owner] = max(0, self._present.get(owner, 0) - 1)
             if self._present[owner] == 0:
@@ -188,7 +194,7 @@ class Worker:
 
     def _be_nice(self) -> None:
         if self.niceness and hasattr(os, "setpriority"):
-            try:  # Linux: niceness is per thread, and keeps the pages quick while the model computes
+            try:  # Linux: niceness is per thread; it keeps the pages quick while the model computes
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self.niceness)
             except OSError:
                 log.debug("the worker keeps its priority")

@@ -1,4 +1,4 @@
-"""Imports point down: a file imports only from lower floors, and heavy libraries only where they belong."""
+"""Imports point down: only from lower floors, and heavy libraries only where they belong."""
 
 from __future__ import annotations
 
@@ -41,13 +41,14 @@ FLOORS = {
     "worker": 5,
     "studio": 5,
     "bench": 5,
+    "awake": 5,
+    "frame": 6,
     "terminal": 6,
     "__main__": 6,
     "serving": 6,
     "controls": 6,
     "components": 6,
     "views": 6,
-    "main": 7,
 }
 LOWEST = {"streamlit": 6, "starlette": 6, "torch": 2, "transformers": 2, "rich": 6, "plotly": 1}
 

@@ -1,4 +1,7 @@
-"""A session tells what it does, changes nothing when it is stopped, and never touches the model or another session."""
+"""A session tells what it does, and changes nothing when it is stopped.
+
+It never touches the model or another session.
+"""
 
 from __future__ import annotations
 
@@ -145,7 +148,7 @@ def test_two_nights_can_be_undone_one_by_one(tiny_llm: Llm) -> None:
     assert len(session.timeline.at().nights_in_force) == 2
     all_of(session.revert(2))
     assert session.weights is first
-    assert [t.text for t in session.mind.turns][0] == "The cook is Vale."
+    assert session.mind.turns[0].text == "The cook is Vale."
     all_of(session.revert(1))
     assert session.weights.empty
     with pytest.raises(SleepvizError, match="no sleep number 1"):
@@ -247,7 +250,8 @@ def test_empty_notes_are_refused(tiny_llm: Llm, text: str) -> None:
         all_of(session.read(text))
     assert session.context.n_tokens == 0
     failure = session.timeline.at().failure
-    assert failure is not None and failure.hint
+    assert failure is not None
+    assert failure.hint
 
 
 def test_notes_longer_than_the_context_are_refused_with_the_numbers(tiny_llm: Llm) -> None:
@@ -348,4 +352,5 @@ def test_a_harmful_sleep_is_refused_unless_it_is_kept_anyway(tiny_llm: Llm) -> N
     all_of(session.sleep(Wrecking(), keep_anyway=True))
     assert not session.weights.empty
     report = session.timeline.at().nights[-1].report
-    assert report is not None and not all(g.passed for g in report.gate)
+    assert report is not None
+    assert not all(g.passed for g in report.gate)

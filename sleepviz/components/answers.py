@@ -1,4 +1,4 @@
-"""The same question in four arms, side by side: what differs, whether it is right, and what it cost.
+"""One question in four arms, side by side: what differs, whether it is right, and what it cost.
 
 Knows answers and how words are compared; does not know how an arm was asked.
 """
@@ -26,7 +26,7 @@ ARMS: Mapping[str, tuple[str, str, str]] = {
 def answers(
     got: Mapping[str, Answered], missing: Mapping[str, str], outdated: Mapping[str, str]
 ) -> Node:
-    """Four columns. `missing`: why an arm has no answer; `outdated`: what changed since it was asked.
+    """Four columns. `missing`: why an arm has no answer; `outdated`: what has changed since.
 
     Words that differ from the first column's are bold and underlined.
     """

@@ -1,7 +1,7 @@
-"""A piece of page as plain data: elements with classes and texts, built in the browser without any HTML.
+"""A piece of page as plain data: elements with classes and texts, built without any HTML.
 
-Knows how a tree of elements travels; does not know what it shows. Texts of people and of a model can
-therefore never become markup: in the browser every text goes through `textContent`.
+Knows how a tree of elements travels; does not know what it shows. Texts of people and of a model
+never become markup: in the browser each of them becomes a text node.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ import streamlit as st
 
 Node: TypeAlias = "str | list[object]"  # a text, or [tag, attributes, children]
 
-TAGS = frozenset("b br details div i p pre q s span summary".split())
-"""What may be built; the browser side refuses anything else."""
-
 _HERE = Path(__file__)
 _MOUNT = st.components.v2.component(
     "sleepviz_markup",
@@ -26,7 +23,7 @@ _MOUNT = st.components.v2.component(
 
 
 def el(tag: str, cls: str, *children: Node | None, title: str = "", **attributes: str) -> Node:
-    """An element with a class. `title` is its hover text; `width` a share of the row, as a percentage.
+    """An element with a class. `title` is its hover text; `width` and `left` are percentages.
 
     Other attributes: `role`, `label` (what a screen reader says), `open` (of a `details`). Children
     that are None are left out.

@@ -33,7 +33,7 @@ def picture(name: str, state: State, *, key: str, height: int = 280) -> None:
 
 
 def figure(name: str, state: State) -> go.Figure:
-    """The figure of a state, which is drawn once: a state is the same object until the next event."""
+    """The figure of a state, drawn once: a state is the same object until the next event."""
     at = (id(state), name)
     with _lock:
         if at in _drawn and _drawn[at][0] is state:

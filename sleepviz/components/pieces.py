@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sleepviz.components.markup import Node, el, sparkline, tag
+from sleepviz.figures import theme
 
 SIGNS = {"orange": "!", "green": "✓", "violet": "☾", "blue": "i", "plain": "·"}
 
@@ -87,14 +88,14 @@ def _bar(bar: Bar) -> Node:
     limit = None
     if bar.limit is not None:
         limit = el("div", "limit", left=f"{min(bar.limit, 0.995):.2%}")
-    track = el("div", "track", el("div", f"fill {bar.tone}", width=_percent(bar.share)), limit)
+    line = el("div", "track", _fill(bar.share, bar.tone), limit)
     label = el("div", "label code" if bar.code else "label", bar.label, title=bar.label)
-    return el("div", "bar", label, track, el("div", "amount", bar.amount), title=bar.hover)
+    return el("div", "bar", label, line, el("div", "amount", bar.amount), title=bar.hover)
 
 
 def track(share: float, tone: str = "violet") -> Node:
     """A thin bar that is filled to `share`."""
-    return el("div", "track", el("div", f"fill {tone}", width=_percent(share)))
+    return el("div", "track", _fill(share, tone))
 
 
 def explained(summary: str, *sentences: str) -> Node:
@@ -102,5 +103,12 @@ def explained(summary: str, *sentences: str) -> Node:
     return el("details", "", el("summary", "", summary), *[el("p", "", s) for s in sentences if s])
 
 
-def _percent(share: float) -> str:
-    return f"{min(max(share, 0.0), 1.0):.2%}"
+def split(n_bytes: float) -> tuple[str, str]:
+    """Bytes as a number and its unit, for a card."""
+    value, _, unit = theme.size(n_bytes).partition(" ")
+    return value, unit
+
+
+def _fill(share: float, tone: str) -> Node:
+    shown = min(share, 1.0) if share > 0 else 0.0  # also for a NaN
+    return el("div", f"fill {tone}" + ("" if shown else " none"), width=f"{shown:.2%}")

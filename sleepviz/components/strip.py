@@ -8,7 +8,7 @@ from __future__ import annotations
 from sleepviz.components.markup import Node, el, tag
 from sleepviz.components.pieces import chip, track
 from sleepviz.figures import theme
-from sleepviz.state import State
+from sleepviz.state import Night, State
 
 
 def strip(state: State) -> Node:
@@ -16,7 +16,7 @@ def strip(state: State) -> Node:
     facts = state.facts
     if facts is None:
         return el("div", "strip", chip("LIVE", "green", dot="still"))
-    limit = facts.context_limit
+    limit, per_token = facts.context_limit, theme.size(facts.kv_bytes_per_token)
     return el(
         "div",
         "strip",
@@ -37,7 +37,7 @@ def strip(state: State) -> Node:
             "gauge",
             el("span", "num", f"KV {theme.size(state.kv_bytes)}"),
             tag("MEASURED"),
-            title=f"Bytes of the cached keys and values; {theme.size(facts.kv_bytes_per_token)} a token.",
+            title=f"Bytes of the cached keys and values; {per_token} a token.",
         ),
         chip(f"seed {facts.seed}", hover="What all chance in this session starts from."),
     )
@@ -46,10 +46,15 @@ def strip(state: State) -> Node:
 def mind(state: State) -> Node:
     """Awake, or asleep in which phase."""
     if state.asleep:
-        steps = state.nights[-1].steps
-        phase = steps[-1].phase if steps else "falling asleep"
-        return chip(f"asleep · {phase}", "violet", dot="pulse")
+        return chip(f"asleep · {phase(state.nights[-1])}", "violet", dot="pulse")
     return chip("awake", "green", hover="It reads and answers; nothing is being consolidated.")
+
+
+def phase(night: Night) -> str:
+    """What a sleep is doing now, in the word of its method."""
+    if night.steps:
+        return night.steps[-1].phase
+    return "dreaming" if night.dreams else "falling asleep"
 
 
 def dynamic(state: State) -> Node | None:

@@ -1,7 +1,7 @@
 """Sleep methods: what one must offer, its knobs, and how they are found.
 
-A method is one file in this folder with one frozen dataclass; nothing else names it. Knows the protocol; does not
-know any method.
+Knows the protocol; does not know any method: a method is one file in this folder with one frozen
+dataclass, and nothing else names it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ Value = float | int | str
 class Notes:
     """What goes to sleep.
 
-    `texts` were told since the last sleep, `earlier` in the nights before it; `context` is the context that holds
-    the new ones, under the dynamic weights of before (fork it; never feed it).
+    `texts` were told since the last sleep, `earlier` in the nights before it; `context` is the
+    context that holds the new ones, under the dynamic weights of before (fork it; never feed it).
+    `held_out` are questions that will be asked afterwards to score the sleep: no method may
+    practise them.
     """
 
     texts: tuple[str, ...]
     earlier: tuple[str, ...]
     context: Context
+    held_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class SleepMethod(Protocol):
     def consolidate(
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random
     ) -> Iterator[Step]:
-        """Yield steps, often enough to cancel in between; the last carries the new dynamic weights."""
+        """Yield steps, often enough to cancel in between; the last has the new dynamic weights."""
         ...
 
 
@@ -76,7 +79,10 @@ class Knob:
     help: str
 
     def checked(self, value: object) -> Value:
-        """`value` as this knob's type. Raises `SleepvizError` when it is no number or out of range."""
+        """`value` as this knob's type.
+
+        Raises `SleepvizError` when it is no number or out of range.
+        """
         kind = type(self.default)
         try:
             number = kind(cast(Any, value))
@@ -86,13 +92,14 @@ class Knob:
         if not exact or not self.low <= float(number) <= self.high:
             what = "a whole number" if kind is int else "a number"
             raise SleepvizError(
-                f"{self.name} = {value!r} is out of range: expected {what} from {self.low:g} to {self.high:g}.",
+                f"{self.name} = {value!r} is out of range: "
+                f"expected {what} from {self.low:g} to {self.high:g}.",
                 f"The default is {self.default}.",
             )
         return number
 
 
-def knob(default: Value, low: float, high: float, help: str) -> Any:
+def knob(default: Value, low: float, high: float, help: str) -> Any:  # noqa: A002 - as in argparse
     """A dataclass field that a form or the command line may set."""
     return field(default=default, metadata={"low": low, "high": high, "help": help})
 
@@ -130,7 +137,8 @@ def methods() -> Mapping[str, type[SleepMethod]]:
         ]
         if len(classes) != 1:
             raise SleepvizError(
-                f"sleep/{info.name}.py holds {len(classes)} classes with consolidate(); expected one.",
+                f"sleep/{info.name}.py holds {len(classes)} classes with consolidate(); "
+                "expected one.",
                 "Put one method in each file.",
             )
         found[info.name] = classes[0]

@@ -20,9 +20,9 @@ from torch.nn.functional import cross_entropy
 
 from sleepviz import SleepvizError, anchors, dreams
 from sleepviz.batch import logprobs_many
-from sleepviz.dreams import Dream
+from sleepviz.dreams import Dream, plain
 from sleepviz.events import Dreamed
-from sleepviz.llm import Context, Llm
+from sleepviz.llm import Llm
 from sleepviz.prompts import NOTES_PREFIX, NOTES_REPLY
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.trunk import Trunk
@@ -71,19 +71,22 @@ class Deep:
         """Steps: one per dream, one per batch of the teacher, one per training step."""
         trunk = Trunk(llm, round(self.first_layer * llm.shape.n_layers))
         made: list[Dream] = []
-        for dream, kept in self._dreams(llm, "\n".join((*notes.earlier, *notes.texts))):
+        held_out = {plain(q) for q in notes.held_out}
+        for dream, trusted in self._dreams(llm, "\n".join((*notes.earlier, *notes.texts))):
+            kept = trusted and plain(dream.prompt) not in held_out
             made += [dream] if kept else []
             told = Dreamed(dream.kind, dream.prompt, dream.answer, dream.source, kept)
             yield Step("dream", len(made), 0, dream=told)
         if not made:
             raise SleepvizError("The notes hold no sentence to dream of.", "Tell it some facts.")
         lessons: list[_Lesson] = []
-        total = len(made) + len(anchors.TRAINED)
-        for batch in _batches(made, 16):
-            lessons += _taught(llm, trunk, batch)
+        total = len(made) + len(anchors.TRAINED) + len(anchors.TRAINED_TEXT)
+        for source in dict.fromkeys(d.source for d in made):
+            lessons += _taught(llm, trunk, source, [d for d in made if d.source == source])
             yield Step("teach", len(lessons), total)
-        lessons += _anchored(llm, trunk)
-        yield Step("teach", total, total)
+        for some in _anchored(llm, trunk):
+            lessons += some
+            yield Step("teach", len(lessons), total)
         yield from self._trained(llm, trunk, lessons, rng)
 
     def _dreams(self, llm: Llm, text: str) -> Iterator[tuple[Dream, bool]]:
@@ -149,38 +152,41 @@ class _Lesson:
     gold: bool
 
 
-def _taught(llm: Llm, trunk: Trunk, made: list[Dream]) -> list[_Lesson]:
-    """The teacher's view of each dream (its source sentence in the prompt), and the student's trunk."""
-    opening = llm.opening_turn()
-    between = llm.encode(llm.format.user_to_assistant)
-    ends = sorted(llm.stop_ids)[:1]
-    teacher_prompts, prompts, answers = [], [], []
-    for dream in made:
-        sentence = llm.encode_plain(NOTES_PREFIX + dream.source)
-        prompts.append(llm.user_turn(dream.prompt, first=True))
-        answers.append([*llm.encode_plain(dream.answer), *ends])
-        told = [*opening, *sentence, *between, *llm.encode_plain(NOTES_REPLY)]
-        teacher_prompts.append([*told, *llm.user_turn(dream.prompt, first=False)])
-    return _lessons(llm, trunk, (llm.context(), teacher_prompts), prompts, answers, gold=True)
+def _taught(llm: Llm, trunk: Trunk, source: str, made: list[Dream]) -> list[_Lesson]:
+    """The teacher's view of one sentence's dreams (the sentence is in its context), and the trunk."""
+    told = llm.user_turn(NOTES_PREFIX + source, first=True)
+    teacher = llm.context().opened()
+    teacher.feed([*told, *llm.encode_plain(NOTES_REPLY)])
+    end = sorted(llm.stop_ids)[:1]
+    answers = [[*llm.encode_plain(d.answer), *end] for d in made]
+    asked = [llm.user_turn(d.prompt, first=False) for d in made]
+    expected = logprobs_many(teacher, asked, answers)
+    prompts = [llm.user_turn(d.prompt, first=True) for d in made]
+    return _lessons(llm, trunk, prompts, answers, expected, gold=True)
 
 
-def _anchored(llm: Llm, trunk: Trunk) -> list[_Lesson]:
-    """Unrelated questions, where the student shall say what the base says."""
+def _anchored(llm: Llm, trunk: Trunk) -> Iterator[list[_Lesson]]:
+    """Unrelated questions and plain texts, where the student shall say what the base says."""
+    base = llm.context().opened()
     prompts = [llm.user_turn(q, first=True) for q in anchors.TRAINED]
     answers = anchors.base_replies(llm, anchors.TRAINED)
-    return _lessons(llm, trunk, (llm.context().opened(), prompts), prompts, answers, gold=False)
+    texts = [llm.encode_plain(t) for t in anchors.TRAINED_TEXT]
+    prompts += [t[:1] for t in texts]
+    answers += [t[1:] for t in texts]
+    for at in range(0, len(prompts), 16):
+        some, said = prompts[at : at + 16], answers[at : at + 16]
+        yield _lessons(llm, trunk, some, said, logprobs_many(base, some, said), gold=False)
 
 
 def _lessons(
     llm: Llm,
     trunk: Trunk,
-    teacher: tuple[Context, list[list[int]]],
     prompts: list[list[int]],
     answers: list[list[int]],
+    expected: list[torch.Tensor],
     *,
     gold: bool,
 ) -> list[_Lesson]:
-    expected = logprobs_many(*teacher, answers)
     hidden = trunk.hidden([[*p, *a[:-1]] for p, a in zip(prompts, answers, strict=True)])
     result = []
     for states, answer, logprobs in zip(hidden, answers, expected, strict=True):
@@ -231,12 +237,6 @@ def _packs(lessons: list[_Lesson], rng: Random) -> Iterator[list[_Lesson]]:
             pack = []
         pack.append(lesson)
     yield pack
-
-
-def _batches(made: list[Dream], size: int) -> Iterator[list[Dream]]:
-    by_length = sorted(made, key=lambda d: len(d.source) + len(d.answer))
-    for at in range(0, len(by_length), size):
-        yield by_length[at : at + size]
 
 
 def _rate(step: int, steps: int) -> float:

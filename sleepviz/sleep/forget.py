@@ -14,8 +14,9 @@ from sleepviz.weights import DynamicWeights
 
 @dataclass(frozen=True)
 class Forget:
-    """Clears the cache and writes nothing. Whatever the model still answers afterwards, it knew or guessed.
+    """Clears the cache and writes nothing.
 
+    Whatever the model still answers afterwards, it knew or guessed.
     Dynamic weights of earlier nights stay as they are.
     """
 

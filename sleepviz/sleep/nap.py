@@ -1,9 +1,10 @@
 """The nap: compaction of the KV cache in closed form, by Attention Matching.
 
-Zweiger, Fu, Guo, Kim, "Fast KV Compaction via Attention Matching", https://arxiv.org/abs/2602.16284. Per layer and
-KV head a few slots (key, value, bias) are found such that reference queries read the same from them as from the whole
-cache: the same attention output and the same attention mass. A compacted head is a small two-layer softmax network
-computed from the context, which is why it counts as dynamic weights.
+Zweiger, Fu, Guo, Kim, "Fast KV Compaction via Attention Matching", https://arxiv.org/abs/2602.16284.
+Per layer and KV head a few slots (key, value, bias) are found such that reference queries read the
+same from them as from the whole cache: the same attention output and the same attention mass. A
+compacted head is a small two-layer softmax network computed from the context, which is why it
+counts as dynamic weights.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from sleepviz.weights import DynamicWeights, Slots
 
 REPEAT = "Repeat the previous context."
 N_LATEST = 3  # the newest tokens always stay: they close the turn
-MAX_QUERIES = 768  # reference queries per KV head in the fits; more change nothing but the seconds
+MAX_QUERIES = (
+    8192  # reference queries per KV head; thinning them costs recall (docs/experiments.md)
+)
 LOG_WEIGHT_LIMIT = 3.0  # |bias| at most
 N_PROJECTED = 2
 RIDGE = 1e-3  # of the mean diagonal
@@ -32,15 +35,16 @@ RIDGE = 1e-3  # of the mean diagonal
 
 @dataclass(frozen=True)
 class Nap:
-    """Seconds of linear algebra: each attention head keeps the few slots that its future questions would read.
+    """Seconds of linear algebra: each head keeps the few slots that future questions would read.
 
-    No training, no gradients. What is kept are the original keys at the chosen positions, with new values and biases
-    that stand in for all that was dropped.
+    No training, no gradients. What is kept are the original keys at the chosen positions, with new
+    values and biases that stand in for all that was dropped.
     """
 
     title: ClassVar[str] = "Nap"
     stands_for: ClassVar[str] = (
-        "Compacted attention heads, computed in closed form; they stand in for the paper's trained fast weights."
+        "Compacted attention heads, computed in closed form; "
+        "they stand in for the paper's trained fast weights."
     )
     paper: ClassVar[str] = "Attention Matching, arXiv 2602.16284 (https://arxiv.org/abs/2602.16284)"
     keeps_notes: ClassVar[bool] = True
@@ -83,13 +87,14 @@ class Nap:
             llm.shape.n_layers,
             llm.shape.n_layers,
             weights=DynamicWeights(base.deltas, slots, notes.context.position),
-            details=f"{sum(sizes):,} of {whole:,} slots kept; {min(sizes)} to {max(sizes)} per head",
+            details=f"{sum(sizes):,} of {whole:,} slots kept; "
+            f"{min(sizes)} to {max(sizes)} per head",
         )
 
 
 @dataclass(frozen=True)
 class _Block:
-    """What one KV head holds of the past: keys, values [slot, head_dim] and bias [slot], in float32."""
+    """What one KV head holds of the past: keys, values [slot, head_dim], bias [slot]; float32."""
 
     keys: torch.Tensor
     values: torch.Tensor
@@ -101,7 +106,7 @@ class _Block:
 
 
 class _Queries:
-    """The queries with which the model reads the block, per layer [head, query, head_dim], scaled."""
+    """The scaled queries with which the model reads; per layer [head, query, head_dim]."""
 
     def __init__(self, n_layers: int) -> None:
         self._seen: list[list[torch.Tensor]] = [[] for _ in range(n_layers)]
@@ -135,7 +140,10 @@ class _Queries:
 
 
 def _reference_passes(llm: Llm, notes: Notes) -> Iterator[tuple[Batch, list[list[int]]]]:
-    """The model repeats the notes, chunk by chunk; then it is asked about each sentence, all in one batch."""
+    """The model repeats the notes, chunk by chunk; then it is asked about each sentence.
+
+    The questions come in batches.
+    """
     text = "\n".join(notes.texts)
     again = [*llm.user_turn(REPEAT, first=False), *llm.encode_plain(text)]
     batch = Batch(notes.context, 1)
@@ -156,7 +164,7 @@ def _blocks(context: Context) -> dict[tuple[int, int], _Block]:
     blocks = {}
     old = {} if context.weights.empty else context.weights.slots
     strength = torch.tensor(context.weights.scale or 1.0).log()
-    for layer, cached in enumerate(context.cache.layers):
+    for layer, cached in enumerate(context.layers):
         for head in range(cached.keys.shape[1]):
             keys, values = cached.keys[0, head].float(), cached.values[0, head].float()
             bias = torch.zeros(len(keys), device=keys.device)
@@ -172,7 +180,7 @@ def _blocks(context: Context) -> dict[tuple[int, int], _Block]:
 def _chosen(
     importance: dict[tuple[int, int], torch.Tensor], keep: float
 ) -> dict[tuple[int, int], torch.Tensor]:
-    """The slots to keep: the most read over all heads together, and the first and newest of every head."""
+    """The slots to keep: the most read over all heads, and the first and newest of every head."""
     for scores in importance.values():
         scores[0] = float("inf")  # the attention sink
         scores[-N_LATEST:] = float("inf")
@@ -186,7 +194,7 @@ def _chosen(
 def _fitted(
     block: _Block, queries: torch.Tensor, chosen: torch.Tensor, dtype: torch.dtype
 ) -> Slots:
-    """Slots at the chosen positions with the bias and values that best stand for the whole block."""
+    """Slots at the chosen positions, with the bias and values that best stand for the whole."""
     scores = block.scores(queries)
     shares = torch.softmax(scores, dim=-1)
     log_weights = _log_weights(shares[:, chosen])
@@ -201,7 +209,10 @@ def _fitted(
 
 
 def _log_weights(shares: torch.Tensor) -> torch.Tensor:
-    """The log of w >= 0 with shares @ w close to 1: the kept slots then weigh as much as the whole block did."""
+    """The log of w >= 0 with shares @ w close to 1.
+
+    The kept slots then weigh as much as the whole block did.
+    """
     gram = shares.T @ shares
     target = shares.sum(0)
     ridge = RIDGE * gram.diagonal().mean()

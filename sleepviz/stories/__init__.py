@@ -1,7 +1,7 @@
-"""Stories: notes with the questions that measure what is kept of them; presets shipped here, others from a file.
+"""Stories: notes with the questions that measure what is kept of them; presets, or from a file.
 
-Knows the two file formats and how a reply is judged; does not know models. A preset is one TOML file in this folder
-with the fields of a story in STORIES.json.
+Knows the two file formats and how a reply is judged; does not know models. A preset is one TOML
+file in this folder with the fields of a story in STORIES.json.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ KINDS = ("direct", "paraphrase", "reverse", "control", "free")
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A question. `answers`: one of them in the reply, as a word, makes it right; empty for a free question."""
+    """A question, with what makes a reply right.
+
+    One of `answers` in the reply, as a word, makes it right; empty for a free question.
+    """
 
     question: str
     answers: tuple[str, ...] = ()
@@ -135,7 +138,7 @@ def _strings(raw: Any, path: str, place: str) -> tuple[str, ...]:
 
 def _typed(value: Any, kind: type, path: str, place: str) -> Any:
     if not isinstance(value, kind):
-        names = {dict: "an object", list: "a list", str: "a text"}
+        names: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
         got = "nothing" if value is None else f"{value!r:.60}"
         raise SleepvizError(
             f"{path}: {place or 'the file'} is {got}; expected {names[kind]}.",

@@ -1,4 +1,4 @@
-"""The pages found in this folder: one module each with TITLE, ICON, ORDER and render(timeline, position).
+"""The pages in this folder: one module each with TITLE, ICON, ORDER, render(timeline, position).
 
 Knows what a page must offer; does not know any page by name.
 """

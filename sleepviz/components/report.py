@@ -1,0 +1,100 @@
+"""The report on waking up: what was freed, what was added, what it took, and what the gate read.
+
+Knows sleeps and their reports; does not know how a method works.
+"""
+
+from __future__ import annotations
+
+from sleepviz.components.markup import Node, el, tag
+from sleepviz.components.pieces import Bar, Card, bars, cards, chip, split
+from sleepviz.events import GateReading, SessionStarted, SleepReport
+from sleepviz.figures import theme
+from sleepviz.state import Night
+
+OUTCOMES = {
+    "kept": ("kept", "green"),
+    "cancelled": ("cancelled: nothing has changed", "plain"),
+    "refused": ("refused by the gate: nothing has changed", "orange"),
+    "failed": ("failed: nothing has changed", "orange"),
+    "running": ("asleep", "violet"),
+}
+
+
+def outcome(night: Night) -> Node:
+    """One line: which sleep, by which method, over what, and how it ended."""
+    words, tone = OUTCOMES.get(night.outcome, (night.outcome, "plain"))
+    if night.undone:
+        words, tone = "undone", "plain"
+    forced = night.report is not None and not all(r.passed for r in night.report.gate)
+    seconds = night.report.seconds if night.report else (night.ended_s or 0) - night.started_s
+    knobs = ", ".join(
+        f"{k.replace('_', ' ')} {v:g}" for k, v in night.started.knobs if not isinstance(v, str)
+    )
+    return el(
+        "div",
+        "row",
+        el("b", "", f"Sleep {night.number} · {night.started.method}"),
+        chip(words, tone),
+        chip("kept against the gate", "orange") if forced else None,
+        el("span", "muted small", f"{night.started.n_tokens:,} tokens in {seconds:,.1f} s"),
+        el("span", "muted small", knobs) if knobs else None,
+    )
+
+
+def report(got: SleepReport, facts: SessionStarted | None) -> Node:
+    """Numbers, bytes against bytes, and the gate's readings with their limits."""
+    freed, freed_unit = split(got.kv_bytes)
+    added, added_unit = split(got.dynamic_bytes)
+    peak, peak_unit = split(got.peak_extra_bytes)
+    shown = [
+        Card(
+            "KV cache freed", freed, freed_unit, f"{got.n_tokens:,} tokens are out of the context"
+        ),
+        Card(
+            "Dynamic weights",
+            added,
+            added_unit,
+            f"worth {got.kv_token_equivalents:,.0f} tokens of KV cache",
+            tone="orange",
+        ),
+        Card("Time asleep", f"{got.seconds:,.1f}", "s", _dreamt(got)),
+        Card("Peak of sleeping", f"+{peak}", peak_unit, "above the start, at its highest"),
+    ]
+    where = "accelerator" if facts and facts.device != "cpu" else "process"
+    return el(
+        "div",
+        "talk",
+        cards(shown),
+        el("div", "small muted", "Bytes against bytes"),
+        bars(_bytes(got, where)),
+        _gate(got.gate),
+        el("div", "small muted", got.details) if got.details else None,
+    )
+
+
+def _dreamt(got: SleepReport) -> str:
+    return f"{got.n_dreams} dreams practised" if got.n_dreams else "no dreams: computed at once"
+
+
+def _bytes(got: SleepReport, where: str) -> list[Bar]:
+    top = max(got.kv_bytes, got.dynamic_bytes, got.peak_extra_bytes, 1)
+    rows = (
+        ("KV cache, freed", got.kv_bytes, "violet"),
+        ("dynamic weights, added", got.dynamic_bytes, "orange"),
+        (f"peak while asleep ({where})", got.peak_extra_bytes, "plain"),
+    )
+    return [Bar(name, n / top, theme.size(n), tone) for name, n, tone in rows]
+
+
+def _gate(readings: tuple[GateReading, ...]) -> Node | None:
+    if not readings:
+        return None
+    shown = []
+    for r in readings:
+        top = max(r.value, r.limit) * 1.15 or 1.0
+        mark = "✓" if r.passed else "✗"
+        words = f"{mark} {r.value:.3f} {r.unit} · limit {r.limit:g}"
+        tone = "green" if r.passed else "orange"
+        shown.append(Bar(r.name, r.value / top, words, tone, r.limit / top, r.name))
+    heading = el("div", "small muted", "The gate: harm to everything else ", tag("MEASURED"))
+    return el("div", "talk", heading, bars(shown))

@@ -1,0 +1,242 @@
+"""Compare: does it still know? The same question in four arms, with controls beside.
+
+Knows arms and questions; acts only through controls.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from sleepviz import controls, frame
+from sleepviz.components.answers import ARMS, answers
+from sleepviz.components.markup import Node, el, markup
+from sleepviz.components.picture import picture
+from sleepviz.components.pieces import chip, empty, track
+from sleepviz.events import Answered, LeakAudited
+from sleepviz.state import State
+from sleepviz.stories import Probe, Story, presets
+from sleepviz.stories import controls as unrelated
+from sleepviz.timeline import Timeline
+
+TITLE = "Compare"
+ICON = ":material/compare_arrows:"
+ORDER = 30
+
+OWN = "My own question …"
+NO_NOTES = "What happens in the four columns is compared to the notes that were told."
+
+
+def render(timeline: Timeline, position: int | None) -> None:
+    """A question, its four answers, the leak audit, and what survived of everything asked."""
+    state = timeline.at(position)
+    if not any(turn.role in ("notes", "user") for turn in state.turns):
+        markup(
+            empty("Nothing to compare yet", f"{NO_NOTES} Tell it some first."), key="compare.empty"
+        )
+        frame.link("talk", "Tell it something")
+        return
+    busy = controls.busy()
+    with st.container(border=True, key="compare_ask"):
+        probe = _question(state, busy)
+    if state.job == "asking" and state.progress is not None:
+        done, of = state.progress.done, state.progress.of
+        row = el("div", "row small", el("span", "num", f"{done} of {of} {state.progress.what}"))
+        markup(el("div", "stack", row, track(done / of if of else 0.0)), key="compare.progress")
+    _answers(state, probe)
+    left, right = st.columns([8, 5], gap="small")
+    with left.container(border=True, key="compare_facts"):
+        st.markdown("##### What survived, and what it cost elsewhere")
+        picture("facts_kept", state, key="compare.facts_kept", height=300)
+    with right:
+        _dial(state, probe, busy)
+        _audit(state, probe)
+
+
+# the question -----------------------------------------------------------------------------------
+
+
+def _question(state: State, busy: bool) -> Probe | None:
+    told = [s for s in presets() if s.text.strip() in state.notes_text]
+    known = {p.question: p for p in (*_everything(told, state), *_free(state))}
+    options = [*known, OWN]
+    last = state.answers[-1][1].question if state.answers else ""
+    left, right = st.columns([7, 6], gap="small", vertical_alignment="bottom")
+    with left:
+        chosen = st.selectbox(
+            "Question",
+            options,
+            index=options.index(last) if last in known else 0,
+            format_func=lambda q: _labelled(q, known),
+            key="compare.question",
+            disabled=busy,
+            persist_state="session",
+        )
+    probe = known.get(str(chosen))
+    if chosen == OWN:
+        probe = _own(busy)
+    with right.container(horizontal=True, gap="small"):
+        st.button(
+            "Ask in all four arms",
+            type="primary",
+            icon=":material/compare_arrows:",
+            key="compare.ask",
+            disabled=busy or probe is None,
+            on_click=controls.ask,
+            args=((probe,),),
+        )
+        everything = _everything(told, state)
+        st.button(
+            f"Ask all facts + controls ({len(everything)})",
+            icon=":material/checklist:",
+            key="compare.ask_all",
+            disabled=busy,
+            on_click=controls.ask,
+            args=(everything,),
+            help="Every question of the told stories, and questions that have nothing to do with "
+            "them: what was kept, and what it cost elsewhere.",
+        )
+    if probe and probe.answers:
+        accepted = "Counts as right: " + ", or ".join(f"“{a}”" for a in probe.answers)
+        markup(el("div", "small muted", accepted), key="compare.accepted")
+    return probe
+
+
+def _labelled(question: str, known: dict[str, Probe]) -> str:
+    kind = known[question].kind if question in known else "direct"
+    return question if kind in ("direct", "free") else f"{question}  ({kind})"
+
+
+def _own(busy: bool) -> Probe | None:
+    left, right = st.columns(2, gap="small")
+    question = left.text_input("Your question", key="compare.own", max_chars=400, disabled=busy)
+    expected = right.text_input(
+        "Accepted answers (optional, with commas between)",
+        key="compare.expected",
+        max_chars=200,
+        disabled=busy,
+    )
+    if not (question or "").strip():
+        return None
+    accepted = tuple(a.strip() for a in (expected or "").split(",") if a.strip())
+    return Probe(question.strip(), accepted, kind="direct" if accepted else "free")
+
+
+def _everything(told: list[Story], state: State) -> tuple[Probe, ...]:
+    """All questions of the told stories, own ones that have a reference, and the controls."""
+    own = [Probe(a.question, a.expected, kind=a.kind) for _, a in state.answers if a.expected]
+    every = (*(p for s in told for p in s.probes), *own, *unrelated())
+    return tuple({p.question: p for p in reversed(every)}.values())[::-1]
+
+
+def _free(state: State) -> tuple[Probe, ...]:
+    """Own questions without a reference that were asked before."""
+    return tuple(Probe(a.question) for _, a in state.answers if not a.expected)
+
+
+# the answers ------------------------------------------------------------------------------------
+
+
+def _answers(state: State, probe: Probe | None) -> None:
+    question = probe.question if probe else ""
+    got = last_answers(state, question)
+    missing = {u.arm: u.reason for u in state.unavailable if u.question == question}
+    markup(answers(got, missing, outdated(state, got)), key="compare.answers")
+
+
+def last_answers(state: State, question: str) -> dict[str, Answered]:
+    """The last answer of each arm to a question."""
+    return {a.arm: a for _, a in state.answers if a.question == question}
+
+
+def outdated(state: State, got: dict[str, Answered]) -> dict[str, str]:
+    """Why an answer under dynamic weights is not what the model would say now, by arm."""
+    nights = state.nights_in_force
+    now = nights[-1].number if nights else 0
+    told = {}
+    for arm in ("slept", "both"):
+        answer = got.get(arm)
+        if answer is None:
+            continue
+        if answer.night != now:
+            told[arm] = f"Asked under sleep {answer.night}; ask again."
+        elif answer.scale != state.scale:
+            told[arm] = f"Asked at strength ×{answer.scale:.1f}; now it is ×{state.scale:.1f}."
+    return told
+
+
+# the audit --------------------------------------------------------------------------------------
+
+
+def _audit(state: State, probe: Probe | None) -> None:
+    """Whether the notes leaked back into the prompt of the arms that must not see them."""
+    audits = {a.arm: a for a in state.audits if probe and probe.question in a.prompt}
+    if not audits:
+        return
+    with st.container(border=True, key="compare_audit"):
+        st.markdown("##### Leak audit")
+        markup(
+            el("div", "talk", *[_audited(state, audits[arm]) for arm in ARMS if arm in audits]),
+            key="compare.audit",
+        )
+
+
+def _audited(state: State, audit: LeakAudited) -> Node:
+    n_old = sum(t.fate != "cache" for t in state.tokens)
+    of = f"{n_old:,} consolidated tokens" if n_old else "the tokens told"
+    if audit.ok:
+        verdict = chip(f"✓ 0 of {of} in the prompt", "green")
+    else:
+        verdict = chip(f"✗ it leaked: {len(audit.hits)} hits", "orange")
+    return el(
+        "div",
+        "",
+        el("div", "row", verdict, el("span", "small muted", ARMS[audit.arm][0])),
+        el("div", "small", "; ".join(audit.hits)) if audit.hits else None,
+        el(
+            "details",
+            "",
+            el(
+                "summary",
+                "",
+                f"the exact prompt: {audit.prompt_tokens} tokens; cached: {audit.cache_tokens}",
+            ),
+            el("pre", "", audit.prompt),
+        ),
+    )
+
+
+# the dial ---------------------------------------------------------------------------------------
+
+
+def _dial(state: State, probe: Probe | None, busy: bool) -> None:
+    with st.container(border=True, key="compare_dial"):
+        st.markdown("##### Strength of the dynamic weights")
+        nights = state.nights_in_force
+        if not nights or not state.dynamic_bytes:
+            hint = "Sleep once first. Then turn them down here, and see the answer go."
+            markup(el("p", "muted", hint), key="compare.no_dial")
+            if state.n_cached:
+                frame.link("sleep", "Sleep on it", primary=False)
+            return
+        night = nights[-1].number
+        key = f"compare.strength.{night}"
+        st.session_state.setdefault(key, round(state.scale, 1))
+
+        def turned() -> None:
+            asked = (probe,) if probe and "slept" in last_answers(state, probe.question) else ()
+            controls.scale(float(st.session_state[key]), asked)
+
+        st.slider(
+            "Strength", 0.0, 1.5, step=0.1, key=key, format="×%.1f", disabled=busy,
+            on_change=turned, label_visibility="collapsed",
+        )  # fmt: skip
+        hint = "0 is off, 1 is as learnt. The question above is asked again after sleep."
+        markup(el("p", "small muted", hint), key="compare.dial")
+        st.button(
+            f"Undo sleep {night}",
+            icon=":material/undo:",
+            key="compare.undo",
+            disabled=busy,
+            on_click=controls.revert,
+            args=(night,),
+        )

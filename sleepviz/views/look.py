@@ -1,0 +1,191 @@
+"""Look inside: where is it now? Attention while there are notes, and what a sleep has left.
+
+Knows heads and captures; acts only through controls.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from sleepviz import controls, frame
+from sleepviz.components.attention_tile import attention_tile
+from sleepviz.components.markup import Node, el, markup
+from sleepviz.components.picture import picture
+from sleepviz.components.pieces import Bar, bars, empty, notice
+from sleepviz.events import AttentionCaptured
+from sleepviz.state import State
+from sleepviz.timeline import Timeline
+
+TITLE = "Look inside"
+ICON = ":material/visibility:"
+ORDER = 40
+
+CAVEAT = (
+    "Attention is not an explanation: it says which tokens a head read, not why the model said "
+    "what it said."
+)
+MOST_BARS = 12
+
+
+def render(timeline: Timeline, position: int | None) -> None:
+    """One head's attention, what one token read, and where the dynamic weights are."""
+    state = timeline.at(position)
+    markup(el("p", "muted", CAVEAT), key="look.caveat")
+    if state.n_cached:
+        _attention(state, controls.busy())
+    elif state.nights_in_force:
+        what = "Where does it look now? Nowhere. That is the point."
+        hint = (
+            "The notes are out of the cache, so there is nothing left to attend to. Ask it in "
+            "Compare, or turn the strength of the dynamic weights down there and see the answer go."
+        )
+        markup(notice(what, hint, "violet"), key="look.nowhere")
+        frame.link("compare", "Ask it")
+    else:
+        hint = "Let it read a story on the page Talk; then one can see what each head reads."
+        markup(empty("Nothing in the cache to look at", hint), key="look.empty")
+        frame.link("talk", "Tell it something")
+    _weights(state)
+
+
+# attention --------------------------------------------------------------------------------------
+
+
+def _attention(state: State, busy: bool) -> None:
+    left, right = st.columns([8, 5], gap="small")
+    with left.container(border=True, key="look_tile"):
+        hide_sink = _head(state, busy)
+        captured = state.attention
+        if captured is None:
+            hint = (
+                "Attention is computed only for the head that you open: choose one and press Look."
+            )
+            markup(empty("Pick a head above", hint), key="look.none")
+            return
+        cell = attention_tile(captured, key="look.tile", height=430, hide_sink=hide_sink)
+        if cell is not None:
+            st.session_state["look.cell"] = cell
+        if len(captured.tokens) != state.n_cached:
+            old = f"Seen at {len(captured.tokens):,} tokens; now there are {state.n_cached:,}."
+            markup(notice(old, "Press Look to see the head as it is now.", "blue"), key="look.old")
+    with right.container(border=True, key="look_read", height="stretch"):
+        _what_it_read(captured, _chosen(captured), hide_sink)
+
+
+def _head(state: State, busy: bool) -> bool:
+    facts = state.facts
+    assert facts is not None
+    layer_key, head_key = f"look.layer.{facts.model}", f"look.head.{facts.model}"
+    st.session_state.setdefault(layer_key, facts.n_layers // 2)
+    st.session_state.setdefault(head_key, 0)
+
+    def look() -> None:
+        controls.look(int(st.session_state[layer_key]), int(st.session_state[head_key]))
+
+    moved = look if state.attention is not None else None
+    a, b, c, d = st.columns([4, 4, 3, 4], gap="small", vertical_alignment="bottom")
+    a.slider(
+        f"Layer (0–{facts.n_layers - 1})", 0, facts.n_layers - 1,
+        key=layer_key, disabled=busy, on_change=moved, persist_state="session",
+    )  # fmt: skip
+    b.slider(
+        f"Head (0–{facts.n_heads - 1})", 0, facts.n_heads - 1,
+        key=head_key, disabled=busy, on_change=moved, persist_state="session",
+    )  # fmt: skip
+    c.button(
+        "Look",
+        type="primary",
+        icon=":material/visibility:",
+        key="look.go",
+        width="stretch",
+        disabled=busy,
+        on_click=look,
+    )
+    with d:
+        return st.toggle(
+            "Hide sink",
+            key="look.sink",
+            persist_state="session",
+            help="The first token gets what heads have no use for. The rest is not rescaled.",
+        )
+
+
+def _chosen(captured: AttentionCaptured) -> tuple[int, int | None]:
+    """The cell that was clicked; else the last token."""
+    n = len(captured.tokens)
+    cell = st.session_state.get("look.cell")
+    if isinstance(cell, tuple) and cell[0] < n:
+        return cell[0], cell[1]
+    return n - 1, None
+
+
+def _what_it_read(
+    captured: AttentionCaptured, cell: tuple[int, int | None], hide_sink: bool
+) -> None:
+    query, key = cell
+    token = captured.tokens[query]
+    st.markdown("##### What this token read")
+    lines: list[Node | None] = [
+        el(
+            "div",
+            "row",
+            el("b", "", f"“{plain(token.text)}”"),
+            el("span", "small muted", f"position {token.position}"),
+        )
+    ]
+    if key is not None:
+        to = captured.tokens[key]
+        share = captured.weights[query, key]
+        words = f"gave {share:.1%} to “{plain(to.text)}”, {query - key} tokens before"
+        lines.append(el("div", "small", words))
+    lines.append(bars(read_by(captured, query, hide_sink)))
+    lines.append(el("p", "small muted", "Shares of this head’s attention; click a cell to choose."))
+    markup(el("div", "talk", *lines), key="look.read")
+
+
+def read_by(captured: AttentionCaptured, query: int, hide_sink: bool) -> list[Bar]:
+    """The keys that a token gave most of its attention to, the sink and the slots apart."""
+    row = captured.weights[query, : query + 1]
+    order = [int(k) for k in np.argsort(-row) if k > 0 and row[k] > 0][:MOST_BARS]
+    slots = float(captured.slot_share[query])
+    top = max([float(row[k]) for k in order] + [slots, 0.0 if hide_sink else float(row[0])])
+    top = top or 1.0
+    shown = []
+    if not hide_sink:
+        sink = f"{plain(captured.tokens[0].text)} (the first token)"
+        shown.append(
+            Bar(sink, float(row[0]) / top, f"{row[0]:.1%}", "plain")
+        )
+    if slots > 0:
+        shown.append(Bar("slots of dynamic weights", slots / top, f"{slots:.1%}", "orange"))
+    for k in order:
+        token = captured.tokens[k]
+        hover = f"position {token.position}, {query - k} tokens before"
+        label = plain(token.text)
+        shown.append(Bar(label, float(row[k]) / top, f"{row[k]:.1%}", "violet", None, hover, True))
+    return shown
+
+
+def plain(text: str) -> str:
+    """A token's text with its blanks and line ends made visible."""
+    return text.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥") or "(nothing)"
+
+
+# what a sleep left ------------------------------------------------------------------------------
+
+
+def _weights(state: State) -> None:
+    nights = state.nights_in_force
+    report = nights[-1].report if nights else None
+    shown = []
+    if report is not None and report.slots_kept is not None:
+        shown.append(("slots_kept", "Slots kept by the nap"))
+    if report is not None and report.delta_norms:
+        shown.append(("weight_change", "Where the weights changed"))
+    if not shown:
+        return
+    for place, (name, title) in zip(st.columns(len(shown), gap="small"), shown, strict=True):
+        with place.container(border=True, key=f"look_{name}"):
+            st.markdown(f"##### {title}")
+            picture(name, state, key=f"look.{name}", height=460)

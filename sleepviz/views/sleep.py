@@ -1,0 +1,310 @@
+"""Sleep: what does sleeping do? What goes in, how, the dreams, and the report on waking up.
+
+Knows sleep methods by their protocol; does not know any method, and acts only through controls.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from sleepviz import controls, frame
+from sleepviz.components.dreams import dreams
+from sleepviz.components.markup import el, markup, tag
+from sleepviz.components.picture import picture
+from sleepviz.components.pieces import Card, cards, chip, empty, notice, split, track
+from sleepviz.components.report import outcome, report
+from sleepviz.components.strip import phase
+from sleepviz.state import Night, State
+from sleepviz.timeline import Timeline
+
+TITLE = "Sleep"
+ICON = ":material/bedtime:"
+ORDER = 20
+
+OPEN_KNOBS = 2  # the rest is behind "More"
+
+
+def render(timeline: Timeline, position: int | None) -> None:
+    """Before, during or after a sleep."""
+    state = timeline.at(position)
+    if state.asleep:
+        _asleep(state)
+        return
+    last = state.nights[-1] if state.nights else None
+    if last is not None:
+        _woken(state, last)
+    if state.n_cached:
+        _bedtime(state, controls.busy())
+    elif last is None:
+        hint = "Let it read a story on the page Talk; then its notes can be slept on."
+        markup(empty("Nothing to sleep on yet", hint), key="sleep.empty")
+        frame.link("talk", "Tell it something")
+    _earlier(state)
+
+
+# before -----------------------------------------------------------------------------------------
+
+
+def _bedtime(state: State, busy: bool) -> None:
+    head = st.container(
+        horizontal=True,
+        vertical_alignment="center",
+        horizontal_alignment="distribute",
+        key="sleep_head",
+    )
+    shown = [
+        Card("Context", f"{state.n_cached:,}", "tokens", "all that is in the cache goes to sleep"),
+        Card("KV cache", *split(state.kv_bytes), "will be freed", tone="violet"),
+        Card("Dynamic weights", *split(state.dynamic_bytes), "from the nights before"),
+    ]
+    markup(cards(shown), key="sleep.what")
+    method = _method(busy)
+    with st.container(border=True, key="sleep_knobs"):
+        values = _knobs(method, busy)
+    with head:
+        with st.container(horizontal=True, vertical_alignment="center", width="content"):
+            st.markdown("##### What goes to sleep", width="content")
+            with st.popover("The notes", type="tertiary", key="sleep.notes"):
+                st.text(_notes_in_cache(state) or "No notes: only the conversation.")
+        _go(state, method, values, busy)
+
+
+def _notes_in_cache(state: State) -> str:
+    live = {t.turn for t in state.tokens if t.fate == "cache"}
+    return "\n\n".join(
+        turn.text for i, turn in enumerate(state.turns) if i in live and turn.role == "notes"
+    )
+
+
+def _method(busy: bool) -> str:
+    """One card for each method; which is chosen is kept under the key of this page."""
+    from sleepviz.sleep import (  # brings torch, which is here as soon as there is a model
+        knobs,
+        methods,
+    )
+
+    found = methods()
+    order = sorted(found, key=lambda name: (not found[name].keeps_notes, len(knobs(found[name]))))
+    chosen = str(st.session_state.setdefault("sleep.method", order[0]))
+    for place, name in zip(st.columns(len(order), gap="small"), order, strict=True):
+        method = found[name]
+        paper, _, address = method.paper.partition(" (")
+        stands_for = f"{method.stands_for} {paper}."
+        sentences = " ".join((method.__doc__ or "").split())
+        with place.container(border=True, height="stretch", key=f"sleep_method_{name}"):
+            about = el(
+                "div",
+                "stack",
+                el(
+                    "div",
+                    "row",
+                    el("b", "", method.title),
+                    chip("chosen", "violet", dot="still") if name == chosen else None,
+                ),
+                el("div", "small", sentences),
+                el("div", "small muted", stands_for, title=address.rstrip(")")),
+            )
+            markup(about, key=f"sleep.about.{name}")
+            st.button(
+                "Chosen" if name == chosen else f"Choose {method.title.lower()}",
+                key=f"sleep.choose.{name}",
+                disabled=busy or name == chosen,
+                on_click=_choose,
+                args=(name,),
+            )
+    return chosen
+
+
+def _choose(name: str) -> None:
+    st.session_state["sleep.method"] = name
+
+
+def _knobs(method: str, busy: bool) -> dict[str, object]:
+    from sleepviz.sleep import Knob, knobs, methods
+
+    found = knobs(methods()[method])
+    values: dict[str, object] = {}
+
+    def field(knob: Knob) -> None:
+        key, label = f"sleep.{method}.{knob.name}", knob.name.replace("_", " ")
+        if isinstance(knob.default, int):
+            values[knob.name] = st.number_input(
+                label, int(knob.low), int(knob.high), knob.default,
+                help=knob.help, key=key, disabled=busy, persist_state="session",
+            )  # fmt: skip
+        elif isinstance(knob.default, float) and knob.low > 0 and knob.high / knob.low > 1000:
+            values[knob.name] = st.number_input(
+                label, knob.low, knob.high, knob.default, step=knob.default / 4, format="%.4g",
+                help=knob.help, key=key, disabled=busy, persist_state="session",
+            )  # fmt: skip
+        elif isinstance(knob.default, float):
+            values[knob.name] = st.slider(
+                label, knob.low, knob.high, knob.default, step=0.01,
+                help=knob.help, key=key, disabled=busy, persist_state="session",
+            )  # fmt: skip
+
+    if not found:
+        markup(el("p", "small muted", "Nothing to set."), key="sleep.no_knobs")
+    for place, knob in zip(st.columns(OPEN_KNOBS, gap="medium"), found, strict=False):
+        with place:
+            field(knob)
+            markup(el("p", "small muted", f"{knob.help}."), key=f"sleep.help.{method}.{knob.name}")
+    if found[OPEN_KNOBS:]:
+        with st.expander("More"):
+            rest = found[OPEN_KNOBS:]
+            for place, knob in zip(st.columns(len(rest), gap="medium"), rest, strict=True):
+                with place:
+                    field(knob)
+    return values
+
+
+def _go(state: State, method: str, values: dict[str, object], busy: bool) -> None:
+    paces = [
+        n.report.seconds / n.report.n_tokens
+        for n in state.nights
+        if n.report and n.report.n_tokens and n.started.method == method
+        and dict(n.started.knobs) == values
+    ]  # fmt: skip
+    if paces:
+        words = f"about {paces[-1] * state.n_cached:,.0f} s, as fast as its last sleep of this kind"
+    else:
+        words = "no estimate yet: it has not slept like this here"
+    with st.container(horizontal=True, vertical_alignment="center", width="content"):
+        line = el("span", "small muted", words + " ", tag("ESTIMATE") if paces else None)
+        with st.container(width="content"):
+            markup(line, key="sleep.estimate")
+        st.button(
+            "Sleep",
+            type="primary",
+            icon=":material/bedtime:",
+            key="sleep.go",
+            width=190,
+            disabled=busy,
+            on_click=controls.sleep,
+            args=(method, values),
+        )
+
+
+# asleep -----------------------------------------------------------------------------------------
+
+
+def _asleep(state: State) -> None:
+    night = state.nights[-1]
+    steps = night.steps
+    last = steps[-1] if steps else None
+    share = last.step / last.of if last and last.of else 0.0
+    count = f"step {last.step:,} of {last.of:,}" if last else ""
+    seconds = f"{state.at_s - night.started_s:,.0f} s asleep"
+    left = last.estimate_s if last else None
+    with st.container(border=True, key="sleep_now"):
+        line = el(
+            "div",
+            "row",
+            chip(f"asleep · {phase(night)}", "violet", dot="pulse"),
+            el("span", "num", count),
+            el("span", "muted num", seconds),
+            el("span", "muted num", f"about {left:,.0f} s left in this phase ", tag("ESTIMATE"))
+            if left is not None
+            else None,
+        )
+        markup(el("div", "stack", line, track(share)), key="sleep.now")
+    if not night.dreams:
+        with st.container(border=True, key="sleep_chart"):
+            _chart(state)
+        return
+    left, right = st.columns([6, 7], gap="small")
+    with left.container(border=True, key="sleep_chart", height="stretch"):
+        _chart(state)
+    with right.container(border=True, key="sleep_dreams", height="stretch"):
+        kept = sum(d.kept for d in night.dreams)
+        st.markdown(f"##### Dreams · {kept} kept of {len(night.dreams)}")
+        markup(dreams(night.dreams), key="sleep.dreams")
+
+
+def _chart(state: State) -> None:
+    """The loss, of a method that has one; else the memory."""
+    trains = any(s.loss is not None for s in state.nights[-1].steps)
+    st.markdown("##### Falling asleep" if trains else "##### Memory while asleep")
+    name = "falling_asleep" if trains else "memory_over_time"
+    picture(name, state, key=f"sleep.{name}", height=330)
+
+
+# after ------------------------------------------------------------------------------------------
+
+
+def _woken(state: State, night: Night) -> None:
+    busy = controls.busy()
+    with st.container(border=True, key="sleep_report"):
+        with st.container(
+            horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
+        ):
+            with st.container(width="stretch"):
+                markup(outcome(night), key="sleep.outcome")
+            if night.outcome == "kept" and not night.undone:
+                st.button(
+                    f"Undo sleep {night.number}",
+                    icon=":material/undo:",
+                    key="sleep.undo",
+                    disabled=busy,
+                    on_click=controls.revert,
+                    args=(night.number,),
+                    help="Back to before it: its notes are read into the cache again.",
+                )
+                frame.link("compare", "Does it still know?")
+        if night.refusal is not None:
+            _refused(night, busy)
+        if night.report is not None and not night.undone:
+            _report(state, night)
+
+
+def _refused(night: Night, busy: bool) -> None:
+    assert night.refusal is not None
+    hint = (
+        f"{night.refusal.reason} It was rolled back: nothing has changed. You may keep such a "
+        "sleep to see what it does; it will be marked."
+    )
+    markup(notice("This sleep would have done harm.", hint), key="sleep.refusal")
+    st.button(
+        "Sleep again and keep it anyway",
+        key="sleep.anyway",
+        icon=":material/warning:",
+        disabled=busy,
+        on_click=controls.sleep,
+        args=(night.started.method, dict(night.started.knobs), True),
+    )
+
+
+def _report(state: State, night: Night) -> None:
+    assert night.report is not None
+    got = night.report
+    left, right = st.columns([7, 6], gap="medium")
+    with left:
+        markup(report(got, state.facts), key="sleep.report")
+    with right:
+        name = "slots_kept" if got.slots_kept is not None else "weight_change"
+        if got.slots_kept is not None or got.delta_norms:
+            picture(name, state, key=f"sleep.{name}", height=340)
+        else:
+            markup(empty("No weights were written", "This was a control."), key="sleep.nothing")
+    if night.dreams:
+        with st.expander(f"What it dreamt ({len(night.dreams)})"):
+            markup(dreams(night.dreams), key="sleep.dreamt")
+
+
+def _earlier(state: State) -> None:
+    """Every night but the last, each with its outcome and an undo."""
+    if len(state.nights) < 2:
+        return
+    with st.expander(f"Earlier nights ({len(state.nights) - 1})"):
+        for night in reversed(state.nights[:-1]):
+            with st.container(horizontal=True, vertical_alignment="center"):
+                with st.container(width="stretch"):
+                    markup(outcome(night), key=f"sleep.outcome.{night.number}")
+                if night.outcome == "kept" and not night.undone:
+                    st.button(
+                        f"Undo back to before sleep {night.number}",
+                        key=f"sleep.undo.{night.number}",
+                        disabled=controls.busy(),
+                        on_click=controls.revert,
+                        args=(night.number,),
+                    )

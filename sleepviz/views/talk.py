@@ -1,0 +1,274 @@
+"""Talk: what happens as I talk? The conversation beside the memory that it takes.
+
+Knows which pieces make the page; acts only through controls.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+
+import streamlit as st
+
+from sleepviz import controls
+from sleepviz.components.markup import Node, el, markup
+from sleepviz.components.picture import picture
+from sleepviz.components.pieces import Card, cards, empty, split
+from sleepviz.components.transcript import transcript
+from sleepviz.figures import theme
+from sleepviz.state import State
+from sleepviz.stories import Story, presets
+from sleepviz.timeline import Timeline
+
+TITLE = "Talk"
+ICON = ":material/forum:"
+ORDER = 10
+
+PICTURES = {
+    "kv_growth": "KV cache",
+    "memory_over_time": "Memory",
+    "time_per_token": "Time per token",
+}
+LATEST = 16  # generated tokens that the time per token is taken over
+HEIGHT = 356
+WHO = {"notes": "You told", "user": "You asked", "assistant": "Model"}
+EXAMPLES = 3
+
+
+def render(timeline: Timeline, position: int | None) -> None:
+    """The conversation and its price."""
+    state = timeline.at(position)
+    busy = controls.busy()
+    markup(cards(_cards(state)), key="talk.cards")
+    left, right = st.columns([6, 7], gap="small")
+    with left.container(border=True, key="talk_card"):
+        if state.turns:
+            _conversation(state, busy)
+        else:
+            _beginning(busy)
+    with right.container(border=True, key="talk_pictures"):
+        _pictures(state)
+
+
+# the conversation -------------------------------------------------------------------------------
+
+
+def _beginning(busy: bool) -> None:
+    hint = (
+        "Pick a story and let the model read it, or just say hello. Nothing leaves this computer."
+    )
+    markup(empty("Tell it something first", hint), key="talk.empty")
+    _notes_form(busy)
+    _input(busy)
+
+
+def _conversation(state: State, busy: bool) -> None:
+    with st.container(
+        horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
+    ):
+        st.markdown("##### Conversation")
+        with st.container(horizontal=True, width="content", gap="xsmall"):
+            shown = st.segmented_control(
+                "Show as",
+                ["Tokens", "Text"],
+                default="Tokens",
+                required=True,
+                label_visibility="collapsed",
+                key="talk.shown",
+                persist_state="session",
+            )
+            with st.popover("Tell it notes", icon=":material/note_add:", key="talk.more"):
+                _notes_form(busy)
+    if shown == "Text":
+        with st.container(height=HEIGHT, border=False, autoscroll=True, key="talk_text"):
+            markup(said(state), key="talk.said")
+    else:
+        transcript(state, key="talk.transcript", height=HEIGHT)
+    _examples(state, busy)
+    _input(busy)
+
+
+def said(state: State) -> Node:
+    """The turns as text, without the tokens."""
+    return el(
+        "div",
+        "talk",
+        *[
+            el(
+                "div",
+                "said" if turn.role == "assistant" else "said mine",
+                el("div", "name", WHO[turn.role]),
+                turn.text + ("" if turn.complete else "▌"),
+            )
+            for turn in state.turns
+            if turn.role in WHO
+        ],
+    )
+
+
+def _input(busy: bool) -> None:
+    text = st.chat_input(
+        "Say something to the model", key="talk.say", disabled=busy, max_chars=8000
+    )
+    if text:
+        controls.say(text)
+        st.rerun()
+
+
+def _examples(state: State, busy: bool) -> None:
+    """Questions about what was told, one click away, until one was asked."""
+    if busy or any(t.role == "user" for t in state.turns):
+        return
+    for story in told_stories(state)[:1]:
+        with st.container(horizontal=True, gap="xsmall", key="talk_examples"):
+            for number, probe in enumerate(story.probes[:EXAMPLES]):
+                st.button(
+                    probe.question,
+                    key=f"talk.example.{number}",
+                    on_click=controls.say,
+                    args=(probe.question,),
+                )
+
+
+def told_stories(state: State) -> list[Story]:
+    """The presets whose text has been told in this session."""
+    notes = state.notes_text
+    return [story for story in presets() if story.text.strip() in notes]
+
+
+# notes ------------------------------------------------------------------------------------------
+
+
+def _notes_form(busy: bool) -> None:
+    source = st.segmented_control(
+        "Notes from",
+        ["A story", "Your own text", "A file"],
+        default="A story",
+        required=True,
+        label_visibility="collapsed",
+        key="talk.source",
+    )
+    text = {"A story": _story, "Your own text": _own_text, "A file": _file}[str(source)]()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            "Let it read",
+            type="primary",
+            icon=":material/menu_book:",
+            key="talk.read",
+            disabled=busy or not text.strip(),
+            on_click=controls.read,
+            args=(text,),
+        )
+        if text:
+            with st.popover("The text", type="tertiary", key="talk.preview"):
+                st.caption(f"{len(text):,} characters")
+                st.text(text)
+
+
+def _story() -> str:
+    stories = presets()
+    chosen = st.radio(
+        "Story",
+        stories,
+        format_func=lambda story: story.title,
+        captions=[story.lesson for story in stories],
+        label_visibility="collapsed",
+        key="talk.story",
+    )
+    return chosen.text if chosen else ""
+
+
+def _own_text() -> str:
+    text = st.text_area(
+        "Your notes",
+        key="talk.own",
+        height=150,
+        max_chars=20000,
+        placeholder="Facts with invented names work best: they cannot be guessed.",
+    )
+    return text or ""
+
+
+def _file() -> str:
+    file = st.file_uploader("A text file, at most 1 MB", type=["txt", "md"], key="talk.file")
+    if file is None:
+        return ""
+    return file.getvalue().decode("utf-8", "replace")
+
+
+# numbers and pictures ---------------------------------------------------------------------------
+
+
+def _pictures(state: State) -> None:
+    name = st.segmented_control(
+        "Picture",
+        list(PICTURES),
+        format_func=PICTURES.__getitem__,
+        default="kv_growth",
+        required=True,
+        label_visibility="collapsed",
+        key="talk.picture",
+        persist_state="session",
+    )
+    picture(str(name), state, key=f"talk.{name}", height=HEIGHT + 8)
+
+
+def _cards(state: State) -> list[Card]:
+    return [_kv_card(state), _time_card(state), _dynamic_card(state), _memory_card(state)]
+
+
+def _kv_card(state: State) -> Card:
+    value, unit = split(state.kv_bytes)
+    each = theme.size(state.facts.kv_bytes_per_token) if state.facts else ""
+    return Card(
+        "KV cache",
+        value,
+        unit,
+        note=f"{state.n_cached:,} tokens × {each}",
+        series=tuple(float(p.n_bytes) for p in state.kv),
+        tone="violet",
+    )
+
+
+def _time_card(state: State) -> Card:
+    told = [t for t in state.timings if t.phase == "decode"]
+    if told:
+        ms = median(t.ms for t in told[-LATEST:])
+        note = f"median of the last {min(LATEST, len(told))} said"
+        return Card(
+            "Time per token",
+            f"{ms:,.1f}",
+            "ms",
+            note,
+            series=tuple(t.ms for t in told),
+            tone="blue",
+        )
+    read = [t for t in state.timings if t.n_tokens > 1]
+    if read:
+        ms = sum(t.ms for t in read) / sum(t.n_tokens for t in read)
+        return Card("Time per token", f"{ms:,.1f}", "ms", "reading; none said yet", tone="blue")
+    return Card("Time per token", "–", "ms", "nothing read or said yet", kind="", tone="blue")
+
+
+def _dynamic_card(state: State) -> Card:
+    value, unit = split(state.dynamic_bytes)
+    per_token = state.facts.kv_bytes_per_token if state.facts else 0
+    nights = state.nights_in_force
+    note = "it has not slept yet"
+    if nights and nights[-1].report and per_token:
+        note = f"worth {nights[-1].report.kv_token_equivalents:,.0f} tokens of KV cache"
+    return Card("Dynamic weights", value, unit, note, tone="orange")
+
+
+def _memory_card(state: State) -> Card:
+    if not state.memory:
+        return Card("Memory", "–", kind="", note="sampled while the model works")
+    last = state.memory[-1].sample
+    used = last.rss if last.allocated is None else last.allocated
+    value, unit = split(used)
+    where = "process" if last.allocated is None else "accelerator"
+    series = tuple(
+        float(m.sample.rss if m.sample.allocated is None else m.sample.allocated)
+        for m in state.memory
+    )
+    note = f"{where}, all in all"
+    return Card("Memory in use", value, unit, note, series=series, tone="green")

@@ -1,0 +1,191 @@
+"""A real server on the default model, a real browser, and pages that fail on any error shown."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    expect,
+    sync_playwright,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+SHOTS = ROOT / "screenshots"
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE_MS = 240_000  # for what the model does; the machine may be busy
+expect.set_options(timeout=60_000)
+IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The app as a person would start it, on a free port; its log must hold no trouble."""
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port=0"]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    log: list[str] = []
+    try:
+        yield _address(process, log)
+        text = "".join(log)
+        assert "Traceback" not in text, text[-4000:]
+        assert "deprecat" not in text.lower(), text[-4000:]
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _address(process: subprocess.Popen[str], log: list[str]) -> str:
+    """Where the server listens, as soon as it answers."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        log.append(line)
+        if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+            break
+    else:
+        raise AssertionError("the server did not start:\n" + "".join(log))
+    lines = process.stdout
+    threading.Thread(target=lambda: log.extend(lines), daemon=True).start()
+    healthy = threading.Event()
+    for _ in range(300):
+        with suppress(OSError):
+            if urllib.request.urlopen(found[0] + "/_stcore/health", timeout=5).read() == b"ok":
+                return found[0]
+        assert process.poll() is None, "".join(log)
+        healthy.wait(0.1)
+    raise AssertionError("the server does not answer:\n" + "".join(log))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    names = [os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"]
+    path = next((found for name in names if name and (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("there is no chromium, chromium-browser or google-chrome; CHROMIUM names one")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+Visit = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def visit(browser: Browser, server: str) -> Iterator[Visit]:
+    """Open the app as somebody (a context keeps its cookie), in a colour scheme and a size."""
+    troubles: list[str] = []
+    contexts: list[BrowserContext] = []
+
+    def bad(message: ConsoleMessage) -> bool:
+        """An error; but not that Streamlit looks for its server below the address of a page."""
+        probes = "/_stcore/" in message.location.get("url", "") and "404" in message.text
+        return message.type == "error" and not probes
+
+    def watched(page: Page) -> Page:
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda e: troubles.append(f"page error: {e}"))
+        page.on(
+            "console",
+            lambda m: troubles.append(f"console: {m.text} {m.location}") if bad(m) else None,
+        )
+        page.on(
+            "request",
+            lambda r: (
+                None
+                if r.url.startswith((server, "data:", "blob:", server.replace("http", "ws")))
+                else troubles.append(f"external request: {r.url}")
+            ),
+        )
+        return page
+
+    def opened(
+        context: BrowserContext | None = None,
+        scheme: str = "light",
+        size: tuple[int, int] = (1280, 720),
+        path: str = "",
+        state: object = None,
+    ) -> Page:
+        if context is None:
+            context = browser.new_context(
+                viewport={"width": size[0], "height": size[1]},
+                color_scheme=scheme,  # type: ignore[arg-type]
+                storage_state=state,  # type: ignore[arg-type]
+            )
+            contexts.append(context)
+        page = watched(context.new_page())
+        page.goto(f"{server}/{path}")
+        page.wait_for_selector(".st-key-strip", timeout=PATIENCE_MS)
+        settled(page)
+        return page
+
+    SHOTS.mkdir(exist_ok=True)
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not troubles, "\n".join(troubles)
+
+
+# what a person does -----------------------------------------------------------------------------
+
+
+def settled(page: Page) -> None:
+    """Wait until no script runs; never true for long while work goes on."""
+    page.wait_for_selector(IDLE)
+
+
+def click(page: Page, key: str) -> None:
+    """Click the button with this widget key."""
+    button = page.locator(f".st-key-{key.replace('.', '-')} button").first
+    expect(button).to_be_enabled(timeout=PATIENCE_MS)
+    button.click()
+
+
+def go(page: Page, title: str) -> None:
+    """To another page, by the navigation on top."""
+    page.get_by_role("link", name=title, exact=True).first.click()
+    expect(page).to_have_title(re.compile(title))
+    settled(page)
+
+
+def done(page: Page) -> None:
+    """Wait until the work that goes on is over."""
+    expect(page.locator(".st-key-frame-cancel")).to_have_count(0, timeout=PATIENCE_MS)
+    settled(page)
+
+
+def shot(page: Page, name: str) -> None:
+    """Keep a picture of the page as it is."""
+    page.screenshot(path=SHOTS / f"{name}.png")

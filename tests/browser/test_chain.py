@@ -1,0 +1,126 @@
+"""By clicks, on the real model: read, grow, sleep, clear, ask in four arms; then every page."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from conftest import PATIENCE_MS, Visit, click, done, go, settled, shot  # type: ignore[import-not-found]
+from playwright.sync_api import Page, expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.model]
+
+PAGES = {"talk": "Talk", "sleep": "Sleep", "compare": "Compare", "look": "Look inside"}
+LOOKS = [("dark", 1280, 720), ("light", 390, 844), ("dark", 390, 844)]
+MARKUP = (
+    "The cat <b>Pixel</b> saw <img src=http://example.com/a.png> ![x](http://example.com/b.png)"
+)
+
+
+def n_cached(page: Page) -> int:
+    """The tokens in the context, as the strip says."""
+    text = page.locator(".st-key-strip .gauge").first.inner_text()
+    return int(text.split("/")[0].replace(",", ""))
+
+
+@pytest.fixture(scope="session")
+def slept(visit: Visit) -> Any:
+    """Somebody who has gone through the whole chain; returns the cookie for later visits."""
+    page = visit()
+    for name, title in PAGES.items():
+        go(page, title)
+        shot(page, f"{name}-empty-light-1280")
+    go(page, "Talk")
+    assert n_cached(page) == 0
+
+    click(page, "talk.read")
+    expect(page.locator(".st-key-talk_examples")).to_be_visible(timeout=PATIENCE_MS)
+    told = n_cached(page)
+    assert told > 100
+    expect(page.get_by_text("Ottoline").first).to_be_visible()
+    shot(page, "talk-done-light-1280")
+
+    go(page, "Look inside")
+    click(page, "look.go")
+    expect(page.locator("canvas.map")).to_be_visible(timeout=PATIENCE_MS)
+    done(page)
+    shot(page, "look-done-light-1280")
+
+    go(page, "Sleep")
+    click(page, "sleep.go")
+    expect(page.locator(".st-key-sleep_now")).to_be_visible()
+    shot(page, "sleep-busy-light-1280")
+    expect(page.locator(".st-key-sleep_report")).to_be_visible(timeout=PATIENCE_MS)
+    done(page)
+    expect(page.locator(".st-key-strip")).to_contain_text("dynamic weights v1")
+    assert n_cached(page) == 0
+    shot(page, "sleep-done-light-1280")
+
+    go(page, "Compare")
+    page.locator(".st-key-compare-question input").click()
+    page.get_by_role("option", name="What is the goat called?").click()
+    settled(page)
+    click(page, "compare.ask")
+    expect(page.locator(".arm .facts")).to_have_count(4, timeout=PATIENCE_MS)
+    shot(page, "compare-busy-light-1280")
+    done(page)
+    expect(page.locator(".arm").nth(0)).to_contain_text("Semaphore")
+    expect(page.locator(".arm").nth(2).locator(".reply")).not_to_be_empty()
+    expect(page.locator(".st-key-compare_audit")).to_contain_text("0 of")
+    shot(page, "compare-done-light-1280")
+    return page.context.storage_state()
+
+
+def test_the_chain_ends_with_four_answers_beside_each_other(slept: Any) -> None:
+    assert slept["cookies"]
+
+
+@pytest.mark.parametrize("name", list(PAGES))
+@pytest.mark.parametrize(("scheme", "width", "height"), LOOKS)
+def test_every_page_comes_back_after_a_reload_and_fits(
+    slept: Any, visit: Visit, name: str, scheme: str, width: int, height: int
+) -> None:
+    path = "" if name == "talk" else name
+    page = visit(scheme=scheme, size=(width, height), path=path, state=slept)
+    expect(page.locator(".st-key-strip")).to_contain_text("dynamic weights v1")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    shot(page, f"{name}-done-{scheme}-{width}")
+    page.context.close()
+
+
+def test_markup_in_notes_is_text_and_a_closed_tab_breaks_nothing(visit: Visit) -> None:
+    page = visit(scheme="dark")
+    page.get_by_text("Your own text").click()
+    settled(page)
+    page.locator(".st-key-talk-own textarea").fill("7 " * 9500)
+    page.locator(".st-key-talk-own textarea").blur()
+    click(page, "talk.read")
+    expect(page.locator(".st-key-frame-failure")).to_be_visible(timeout=PATIENCE_MS)
+    settled(page)
+    shot(page, "talk-error-dark-1280")
+
+    page.locator(".st-key-talk-own textarea").fill(MARKUP)
+    page.locator(".st-key-talk-own textarea").blur()
+    click(page, "talk.read")
+    expect(page.locator(".st-key-talk-shown")).to_be_visible(timeout=PATIENCE_MS)
+    done(page)
+    page.locator(".st-key-talk-shown").get_by_text("Text", exact=True).click()
+    expect(page.get_by_text(MARKUP)).to_be_visible()
+    assert page.locator(".st-key-talk_text img").count() == 0
+
+    go(page, "Sleep")
+    click(page, "sleep.go")
+    expect(page.locator(".st-key-sleep_now")).to_be_visible()
+    context = page.context
+    page.close()
+    again = visit(context, path="sleep")
+    cancel = again.locator(".st-key-frame-cancel button")
+    if cancel.count():
+        cancel.click()
+    done(again)
+    expect(again.locator(".st-key-sleep_report")).to_contain_text(
+        re.compile("cancelled|kept|refused")
+    )
+    go(again, "Talk")
+    expect(again.locator(".st-key-talk-say textarea")).to_be_enabled()

@@ -1,0 +1,178 @@
+"""The pages, painted by Streamlit's own test runner from a real session on a tiny model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from sleepviz import SleepvizError, studio
+from sleepviz.llm import Llm
+from sleepviz.serving import COOKIE, HIDDEN, Guard
+from sleepviz.views import views
+
+PAGE = Path(__file__).resolve().parent.parent / "page.py"
+TEXT = "The cat <b>Pixel</b> lives in ![x](http://example.com/x.png) Bergen."
+
+
+@pytest.fixture
+def studio_of_one(tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch) -> Iterator[studio.Studio]:
+    made = studio.Studio()
+    made.adopt(tiny_llm)
+    monkeypatch.setattr(studio, "_studio", made)
+    yield made
+    made.worker.close()
+
+
+@pytest.fixture
+def app(studio_of_one: studio.Studio) -> AppTest:
+    at = AppTest.from_file(PAGE, default_timeout=30).run()
+    assert not at.exception
+    return at
+
+
+def done(at: AppTest) -> AppTest:
+    """The page after the visitor's work is over."""
+    job = studio.studio().worker.job(at.session_state["owner"])
+    if job is not None:
+        assert job.finished.wait(60)
+    at.run()
+    assert not at.exception
+    return at
+
+
+def painted(at: AppTest) -> str:
+    """All that our own pieces of page were told to show."""
+    return "\n".join(
+        json.dumps(json.loads(e.proto.json), ensure_ascii=False)
+        for e in at.get("bidi_component")
+        if e.proto.json
+    )
+
+
+def act(at: AppTest, verb: Callable[[Any], Any], kind: str = "work") -> AppTest:
+    studio.studio().submit(at.session_state["owner"], kind, verb)
+    return done(at)
+
+
+def visit(at: AppTest, name: str) -> AppTest:
+    """Another page; its address is taken by the hash that the navigation gave it."""
+    from streamlit.util import calc_hash
+
+    at._page_hash = calc_hash(name) if name != "talk" else ""
+    at.run()
+    assert not at.exception
+    return at
+
+
+@pytest.mark.parametrize("name", list(views()))
+def test_every_page_says_what_to_do_while_nothing_has_been_told(app: AppTest, name: str) -> None:
+    visit(app, name)
+    shown = painted(app)
+    assert "awake" in shown
+    assert "tiny" in shown
+    assert "first" in shown or "Let it read" in shown
+
+
+def test_every_page_paints_a_session_that_has_slept(app: AppTest) -> None:
+    from sleepviz.sleep import make
+    from sleepviz.stories import Probe
+
+    act(app, lambda s: s.read(TEXT))
+    act(app, lambda s: s.look(1, 2))
+    for name in views():
+        visit(app, name)
+    act(app, lambda s: s.sleep(make("nap"), keep_anyway=True))
+    act(app, lambda s: s.compare((Probe("Who lives in Bergen?", ("Pixel",), (), "direct"),)))
+    for name in views():
+        visit(app, name)
+        assert "dynamic weights v1" in painted(app)
+
+
+def test_a_click_reads_the_chosen_story(app: AppTest) -> None:
+    app.button(key="talk.read").click()
+    app.run()
+    done(app)
+    session = studio.studio().session(app.session_state["owner"])
+    assert session is not None
+    state = session.timeline.at()
+    assert state.n_cached > 0
+    assert f"{state.n_cached:,} / {state.facts.context_limit:,} tokens" in painted(app)  # type: ignore[union-attr]
+
+
+def test_text_with_markup_stays_text(app: AppTest) -> None:
+    act(app, lambda s: s.read(TEXT))
+    app.segmented_control(key="talk.shown").set_value("Text").run()
+    assert TEXT in painted(app)
+    assert not any(TEXT in m.value for m in app.markdown)
+
+
+def test_a_failure_is_told_with_what_to_do(app: AppTest) -> None:
+    visit(app, "sleep")
+    with pytest.raises(SleepvizError):
+        list(studio.studio().session(app.session_state["owner"]).revert(7))  # type: ignore[union-attr]
+    app.run()
+    assert "There is no sleep number 7 to undo." in painted(app)
+
+
+def test_two_visitors_have_two_minds(app: AppTest) -> None:
+    other = AppTest.from_file(PAGE, default_timeout=30).run()
+    act(app, lambda s: s.read(TEXT))
+    other.run()
+    assert other.session_state["owner"] != app.session_state["owner"]
+    assert "0 / " in painted(other)
+
+
+# the guard --------------------------------------------------------------------------------------
+
+
+def _answer(guard: Guard, scope: dict[str, Any]) -> list[dict[str, Any]]:
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(dict(message))
+
+    asyncio.run(guard(scope, receive, send))
+    return sent
+
+
+async def _page(scope: Any, receive: Any, send: Any) -> None:
+    kind = [(b"content-type", b"text/html; charset=utf-8")]
+    await send({"type": "http.response.start", "status": 200, "headers": kind})
+    await send({"type": "http.response.body", "body": b"page"})
+
+
+def _get(path: str, *headers: tuple[bytes, bytes]) -> dict[str, Any]:
+    return {"type": "http", "path": path, "headers": list(headers), "client": ("127.0.0.1", 1)}
+
+
+def test_a_new_visitor_gets_a_name_and_a_policy() -> None:
+    headers = dict(_answer(Guard(_page), _get("/"))[0]["headers"])
+    assert headers[b"set-cookie"].startswith(COOKIE.encode() + b"=")
+    assert b"HttpOnly" in headers[b"set-cookie"]
+    assert b"default-src 'self'" in headers[b"content-security-policy"]
+
+
+def test_a_known_visitor_keeps_the_name() -> None:
+    cookie = (b"cookie", f"{COOKIE}=abcdefghijklmnopqrst".encode())
+    assert b"set-cookie" not in dict(_answer(Guard(_page), _get("/", cookie))[0]["headers"])
+
+
+def test_the_figures_of_the_server_are_hidden() -> None:
+    assert _answer(Guard(_page), _get(HIDDEN))[0]["status"] == 404
+
+
+def test_one_page_too_many_is_asked_to_come_back() -> None:
+    guard = Guard(_page, most=1)
+    guard.n_open = 1
+    scope = {"type": "websocket", "path": "/_stcore/stream", "client": ("127.0.0.1", 1)}
+    assert _answer(guard, scope) == [{"type": "websocket.close", "code": 1013}]
+    assert guard.n_open == 1

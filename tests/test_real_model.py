@@ -1,0 +1,91 @@
+"""The whole chain on the real default model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import all_of
+
+from sleepviz import bench, sleep
+from sleepviz import events as ev
+from sleepviz.awake import Awake, measure_talking
+from sleepviz.llm import Llm
+from sleepviz.session import Session
+from sleepviz.stories import Probe, controls, presets, read_stories
+
+pytestmark = pytest.mark.model
+STORIES, CONTROLS = read_stories(Path(__file__).parent / "stories.json")
+
+
+def run_of(llm: Llm, story_id: str, method: sleep.SleepMethod) -> bench.Run:
+    story = next(s for s in STORIES if s.id == story_id)
+    run = list(bench.measure(llm, story, CONTROLS[:6], method, 0))[-1]
+    assert isinstance(run, bench.Run)
+    return run
+
+
+def test_a_nap_at_30_percent_keeps_most_of_what_the_full_context_answers(real_llm: Llm) -> None:
+    run = run_of(real_llm, "glass-orchard", sleep.make("nap", {"keep": 0.3}))
+    recall = {arm: sum(score.recall) for arm, score in run.arms.items()}
+    assert recall["full"] >= 8
+    assert recall["cleared"] == 0
+    assert recall["slept"] >= 0.8 * recall["full"]
+    assert run.arms["slept"].kl < 0.03 < run.arms["cleared"].kl
+    assert run.leak_audit
+    assert run.base_unchanged
+    assert run.refused is None
+    assert run.bytes["kv_after"] == 0
+    assert run.bytes["dynamic_weights"] < 0.32 * run.bytes["kv_before"]
+
+
+def test_forgetting_keeps_nothing(real_llm: Llm) -> None:
+    run = run_of(real_llm, "clock-museum", sleep.make("forget"))
+    assert sum(run.arms["slept"].recall) == 0
+    assert run.arms["slept"].replies == run.arms["cleared"].replies
+
+
+def test_a_short_deep_sleep_learns_and_can_be_undone(real_llm: Llm) -> None:
+    session = Session(real_llm)
+    all_of(session.read("The ship's cat is named Pixel. The code of the cabin is 7413."))
+    logits, before = session.context.logits, real_llm.fingerprint()
+    cat = Probe("What is the name of the ship's cat?", ("Pixel",), kind="direct")
+    all_of(session.ask(cat, "cleared"))
+    events = all_of(session.sleep(sleep.make("deep", {"epochs": 3}), keep_anyway=True))
+    losses = [e.loss for e in events if isinstance(e, ev.SleepStepped) and e.loss is not None]
+    assert losses[-1] < 0.7 * losses[0]
+    assert all(d.source for d in events if isinstance(d, ev.Dreamed))
+    all_of(session.ask(cat, "slept"))
+    cleared, slept = (a for _, a in session.timeline.at().answers)
+    assert slept.gold_logprob > cleared.gold_logprob + 1
+    assert real_llm.fingerprint() == before
+    all_of(session.revert(1))
+    assert torch.allclose(session.context.logits, logits, atol=1e-4)
+
+
+def test_one_by_one_answers_equal_batched_ones(real_llm: Llm) -> None:
+    story = STORIES[0]
+    session = Session(real_llm)
+    all_of(session.read(story.text))
+    batched = bench._Reference(session.context, story.probes[:4]).score(session.context)
+    events = all_of(session.compare(story.probes[:4], ("full",)))
+    alone = [e for e in events if isinstance(e, ev.Answered)]
+    assert [a.reply for a in alone] == list(batched.replies)
+    for one, gold in zip(alone, batched.gold_logprob, strict=True):
+        assert one.gold_logprob == pytest.approx(gold, abs=0.01)
+
+
+def test_the_presets_teach_what_their_lessons_say(real_llm: Llm) -> None:
+    easy = presets()[0]
+    run = list(bench.measure(real_llm, easy, controls()[:2], sleep.make("nap"), 0))[-1]
+    assert isinstance(run, bench.Run)
+    assert run.recall("full") >= 0.7
+    assert run.recall("cleared") == 0
+    assert run.recall("slept") >= 0.6
+
+
+def test_talking_says_what_a_bare_loop_says(real_llm: Llm) -> None:
+    *_, result = measure_talking(real_llm, n_tokens=8, rounds=1)
+    assert isinstance(result, Awake)
+    assert result.same_tokens
