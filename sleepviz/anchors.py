@@ -56,10 +56,22 @@ TRAINED = (
     "Explain gravity in one sentence.",
 )
 TRAINED_TEXT = (
-    "Bread is made from flour, water, salt and yeast. The dough rests for an hour before it is baked.",
-    "The library opens at nine in the morning. Children may borrow five books, and adults may borrow ten.",
-    "A good story has a beginning, a middle and an end. The reader should want to know what happens next.",
-    "Many people walk to work because it is healthy and cheap. Others take the bus or ride a bicycle.",
+    (
+        "Bread is made from flour, water, salt and yeast. "
+        "The dough rests for an hour before it is baked."
+    ),
+    (
+        "The library opens at nine in the morning. "
+        "Children may borrow five books, and adults may borrow ten."
+    ),
+    (
+        "A good story has a beginning, a middle and an end. "
+        "The reader should want to know what happens next."
+    ),
+    (
+        "Many people walk to work because it is healthy and cheap. "
+        "Others take the bus or ride a bicycle."
+    ),
     "The heart pumps blood through the body. Blood carries oxygen to the muscles and to the brain.",
     "If you want to learn a language, speak it every day, even when you make mistakes.",
     "Mountains are formed when plates of the crust push against each other over millions of years.",

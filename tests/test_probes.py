@@ -18,7 +18,7 @@ def audited(
 ) -> LeakAudited:
     prompt = [
         *llm.opening_turn(),
-        *llm.encode_plain(before),
+        *llm.encode_plain(f" {before} "),
         *llm.user_turn(probe.question, first=True),
     ]
     told = [llm.encode_plain(notes)]

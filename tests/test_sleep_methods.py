@@ -1,4 +1,4 @@
-"""What every sleep method offers, whoever writes it: words, knobs, steps, and weights at the end."""
+"""What every sleep method offers, whoever writes it: words, knobs, steps, and weights at last."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_steps_count_up_to_their_goal_in_phases(tiny_llm: Llm, name: str) -> Non
     order = [s.phase for s in steps]
     assert [p for n, p in enumerate(order) if n == 0 or order[n - 1] != p] == phases
     losses = [x for s in steps for x in (s.loss, s.anchor_loss) if x is not None]
-    assert all(math.isfinite(x) and x >= 0 for x in losses)
+    assert all(math.isfinite(x) for x in losses)
 
 
 @every_method

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 
-from sleepviz.components.markup import Node, el
+from sleepviz.components.markup import Node, el, tag
 from sleepviz.components.pieces import chip
 from sleepviz.events import Answered
 from sleepviz.figures import theme
@@ -31,7 +31,7 @@ def answers(
     Words that differ from the first column's are bold and underlined.
     """
     first = got.get("full")
-    return el(
+    columns = el(
         "div",
         "arms",
         *[
@@ -41,6 +41,8 @@ def answers(
             for arm in ARMS
         ],
     )
+    words = " greedily, once in each arm; words that differ from the first column are underlined."
+    return el("div", "stack", columns, el("div", "small muted", tag("MEASURED"), words))
 
 
 def _answer(arm: str, answer: Answered, first: Answered | None, outdated: str) -> Node:

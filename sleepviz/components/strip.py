@@ -46,7 +46,9 @@ def strip(state: State) -> Node:
 def mind(state: State) -> Node:
     """Awake, or asleep in which phase."""
     if state.asleep:
-        return chip(f"asleep · {phase(state.nights[-1])}", "violet", dot="pulse")
+        night = state.nights[-1]
+        words = f"asleep · {phase(night)}" if night.steps else "asleep"
+        return chip(words, "violet", dot="pulse")
     return chip("awake", "green", hover="It reads and answers; nothing is being consolidated.")
 
 

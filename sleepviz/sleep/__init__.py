@@ -87,7 +87,7 @@ class Knob:
         try:
             number = kind(cast(Any, value))
             exact = float(number) == float(cast(Any, value))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number, exact = self.default, False
         if not exact or not self.low <= float(number) <= self.high:
             what = "a whole number" if kind is int else "a number"

@@ -117,6 +117,9 @@ def _probe(raw: dict[str, Any], path: str, place: str, default_kind: str) -> Pro
     answers = _strings(raw.get("answers"), path, f"{place}.answers")
     if not answers:
         raise SleepvizError(f"{path}: {place}.answers is empty.", "Give at least one answer.")
+    for i, answer in enumerate(answers):
+        if not answer.strip():  # it would be found in every reply
+            raise SleepvizError(f"{path}: {place}.answers[{i}] is empty.", "Take it out.")
     kind = _typed(raw.get("kind", default_kind), str, path, f"{place}.kind")
     if kind not in KINDS:
         raise SleepvizError(

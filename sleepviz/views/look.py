@@ -154,9 +154,7 @@ def read_by(captured: AttentionCaptured, query: int, hide_sink: bool) -> list[Ba
     shown = []
     if not hide_sink:
         sink = f"{plain(captured.tokens[0].text)} (the first token)"
-        shown.append(
-            Bar(sink, float(row[0]) / top, f"{row[0]:.1%}", "plain")
-        )
+        shown.append(Bar(sink, float(row[0]) / top, f"{row[0]:.1%}", "plain"))
     if slots > 0:
         shown.append(Bar("slots of dynamic weights", slots / top, f"{slots:.1%}", "orange"))
     for k in order:

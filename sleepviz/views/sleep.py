@@ -10,6 +10,7 @@ import streamlit as st
 from sleepviz import controls, frame
 from sleepviz.components.dreams import dreams
 from sleepviz.components.markup import el, markup, tag
+from sleepviz.components.method_form import choose, knob_fields
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Card, cards, chip, empty, notice, split, track
 from sleepviz.components.report import outcome, report
@@ -20,8 +21,6 @@ from sleepviz.timeline import Timeline
 TITLE = "Sleep"
 ICON = ":material/bedtime:"
 ORDER = 20
-
-OPEN_KNOBS = 2  # the rest is behind "More"
 
 
 def render(timeline: Timeline, position: int | None) -> None:
@@ -58,9 +57,9 @@ def _bedtime(state: State, busy: bool) -> None:
         Card("Dynamic weights", *split(state.dynamic_bytes), "from the nights before"),
     ]
     markup(cards(shown), key="sleep.what")
-    method = _method(busy)
+    method = choose(busy)
     with st.container(border=True, key="sleep_knobs"):
-        values = _knobs(method, busy)
+        values = knob_fields(method, busy)
     with head:
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
             st.markdown("##### What goes to sleep", width="content")
@@ -74,88 +73,6 @@ def _notes_in_cache(state: State) -> str:
     return "\n\n".join(
         turn.text for i, turn in enumerate(state.turns) if i in live and turn.role == "notes"
     )
-
-
-def _method(busy: bool) -> str:
-    """One card for each method; which is chosen is kept under the key of this page."""
-    from sleepviz.sleep import (  # brings torch, which is here as soon as there is a model
-        knobs,
-        methods,
-    )
-
-    found = methods()
-    order = sorted(found, key=lambda name: (not found[name].keeps_notes, len(knobs(found[name]))))
-    chosen = str(st.session_state.setdefault("sleep.method", order[0]))
-    for place, name in zip(st.columns(len(order), gap="small"), order, strict=True):
-        method = found[name]
-        paper, _, address = method.paper.partition(" (")
-        stands_for = f"{method.stands_for} {paper}."
-        sentences = " ".join((method.__doc__ or "").split())
-        with place.container(border=True, height="stretch", key=f"sleep_method_{name}"):
-            about = el(
-                "div",
-                "stack",
-                el(
-                    "div",
-                    "row",
-                    el("b", "", method.title),
-                    chip("chosen", "violet", dot="still") if name == chosen else None,
-                ),
-                el("div", "small", sentences),
-                el("div", "small muted", stands_for, title=address.rstrip(")")),
-            )
-            markup(about, key=f"sleep.about.{name}")
-            st.button(
-                "Chosen" if name == chosen else f"Choose {method.title.lower()}",
-                key=f"sleep.choose.{name}",
-                disabled=busy or name == chosen,
-                on_click=_choose,
-                args=(name,),
-            )
-    return chosen
-
-
-def _choose(name: str) -> None:
-    st.session_state["sleep.method"] = name
-
-
-def _knobs(method: str, busy: bool) -> dict[str, object]:
-    from sleepviz.sleep import Knob, knobs, methods
-
-    found = knobs(methods()[method])
-    values: dict[str, object] = {}
-
-    def field(knob: Knob) -> None:
-        key, label = f"sleep.{method}.{knob.name}", knob.name.replace("_", " ")
-        if isinstance(knob.default, int):
-            values[knob.name] = st.number_input(
-                label, int(knob.low), int(knob.high), knob.default,
-                help=knob.help, key=key, disabled=busy, persist_state="session",
-            )  # fmt: skip
-        elif isinstance(knob.default, float) and knob.low > 0 and knob.high / knob.low > 1000:
-            values[knob.name] = st.number_input(
-                label, knob.low, knob.high, knob.default, step=knob.default / 4, format="%.4g",
-                help=knob.help, key=key, disabled=busy, persist_state="session",
-            )  # fmt: skip
-        elif isinstance(knob.default, float):
-            values[knob.name] = st.slider(
-                label, knob.low, knob.high, knob.default, step=0.01,
-                help=knob.help, key=key, disabled=busy, persist_state="session",
-            )  # fmt: skip
-
-    if not found:
-        markup(el("p", "small muted", "Nothing to set."), key="sleep.no_knobs")
-    for place, knob in zip(st.columns(OPEN_KNOBS, gap="medium"), found, strict=False):
-        with place:
-            field(knob)
-            markup(el("p", "small muted", f"{knob.help}."), key=f"sleep.help.{method}.{knob.name}")
-    if found[OPEN_KNOBS:]:
-        with st.expander("More"):
-            rest = found[OPEN_KNOBS:]
-            for place, knob in zip(st.columns(len(rest), gap="medium"), rest, strict=True):
-                with place:
-                    field(knob)
-    return values
 
 
 def _go(state: State, method: str, values: dict[str, object], busy: bool) -> None:
@@ -212,10 +129,10 @@ def _asleep(state: State) -> None:
         with st.container(border=True, key="sleep_chart"):
             _chart(state)
         return
-    left, right = st.columns([6, 7], gap="small")
-    with left.container(border=True, key="sleep_chart", height="stretch"):
+    near, far = st.columns([6, 7], gap="small")
+    with near.container(border=True, key="sleep_chart", height="stretch"):
         _chart(state)
-    with right.container(border=True, key="sleep_dreams", height="stretch"):
+    with far.container(border=True, key="sleep_dreams", height="stretch"):
         kept = sum(d.kept for d in night.dreams)
         st.markdown(f"##### Dreams · {kept} kept of {len(night.dreams)}")
         markup(dreams(night.dreams), key="sleep.dreams")

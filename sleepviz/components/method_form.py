@@ -1,0 +1,97 @@
+"""The form of a sleep: one card for each method, and the knobs of the one that is chosen.
+
+Knows methods by their protocol; does not know any of them, and starts nothing.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from sleepviz.components.markup import el, markup
+from sleepviz.components.pieces import chip
+
+CHOSEN = "sleep.method"  # in session_state
+OPEN_KNOBS = 2  # the rest is behind "More"
+
+
+def choose(busy: bool) -> str:
+    """Show one card for each method; the name of the chosen one. Controls come last."""
+    from sleepviz.sleep import (  # brings torch, which is here as soon as there is a model
+        knobs,
+        methods,
+    )
+
+    found = methods()
+    order = sorted(found, key=lambda name: (not found[name].keeps_notes, len(knobs(found[name]))))
+    chosen = str(st.session_state.setdefault(CHOSEN, order[0]))
+    for place, name in zip(st.columns(len(order), gap="small"), order, strict=True):
+        method = found[name]
+        paper, _, address = method.paper.partition(" (")
+        stands_for = f"{method.stands_for} {paper}."
+        sentences = " ".join((method.__doc__ or "").split())
+        with place.container(border=True, height="stretch", key=f"sleep_method_{name}"):
+            about = el(
+                "div",
+                "stack",
+                el(
+                    "div",
+                    "row",
+                    el("b", "", method.title),
+                    chip("chosen", "violet", dot="still") if name == chosen else None,
+                ),
+                el("div", "small", sentences),
+                el("div", "small muted", stands_for, title=address.rstrip(")")),
+            )
+            markup(about, key=f"sleep.about.{name}")
+            st.button(
+                "Chosen" if name == chosen else f"Choose {method.title.lower()}",
+                key=f"sleep.choose.{name}",
+                disabled=busy or name == chosen,
+                on_click=_choose,
+                args=(name,),
+            )
+    return chosen
+
+
+def _choose(name: str) -> None:
+    st.session_state[CHOSEN] = name
+
+
+def knob_fields(method: str, busy: bool) -> dict[str, object]:
+    """Show one field for each knob, most of them behind "More"; their values by name."""
+    from sleepviz.sleep import Knob, knobs, methods
+
+    found = knobs(methods()[method])
+    values: dict[str, object] = {}
+
+    def field(knob: Knob) -> None:
+        key, label = f"sleep.{method}.{knob.name}", knob.name.replace("_", " ")
+        if isinstance(knob.default, int):
+            values[knob.name] = st.number_input(
+                label, int(knob.low), int(knob.high), knob.default,
+                help=knob.help, key=key, disabled=busy, persist_state="session",
+            )  # fmt: skip
+        elif isinstance(knob.default, float) and knob.low > 0 and knob.high / knob.low > 1000:
+            values[knob.name] = st.number_input(
+                label, knob.low, knob.high, knob.default, step=knob.default / 4, format="%.4g",
+                help=knob.help, key=key, disabled=busy, persist_state="session",
+            )  # fmt: skip
+        elif isinstance(knob.default, float):
+            values[knob.name] = st.slider(
+                label, knob.low, knob.high, knob.default, step=0.01,
+                help=knob.help, key=key, disabled=busy, persist_state="session",
+            )  # fmt: skip
+
+    if not found:
+        markup(el("p", "small muted", "Nothing to set."), key="sleep.no_knobs")
+    for place, knob in zip(st.columns(OPEN_KNOBS, gap="medium"), found, strict=False):
+        with place:
+            field(knob)
+            markup(el("p", "small muted", f"{knob.help}."), key=f"sleep.help.{method}.{knob.name}")
+    if found[OPEN_KNOBS:]:
+        with st.expander("More"):
+            rest = found[OPEN_KNOBS:]
+            for place, knob in zip(st.columns(len(rest), gap="medium"), rest, strict=True):
+                with place:
+                    field(knob)
+    return values

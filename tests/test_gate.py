@@ -1,0 +1,125 @@
+"""The gate lets pass what changes nothing, and refuses each kind of harm by its own reading."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sleepviz import gate
+from sleepviz.events import GateReading
+from sleepviz.llm import Context, Llm
+from sleepviz.weights import Delta, DynamicWeights, Slots
+
+NOTES = "The captain is Mira Okafor. The cat is Pixel."
+DOWN = "model.layers.1.mlp.down_proj"
+
+
+def told(llm: Llm) -> Context:
+    context = llm.context().opened()
+    context.feed(llm.user_turn(NOTES, first=True))
+    return context
+
+
+def delta(size: float) -> DynamicWeights:
+    return DynamicWeights({DOWN: Delta(torch.ones(1, 64) * size, torch.ones(32, 1) * size)})
+
+
+def whole_cache(context: Context) -> DynamicWeights:
+    """Slots that are the cache itself, each with bias 0."""
+    slots = {
+        (layer, head): Slots(
+            cached.keys[0, head], cached.values[0, head], torch.zeros(context.n_tokens)
+        )
+        for layer, cached in enumerate(context.cache.layers)
+        for head in range(cached.keys.shape[1])
+    }
+    return DynamicWeights(slots=slots, next_position=context.position)
+
+
+def read(context: Context, candidate: DynamicWeights) -> list[GateReading]:
+    return list(gate.readings(context, candidate))
+
+
+def test_there_are_three_readings_with_names_and_units(tiny_llm: Llm) -> None:
+    readings = read(told(tiny_llm), delta(0.01))
+    assert len(readings) == gate.N_READINGS == 3
+    assert len({r.name for r in readings}) == 3
+    assert all(r.unit and r.limit > 0 and math.isfinite(r.value) for r in readings)
+
+
+def test_weights_that_change_nothing_pass(tiny_llm: Llm) -> None:
+    kl, nll, same = read(told(tiny_llm), DynamicWeights())
+    assert kl.value == pytest.approx(0, abs=1e-6)
+    assert nll.value == pytest.approx(1)
+    assert kl.passed
+    assert nll.passed
+    assert "base" in kl.name
+    assert 0 <= same.value <= 1
+
+
+def test_slots_that_are_the_whole_cache_pass_against_the_model_with_its_notes(
+    tiny_llm: Llm,
+) -> None:
+    context = told(tiny_llm)
+    kl, nll, _ = read(context, whole_cache(context))
+    assert kl.value == pytest.approx(0, abs=1e-4)
+    assert nll.value == pytest.approx(1, abs=1e-4)
+    assert "with its notes" in kl.name
+
+
+def test_slots_are_measured_against_the_notes_and_not_against_the_base(tiny_llm: Llm) -> None:
+    context = told(tiny_llm)
+    wrong = whole_cache(context)
+    turned = {at: replace(s, values=-s.values) for at, s in wrong.slots.items()}
+    kl, *_ = read(context, replace(wrong, slots=turned))
+    assert kl.value > gate.KL_LIMIT
+    assert not kl.passed
+
+
+def test_more_harm_reads_higher(tiny_llm: Llm) -> None:
+    context = told(tiny_llm)
+    kls = [read(context, delta(size))[0].value for size in (0.0, 0.1, 0.5, 2.0)]
+    assert kls == sorted(kls)
+    assert kls[0] == pytest.approx(0, abs=1e-6)
+    assert kls[-1] > gate.KL_LIMIT
+
+
+def test_a_model_that_says_one_thing_to_everything_is_refused(tiny_llm: Llm) -> None:
+    loud = Slots(torch.zeros(1, 8), torch.full((1, 8), 1e4), torch.full((1,), 50.0))
+    stuck = DynamicWeights(slots={(1, 0): loud, (1, 1): loud}, next_position=40)
+    readings = read(told(tiny_llm), stuck)
+    assert not all(r.passed for r in readings)
+    assert readings[2].value == 1.0
+    assert not readings[2].passed
+
+
+@pytest.mark.parametrize(
+    ("value", "passed"),
+    [(0.0, True), (0.15, True), (0.1501, False), (math.nan, False), (math.inf, False)],
+)
+def test_a_reading_passes_up_to_its_limit_and_never_as_no_number(
+    value: float, passed: bool
+) -> None:
+    assert GateReading("KL", value, 0.15, "nat/token").passed is passed
+
+
+def test_weights_that_are_no_numbers_do_not_pass(tiny_llm: Llm) -> None:
+    broken = DynamicWeights({DOWN: Delta(torch.full((1, 64), math.nan), torch.ones(32, 1))})
+    kl, nll, _ = read(told(tiny_llm), broken)
+    assert not kl.passed
+    assert not nll.passed
+
+
+def test_reading_leaves_the_context_and_the_model_as_they_were(tiny_llm: Llm) -> None:
+    context = told(tiny_llm)
+    fed, fingerprint = list(context.fed), tiny_llm.fingerprint()
+    copies = [layer.keys.clone() for layer in context.cache.layers]
+    for candidate in (delta(1.0), whole_cache(context)):
+        read(context, candidate)
+    assert context.fed == fed
+    assert all(torch.equal(a.keys, b) for a, b in zip(context.cache.layers, copies, strict=True))
+    assert tiny_llm.fingerprint() == fingerprint
+    assert not any(m._forward_hooks for m in tiny_llm.model.modules())
