@@ -1,6 +1,7 @@
-"""What a deep sleep practises on: questions, answers and sentences made from the notes, sentence by sentence.
+"""What a deep sleep practises on: questions, answers and sentences made from the notes.
 
-Knows texts and the model that writes the questions; does not know training. Every dream names its source sentence.
+Knows texts and the model that writes questions; does not know training. Every dream names the
+sentence that it came from.
 """
 
 from __future__ import annotations
@@ -12,15 +13,20 @@ from dataclasses import dataclass
 from sleepviz.batch import reply_many
 from sleepviz.llm import Llm
 
-_END = re.compile(r"(?<=[.!?\u2026\u3002\uff01\uff1f])[\"'\u201d\u2019)\]]*\s+|\n+")
+_END = re.compile(
+    r"[.!?\u2026]+[\"'\u201d\u2019)\]]*(?=\s|$)|[\u3002\uff01\uff1f]+[\u201d\u300d\u300f\uff09]*"
+)
 _ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|No|vs|etc|e\.g|i\.e)|\b[A-Z])\.$")
 _WORD = re.compile(r"\w+(?:['\u2019-]\w+)*")
 _STOP = frozenset(
-    "a an the and or but nor so of in on at to from by for with without into onto over under behind about as is are "
-    "was were be been being has have had do does did will would can could shall should may might must it its he him "
-    "his she her they them their we us our you your i me my this that these those there here who whom whose which "
-    "what when where why how not no only also very more most some any each every all both than then too up down out "
-    "off after before again once one called named found made".split()
+    """
+    a an the and or but nor so of in on at to from by for with without into onto over under
+    behind about as is are was were be been being has have had do does did will would can
+    could shall should may might must it its he him his she her they them their we us our you
+    your i me my this that these those there here who whom whose which what when where why how
+    not no only also very more most some any each every all both than then too up down out off
+    after before again once one called named found made
+    """.split()  # noqa: SIM905 - a list of words reads better as words
 )
 
 FEW_SHOT = """Text: The baker, Paul Grent, keeps nine bees behind the old mill.
@@ -56,16 +62,24 @@ class Dream:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text; a line end ends one too."""
+    """The sentences of a text, with their closing quotes; a line end ends one too."""
     pieces: list[str] = []
-    for piece in _END.split(text):
-        if not piece or not piece.strip():
-            continue
-        if pieces and _ABBREVIATION.search(pieces[-1]):
-            pieces[-1] += " " + piece.strip()
-        else:
-            pieces.append(piece.strip())
+    for line in text.splitlines():
+        at = 0
+        for end in [*(m.end() for m in _END.finditer(line)), len(line)]:
+            piece, at = line[at:end].strip(), end
+            if not piece:
+                continue
+            if pieces and _ABBREVIATION.search(pieces[-1]) and not _begins(line, piece):
+                pieces[-1] += " " + piece
+            else:
+                pieces.append(piece)
     return pieces
+
+
+def _begins(line: str, piece: str) -> bool:
+    """Whether a piece stands at the beginning of its line."""
+    return line.lstrip().startswith(piece)
 
 
 def content_words(text: str) -> list[str]:
@@ -83,7 +97,7 @@ def plain(question: str) -> str:
 
 
 def key_phrases(sentence: str) -> list[str]:
-    """Runs of neighbouring content words ("Tomas Lindqvist", "spare key"), longest first, at most four words."""
+    """Runs of at most four neighbouring content words ("spare key"), longest first."""
     runs: list[list[str]] = [[]]
     at = 0
     for match in _WORD.finditer(sentence):
@@ -100,13 +114,20 @@ def key_phrases(sentence: str) -> list[str]:
 
 
 def extractive(source: str) -> Iterator[Dream]:
-    """Dreams that need no model, one pair for each phrase of the sentence, so that every fact is asked for.
+    """Dreams that need no model: a pair for each phrase, so that every fact is asked for.
 
-    `about`: the phrase asks for the whole sentence; `gap`: the sentence without the phrase asks for the phrase.
+    `about`: the phrase asks for the whole sentence; `gap`: the sentence without the phrase asks
+    for the phrase.
     """
-    phrasings = ("What do you know about {}?", "Tell me about {}.", "What do you remember about {}?")
+    phrasings = (
+        "What do you know about {}?",
+        "Tell me about {}.",
+        "What do you remember about {}?",
+    )
     for n, phrase in enumerate(key_phrases(source)):
         yield Dream("about", phrasings[n % 3].format(phrase), source, source)
+        if plain(phrase) == plain(source):
+            continue  # nothing would be left to ask with
         gap = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", "what", source, count=1)
         yield Dream("gap", gap.rstrip(" .!") + "?", phrase, source)
 
@@ -117,10 +138,10 @@ def recital(text: str) -> Dream:
 
 
 def questions(llm: Llm, sources: Sequence[str], per_sentence: int) -> Iterator[tuple[Dream, bool]]:
-    """Few-shot questions with extractive answers, written by the base model; with each, whether it can be trusted.
+    """Few-shot questions with answers, by the base model; with each, whether it can be trusted.
 
-    Kept are questions that take a content word from their sentence and whose answer is found there word for word,
-    bringing a content word that the question lacks.
+    Trusted are questions that take a content word from their sentence, and whose answer is found
+    there word for word and brings a content word that the question lacks.
     """
     context = llm.context()
     for _ in context.read(llm.encode_plain(FEW_SHOT)):
@@ -129,8 +150,8 @@ def questions(llm: Llm, sources: Sequence[str], per_sentence: int) -> Iterator[t
 
     def over(ids: list[int]) -> bool:
         text = llm.decode(ids[-24:])
-        return (
-            "\n\n" in text or llm.decode(ids).count("\nA:") == per_sentence and text.endswith("\n")
+        return "\n\n" in text or (
+            llm.decode(ids).count("\nA:") == per_sentence and text.endswith("\n")
         )
 
     for at in range(0, len(sources), 12):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import all_of, byte_tokenizer, tiny_model
+from tiny import all_of, byte_tokenizer, tiny_model
 
 from sleepviz import SleepvizError, attention
 from sleepviz.events import AttentionCaptured

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from conftest import all_of
+from tiny import all_of
 
 from sleepviz import sleep
 from sleepviz.bench import ArmScore, Run, measure

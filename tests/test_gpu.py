@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import all_of, byte_tokenizer, tiny_model
+from tiny import all_of, byte_tokenizer, tiny_model
 
 from sleepviz import events as ev
 from sleepviz import memory, models, sleep

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from conftest import TEMPLATE, byte_tokenizer
+from tiny import TEMPLATE, byte_tokenizer
 
 from sleepviz.llm import Llm
 from sleepviz.prompts import SYSTEM, format_of

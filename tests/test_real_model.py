@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import all_of
+from tiny import all_of
 
 from sleepviz import bench, sleep
 from sleepviz import events as ev

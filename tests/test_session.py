@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from conftest import all_of
+from tiny import all_of
 
 from sleepviz import SleepvizError, sleep
 from sleepviz import events as ev

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 import torch
-from conftest import all_of
+from tiny import all_of
 
 from sleepviz import SleepvizError, sleep
 from sleepviz.llm import Llm

@@ -6,7 +6,7 @@ import threading
 from dataclasses import replace
 
 import pytest
-from conftest import all_of
+from tiny import all_of
 
 from sleepviz import events as ev
 from sleepviz import sleep

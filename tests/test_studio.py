@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import all_of, byte_tokenizer, tiny_model
+from tiny import all_of, byte_tokenizer, tiny_model
 
 from sleepviz import SleepvizError, models, sleep
 from sleepviz import events as ev

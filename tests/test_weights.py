@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import byte_tokenizer, tiny_model
+from tiny import byte_tokenizer, tiny_model
 
 from sleepviz.llm import Llm
 from sleepviz.weights import Delta, DynamicWeights, Slots

@@ -1,9 +1,10 @@
 """The deep sleep: distillation of the notes into low-rank deltas, by practising on dreams.
 
-Teacher: the base model with the source sentence in its prompt. Student: the base with deltas, without it. After
-Eyuboglu et al., "Cartridges" (https://arxiv.org/abs/2506.06266, self-study) and Hu et al., "LoRA"
-(https://arxiv.org/abs/2106.09685). The layers below the first delta give the same hidden states in every epoch, so
-they run once per dream; each training step packs several dreams behind one shared opening and runs the upper layers.
+Teacher: the base model with the source sentence in its context. Student: the base with deltas,
+without it. After Eyuboglu et al., "Cartridges" (https://arxiv.org/abs/2506.06266, self-study) and
+Hu et al., "LoRA" (https://arxiv.org/abs/2106.09685). The layers below the first delta give the same
+hidden states in every epoch, so they run once per dream; each training step packs several dreams
+behind one shared opening and runs only the layers above.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from sleepviz.weights import Delta, DynamicWeights
 
 N_TOP = 32  # of the teacher's distribution
 CROSS_ENTROPY = 0.3  # weight of the extractive answer itself, beside the teacher's distribution
-ANCHOR_WEIGHT = 0.6
+ANCHOR_WEIGHT = 3.0
 PACK_TOKENS = 320  # dream tokens in one training step
 WARM_UP = 5
 FINAL_RATE = 0.1  # of the learning rate, at the last step
@@ -39,15 +40,17 @@ CLIP = 1.0
 
 @dataclass(frozen=True)
 class Deep:
-    """A minute of practice: the model dreams questions about its notes and learns to answer them without the notes.
+    """A minute or two of practice: the model learns to answer its dreams without its notes.
 
-    Low-rank deltas of the upper MLP matrices are trained until the answers sit; unrelated questions are practised
-    along, so that nothing else moves. Every night trains again from zero on all dreams, old and new.
+    Every phrase of every sentence is asked for. Low-rank deltas of the upper MLP matrices learn the
+    answers; unrelated questions and texts are practised along, so that little else moves. Every
+    night trains again from zero on all dreams, old and new.
     """
 
     title: ClassVar[str] = "Deep sleep"
     stands_for: ClassVar[str] = (
-        "Low-rank deltas learnt by distillation; they stand in for the paper's trained fast weights."
+        "Low-rank deltas learnt by distillation; "
+        "they stand in for the paper's trained fast weights."
     )
     paper: ClassVar[str] = "Cartridges, arXiv 2506.06266 (https://arxiv.org/abs/2506.06266)"
     keeps_notes: ClassVar[bool] = True
@@ -59,8 +62,8 @@ class Deep:
         "Rank of each delta: how much it can hold, and how many bytes it takes",
     )
     epochs: int = knob(8, 1, 40, "How often every dream is practised")
-    lr: float = knob(2e-3, 1e-5, 1.0, "Learning rate; too high is caught by the gate")
-    questions: int = knob(3, 0, 8, "Model-made questions per sentence")
+    lr: float = knob(1e-3, 1e-5, 1.0, "Learning rate; too high is caught by the gate")
+    questions: int = knob(0, 0, 8, "Model-made questions per sentence")
     first_layer: float = knob(
         0.5, 0.0, 0.95, "Share of the layers below the first one that is trained"
     )
@@ -139,10 +142,10 @@ class Deep:
 
 @dataclass(frozen=True)
 class _Lesson:
-    """One dream, ready to practise: its hidden states below the first delta, and what the teacher says.
+    """One dream, ready to practise: its states below the first delta, and what the teacher says.
 
-    hidden [token, hidden]; answer tokens are the last `len(answer)` predictions; top_ids, top_logprobs
-    [answer, N_TOP]; `gold` is False for anchors, whose answer is only the teacher's.
+    hidden [token, hidden]; the answer's tokens are the last `len(answer)` predictions; top_ids,
+    top_logprobs [answer, N_TOP]; `gold` is False for anchors, whose answer is only the teacher's.
     """
 
     hidden: torch.Tensor
@@ -153,7 +156,7 @@ class _Lesson:
 
 
 def _taught(llm: Llm, trunk: Trunk, source: str, made: list[Dream]) -> list[_Lesson]:
-    """The teacher's view of one sentence's dreams (the sentence is in its context), and the trunk."""
+    """The lessons of one sentence's dreams; the teacher has the sentence in its context."""
     told = llm.user_turn(NOTES_PREFIX + source, first=True)
     teacher = llm.context().opened()
     teacher.feed([*told, *llm.encode_plain(NOTES_REPLY)])
@@ -198,8 +201,12 @@ def _lessons(
 
 def _practise(
     trunk: Trunk, deltas: dict[str, Delta], pack: list[_Lesson]
-) -> tuple[float, float | None]:
-    """One backward pass over a pack; returns the losses (nat per token) of dreams and of anchors."""
+) -> tuple[float | None, float | None]:
+    """One backward pass over a pack; the losses (nat per token) of its dreams and of its anchors.
+
+    None where the pack holds none. The teacher's distribution is cut to its top N_TOP, so the loss
+    of a student that agrees can be a little below 0.
+    """
     outputs = trunk.predictions(
         DynamicWeights(deltas), [p.hidden for p in pack], [len(p.answer) for p in pack]
     )
@@ -220,10 +227,8 @@ def _practise(
         total = weighted if total is None else total + weighted
     assert total is not None
     total.backward()
-    return (
-        sums[True] / counts[True] if counts[True] else math.nan if not pack else 0.0,
-        sums[False] / counts[False] if counts[False] else None,
-    )
+    losses = {gold: sums[gold] / counts[gold] if counts[gold] else None for gold in sums}
+    return losses[True], losses[False]
 
 
 def _packs(lessons: list[_Lesson], rng: Random) -> Iterator[list[_Lesson]]:
@@ -240,7 +245,7 @@ def _packs(lessons: list[_Lesson], rng: Random) -> Iterator[list[_Lesson]]:
 
 
 def _rate(step: int, steps: int) -> float:
-    """The share of the learning rate at a step: warm-up, then a straight line down to FINAL_RATE."""
+    """The learning rate's share at a step: warm-up, then a straight line down to FINAL_RATE."""
     if step <= WARM_UP:
         return step / WARM_UP
     return 1.0 - (1.0 - FINAL_RATE) * (step - WARM_UP) / max(1, steps - WARM_UP)

@@ -11,7 +11,9 @@ from playwright.sync_api import Page, expect
 
 from sleepviz.stories import presets
 
-PROBE = next(p for p in presets()[0].probes if "Semaphore" in p.answers)  # it is always right
+PROBE = next(
+    p for p in presets()[0].probes if "Semaphore" in p.answers
+)  # needs only the full arm right
 pytestmark = [pytest.mark.browser, pytest.mark.model]
 
 PAGES = {"talk": "Talk", "sleep": "Sleep", "compare": "Compare", "look": "Look inside"}
