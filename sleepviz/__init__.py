@@ -3,6 +3,12 @@
 Knows the version and the root of the error tree; it does not know models, pages or files.
 """
 
+import os
+
+# Read by OpenMP when torch is first imported. With threads that spin while they wait, a second busy
+# program on the machine (a browser, say) slows the model down several times.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 __version__ = "0.1.0"
 
 

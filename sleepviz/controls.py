@@ -16,7 +16,7 @@ import streamlit as st
 from sleepviz import SleepvizError, models
 from sleepviz.events import Event
 from sleepviz.serving import COOKIE
-from sleepviz.stories import Probe
+from sleepviz.stories import Probe, presets
 from sleepviz.studio import new_owner, studio
 from sleepviz.worker import Job, Lane
 
@@ -107,7 +107,13 @@ def sleep(method: str, values: Mapping[str, object], keep_anyway: bool = False) 
     except SleepvizError as error:
         st.session_state[REFUSED] = error
         return
-    _begin("sleeping", lambda s: s.sleep(chosen, keep_anyway=keep_anyway), Lane.BATCH)
+    # The presets' questions score a sleep afterwards; no sleep may practise them.
+    held_out = tuple(probe.question for story in presets() for probe in story.probes)
+    _begin(
+        "sleeping",
+        lambda s: s.sleep(chosen, keep_anyway=keep_anyway, held_out=held_out),
+        Lane.BATCH,
+    )
 
 
 def ask(probes: tuple[Probe, ...], arms: tuple[str, ...] = ARMS) -> None:

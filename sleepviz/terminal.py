@@ -132,7 +132,8 @@ def chain(arguments: Namespace) -> int:
         f"{state.kv_bytes / MIB:.2f} MiB measured, "
         f"{state.kv[-1].predicted_bytes / MIB:.2f} by formula"
     )
-    _drawn("sleeping", session.sleep(method))
+    held_out = tuple(p.question for p in probes)
+    _drawn("sleeping", session.sleep(method, held_out=held_out))
     night = session.timeline.at().nights[-1]
     if night.refusal is not None:
         console.print(f"[bold]refused[/bold]: {night.refusal.reason} Nothing has changed.")

@@ -100,12 +100,13 @@ def quiet(tokens: Sequence[SeenToken]) -> list[int]:
     """The tokens of the chat template, which nobody wrote: special ones, speakers, line ends."""
     found: list[int] = []
     after = ""  # what came just before: "opener", "speaker", "special", or nothing of the template
+    name = ""  # of the speaker, which may be several tokens long
     for i, seen in enumerate(tokens):
         text = seen.token.text
         if _SPECIAL.fullmatch(text):
-            after = "opener" if text in _OPENERS else "special"
-        elif after == "opener" and text.strip() in _SPEAKERS:
-            after = "speaker"
+            after, name = ("opener" if text in _OPENERS else "special"), ""
+        elif after in ("opener", "speaker") and _begins_speaker(name + text):
+            after, name = "speaker", name + text
         elif after in ("speaker", "special") and text and not text.strip():
             after = "line end"
         else:
@@ -113,6 +114,11 @@ def quiet(tokens: Sequence[SeenToken]) -> list[int]:
         if after:
             found.append(i)
     return found
+
+
+def _begins_speaker(name: str) -> bool:
+    word = name.strip()
+    return bool(word) and not name[-1].isspace() and any(s.startswith(word) for s in _SPEAKERS)
 
 
 def whole(state: State) -> list[tuple[int, int, str]]:

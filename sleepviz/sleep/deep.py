@@ -31,7 +31,7 @@ from sleepviz.weights import Delta, DynamicWeights
 
 N_TOP = 32  # of the teacher's distribution
 CROSS_ENTROPY = 0.3  # weight of the extractive answer itself, beside the teacher's distribution
-ANCHOR_WEIGHT = 3.0
+ANCHOR_WEIGHT = 2.0
 PACK_TOKENS = 320  # dream tokens in one training step
 WARM_UP = 5
 FINAL_RATE = 0.1  # of the learning rate, at the last step
@@ -62,7 +62,7 @@ class Deep:
         "Rank of each delta: how much it can hold, and how many bytes it takes",
     )
     epochs: int = knob(8, 1, 40, "How often every dream is practised")
-    lr: float = knob(1e-3, 1e-5, 1.0, "Learning rate; too high is caught by the gate")
+    lr: float = knob(3e-3, 1e-5, 1.0, "Learning rate; too high is caught by the gate")
     questions: int = knob(0, 0, 8, "Model-made questions per sentence")
     first_layer: float = knob(
         0.5, 0.0, 0.95, "Share of the layers below the first one that is trained"
