@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sleepviz import events as ev
-from sleepviz.state import Fold, State
+from sleepviz.fold import Fold
+from sleepviz.state import State
 
 
 @dataclass(frozen=True, slots=True)

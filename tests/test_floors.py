@@ -12,6 +12,7 @@ FLOORS = {
     "__init__": 0,
     "events": 0,
     "state": 1,
+    "fold": 1,
     "timeline": 1,
     "stories": 1,
     "telling": 1,

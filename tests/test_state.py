@@ -10,9 +10,10 @@ from tiny import all_of
 
 from sleepviz import events as ev
 from sleepviz import sleep
+from sleepviz.fold import _HANDLERS, Fold
 from sleepviz.llm import Llm
 from sleepviz.session import Session
-from sleepviz.state import _HANDLERS, Fold, State
+from sleepviz.state import State
 from sleepviz.stories import Probe
 from sleepviz.timeline import Timeline
 

@@ -1,0 +1,235 @@
+"""How events add up to a state, one handler per event.
+
+Knows what each event changes; does not know time, threads, models or pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from sleepviz import events as ev
+from sleepviz.state import KvPoint, MemoryPoint, Night, SeenToken, State, Timing, Turn
+
+
+@dataclass
+class Fold:
+    """A growing state; lists, not tuples, so that ten thousand events fold in milliseconds."""
+
+    position: int = 0
+    at_s: float = 0.0
+    kv: list[KvPoint] = field(default_factory=list)
+    tokens: list[SeenToken] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    timings: list[Timing] = field(default_factory=list)
+    memory: list[MemoryPoint] = field(default_factory=list)
+    nights: list[Night] = field(default_factory=list)
+    steps: list[ev.SleepStepped] = field(default_factory=list)
+    dreams: list[ev.Dreamed] = field(default_factory=list)
+    answers: list[tuple[int, ev.Answered]] = field(default_factory=list)
+    unavailable: list[ev.ArmUnavailable] = field(default_factory=list)
+    audits: list[ev.LeakAudited] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    facts: ev.SessionStarted | None = None
+    attention: ev.AttentionCaptured | None = None
+    scale: float = 1.0
+    job: str | None = None
+    progress: ev.Progressed | None = None
+    failure: ev.Failed | None = None
+    _state: State | None = None
+
+    def add(self, event: ev.Event, at_s: float) -> None:
+        """Let one more event have happened, `at_s` seconds after the beginning."""
+        self.position += 1
+        self.at_s = at_s
+        self._state = None
+        handler = _HANDLERS.get(type(event))
+        if handler is not None:
+            handler(self, event)
+
+    def state(self) -> State:
+        """The state so far; the same object until the next event."""
+        if self._state is None:
+            nights = tuple(self.nights)
+            if nights and nights[-1].outcome == "running":
+                last = replace(nights[-1], steps=tuple(self.steps), dreams=tuple(self.dreams))
+                nights = (*nights[:-1], last)
+            self._state = State(
+                position=self.position,
+                at_s=self.at_s,
+                facts=self.facts,
+                turns=tuple(self.turns),
+                tokens=tuple(self.tokens),
+                kv=tuple(self.kv),
+                timings=tuple(self.timings),
+                memory=tuple(self.memory),
+                nights=nights,
+                answers=tuple(self.answers),
+                unavailable=tuple(self.unavailable),
+                audits=tuple(self.audits),
+                attention=self.attention,
+                scale=self.scale,
+                job=self.job,
+                progress=self.progress,
+                failure=self.failure,
+                notes=tuple(self.notes),
+            )
+        return self._state
+
+    # one handler per event -------------------------------------------------------------------
+
+    def started(self, event: ev.SessionStarted) -> None:
+        self.facts = event
+
+    def turn(self, event: ev.TurnAdded) -> None:
+        complete = event.role != "assistant" or bool(event.text)
+        self.turns.append(Turn(event.role, event.text, complete))
+
+    def turn_ended(self, event: ev.TurnEnded) -> None:
+        if self.turns:
+            self.turns[-1] = Turn(event.role, event.text)
+
+    def prefilled(self, event: ev.Prefilled) -> None:
+        self._cached(event.n_cached, event.kv_layer_bytes)
+        n_tokens, n_context = len(event.tokens), event.n_cached
+        self.timings.append(Timing(self.position - 1, "prefill", n_tokens, n_context, event.ms))
+        for token in event.tokens:
+            self.tokens.append(SeenToken(token, len(self.turns) - 1, "cache"))
+
+    def generated(self, event: ev.TokenGenerated) -> None:
+        self._cached(event.n_cached, event.kv_layer_bytes)
+        self.timings.append(Timing(self.position - 1, "decode", 1, event.n_cached, event.ms))
+        self.tokens.append(SeenToken(event.token, len(self.turns) - 1, "cache"))
+        if self.turns and not self.turns[-1].complete:
+            last = self.turns[-1]
+            self.turns[-1] = Turn(last.role, last.text + event.token.text, complete=False)
+
+    def _cached(self, n_tokens: int, layer_bytes: tuple[int, ...]) -> None:
+        per_token = self.facts.kv_bytes_per_token if self.facts else 0
+        n_bytes, predicted = sum(layer_bytes), n_tokens * per_token
+        index = self.position - 1
+        self.kv.append(KvPoint(index, self.at_s, n_tokens, n_bytes, predicted, layer_bytes))
+
+    def sampled(self, event: ev.MemorySampled) -> None:
+        self.memory.append(MemoryPoint(self.at_s, event))
+
+    def captured(self, event: ev.AttentionCaptured) -> None:
+        self.attention = event
+
+    def sleep_started(self, event: ev.SleepStarted) -> None:
+        self.steps, self.dreams = [], []
+        n_turns, n_tokens = len(self.turns), len(self.tokens)
+        night = Night(event.night, event, self.at_s, n_turns=n_turns, n_tokens=n_tokens)
+        self.nights.append(night)
+
+    def dreamed(self, event: ev.Dreamed) -> None:
+        self.dreams.append(event)
+
+    def stepped(self, event: ev.SleepStepped) -> None:
+        self.steps.append(event)
+
+    def _night_over(
+        self,
+        outcome: str,
+        report: ev.SleepReport | None = None,
+        refusal: ev.SleepRefused | None = None,
+    ) -> None:
+        self.nights[-1] = replace(
+            self.nights[-1],
+            ended_s=self.at_s,
+            outcome=outcome,
+            steps=tuple(self.steps),
+            dreams=tuple(self.dreams),
+            report=report,
+            refusal=refusal,
+        )
+
+    def sleep_ended(self, event: ev.SleepEnded) -> None:
+        self._night_over("kept", report=event.report)
+        self.scale = 1.0
+
+    def sleep_cancelled(self, event: ev.SleepCancelled) -> None:
+        self._night_over("cancelled")
+
+    def sleep_refused(self, event: ev.SleepRefused) -> None:
+        self._night_over("refused", refusal=event)
+
+    def cleared(self, event: ev.CacheCleared) -> None:
+        night = self.nights[-1] if self.nights else None
+        kept = bool(night and night.report and night.report.dynamic_bytes > 0)
+        fate, number = ("weights" if kept else "gone"), (night.number if night else 0)
+        self.tokens = [
+            replace(t, fate=fate, night=number) if t.fate == "cache" else t for t in self.tokens
+        ]
+        self._cached(0, tuple(0 for _ in self.kv[-1].layer_bytes) if self.kv else ())
+
+    def answered(self, event: ev.Answered) -> None:
+        self.answers.append((self.position - 1, event))
+
+    def arm_unavailable(self, event: ev.ArmUnavailable) -> None:
+        self.unavailable.append(event)
+
+    def audited(self, event: ev.LeakAudited) -> None:
+        self.audits.append(event)
+
+    def scaled(self, event: ev.WeightsScaled) -> None:
+        self.scale = event.scale
+
+    def reverted(self, event: ev.WeightsReverted) -> None:
+        undone = next(n for n in self.nights if n.number == event.night)
+        self.nights = [replace(n, undone=n.undone or n.number >= event.night) for n in self.nights]
+        self.turns = self.turns[: undone.n_turns]
+        self.tokens = [
+            replace(t, fate="cache", night=0) if t.night >= event.night else t
+            for t in self.tokens[: undone.n_tokens]
+        ]
+        self._cached(event.n_tokens, event.kv_layer_bytes)
+        self.scale = 1.0
+        self.attention = None
+
+    def progressed(self, event: ev.Progressed) -> None:
+        self.progress = event
+
+    def job_started(self, event: ev.JobStarted) -> None:
+        self.job, self.failure, self.progress = event.kind, None, None
+
+    def job_ended(self, event: ev.JobEnded) -> None:
+        self.job, self.progress = None, None
+        if self.nights and self.nights[-1].outcome == "running":
+            self._night_over("failed")
+        if self.turns and not self.turns[-1].complete:
+            self.turns[-1] = replace(self.turns[-1], complete=True)
+
+    def noted(self, event: ev.Noted) -> None:
+        self.notes.append(event.text)
+
+    def failed(self, event: ev.Failed) -> None:
+        self.failure = event
+
+
+_HANDLERS: dict[type, Callable[..., None]] = {
+    ev.SessionStarted: Fold.started,
+    ev.TurnAdded: Fold.turn,
+    ev.TurnEnded: Fold.turn_ended,
+    ev.Prefilled: Fold.prefilled,
+    ev.TokenGenerated: Fold.generated,
+    ev.MemorySampled: Fold.sampled,
+    ev.AttentionCaptured: Fold.captured,
+    ev.SleepStarted: Fold.sleep_started,
+    ev.Dreamed: Fold.dreamed,
+    ev.SleepStepped: Fold.stepped,
+    ev.SleepEnded: Fold.sleep_ended,
+    ev.SleepCancelled: Fold.sleep_cancelled,
+    ev.SleepRefused: Fold.sleep_refused,
+    ev.CacheCleared: Fold.cleared,
+    ev.LeakAudited: Fold.audited,
+    ev.Answered: Fold.answered,
+    ev.ArmUnavailable: Fold.arm_unavailable,
+    ev.WeightsScaled: Fold.scaled,
+    ev.WeightsReverted: Fold.reverted,
+    ev.Progressed: Fold.progressed,
+    ev.JobStarted: Fold.job_started,
+    ev.JobEnded: Fold.job_ended,
+    ev.Noted: Fold.noted,
+    ev.Failed: Fold.failed,
+}
