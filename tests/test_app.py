@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,8 @@ def _answer(guard: Guard, scope: dict[str, Any]) -> list[dict[str, Any]]:
     async def send(message: Any) -> None:
         sent.append(dict(message))
 
-    asyncio.run(guard(scope, receive, send))
+    with ThreadPoolExecutor(1) as own_loop:  # the browser tests leave a loop in this thread
+        own_loop.submit(asyncio.run, guard(scope, receive, send)).result()
     return sent
 
 

@@ -185,7 +185,11 @@ def test_a_refused_sleep_is_measured_as_no_sleep(refused: Run, tiny_llm: Llm) ->
 
 def test_the_same_run_measures_the_same(tiny_llm: Llm, run: Run) -> None:
     again = measured(tiny_llm, sleep.make(run.method))
-    assert again.arms == run.arms
+    assert again.arms.keys() == run.arms.keys()
+    for arm, score in again.arms.items():
+        assert (score.recall, score.replies) == (run.arms[arm].recall, run.arms[arm].replies)
+        assert score.kl == pytest.approx(run.arms[arm].kl, abs=1e-5)
+        assert score.gold_logprob == pytest.approx(run.arms[arm].gold_logprob, abs=1e-3)
     assert again.controls == run.controls
 
 

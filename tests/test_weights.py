@@ -77,7 +77,7 @@ def test_slots_at_strength_zero_leave_no_trace(tiny_llm: Llm) -> None:
     off = DynamicWeights({}, slots, next_position=40).scaled(0.0)
     ids = tiny_llm.opening_turn()
     assert off.start_position == 0
-    assert torch.equal(tiny_llm.context(off).feed(ids), tiny_llm.context().feed(ids))
+    assert torch.allclose(tiny_llm.context(off).feed(ids), tiny_llm.context().feed(ids), atol=1e-5)
 
 
 def test_a_delta_for_a_module_that_is_not_there_is_an_error(tiny_llm: Llm, delta: Delta) -> None:
