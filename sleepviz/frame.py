@@ -9,7 +9,7 @@ import streamlit as st
 
 from sleepviz import SleepvizError, controls, models
 from sleepviz.components.markup import el, markup
-from sleepviz.components.pieces import Card, cards, notice, track
+from sleepviz.components.pieces import Card, cards, empty, notice, track
 from sleepviz.components.strip import strip
 from sleepviz.figures import theme
 from sleepviz.state import State
@@ -69,6 +69,13 @@ def link(name: str, label: str, primary: bool = True) -> None:
         icon=":material/arrow_forward:",
     ):
         st.switch_page(pages()[name])
+
+
+def nothing_yet(title: str, hint: str, name: str, label: str) -> None:
+    """An empty page: why it is empty, and the button to where that changes."""
+    markup(empty(title, hint), key=f"frame.empty.{name}")
+    with st.container(horizontal=True, horizontal_alignment="center"):
+        link(name, label)
 
 
 def show(view: View) -> None:

@@ -11,7 +11,7 @@ from sleepviz import controls, frame
 from sleepviz.components.answers import ARMS, answers
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.picture import picture
-from sleepviz.components.pieces import chip, empty, track
+from sleepviz.components.pieces import chip, track
 from sleepviz.events import Answered, LeakAudited
 from sleepviz.state import State
 from sleepviz.stories import Probe, Story, presets
@@ -30,10 +30,8 @@ def render(timeline: Timeline, position: int | None) -> None:
     """A question, its four answers, the leak audit, and what survived of everything asked."""
     state = timeline.at(position)
     if not any(turn.role in ("notes", "user") for turn in state.turns):
-        markup(
-            empty("Nothing to compare yet", f"{NO_NOTES} Tell it some first."), key="compare.empty"
-        )
-        frame.link("talk", "Tell it something")
+        hint = f"{NO_NOTES} Tell it some first."
+        frame.nothing_yet("Nothing to compare yet", hint, "talk", "Tell it something")
         return
     busy = controls.busy()
     with st.container(border=True, key="compare_ask"):

@@ -44,8 +44,7 @@ def render(timeline: Timeline, position: int | None) -> None:
         frame.link("compare", "Ask it")
     else:
         hint = "Let it read a story on the page Talk; then one can see what each head reads."
-        markup(empty("Nothing in the cache to look at", hint), key="look.empty")
-        frame.link("talk", "Tell it something")
+        frame.nothing_yet("Nothing in the cache to look at", hint, "talk", "Tell it something")
     _weights(state)
 
 

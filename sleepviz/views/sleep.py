@@ -36,8 +36,7 @@ def render(timeline: Timeline, position: int | None) -> None:
         _bedtime(state, controls.busy())
     elif last is None:
         hint = "Let it read a story on the page Talk; then its notes can be slept on."
-        markup(empty("Nothing to sleep on yet", hint), key="sleep.empty")
-        frame.link("talk", "Tell it something")
+        frame.nothing_yet("Nothing to sleep on yet", hint, "talk", "Tell it something")
     _earlier(state)
 
 

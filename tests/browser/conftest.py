@@ -187,5 +187,6 @@ def done(page: Page) -> None:
 
 
 def shot(page: Page, name: str) -> None:
-    """Keep a picture of the page as it is."""
+    """Keep a picture of the page as it is, once every figure on it is painted."""
+    expect(page.locator('[data-testid="stSkeleton"]')).to_have_count(0)
     page.screenshot(path=SHOTS / f"{name}.png")
