@@ -156,6 +156,8 @@ class Studio:
         Raises `SleepvizError` when there is no model yet, or the owner has work going on.
         """
         session = self.session(owner)
+        if session is not None and self.loading is not None:
+            raise SleepvizError("Another model is being loaded.", "Wait until it is there.")
         if session is None:
             raise SleepvizError("The model is not there yet.", "Wait until it is loaded.")
         self.worker.submit(owner, kind, lambda: verb(session), lane)

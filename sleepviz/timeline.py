@@ -51,7 +51,8 @@ class Timeline:
     def at(self, position: int | None = None) -> State:
         """The state after the first `position` events; `None` means now."""
         with self._lock:
-            end = len(self._entries) if position is None else min(position, len(self._entries))
+            n = len(self._entries)
+            end = n if position is None else max(0, min(position, n))
             if end < self._fold.position:
                 self._fold = Fold()
             for entry in self._entries[self._fold.position : end]:
