@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sleepviz.anchors import HELD_OUT, N_REPLY, plain_text_nll, reply_logprobs
+from sleepviz.anchors import HELD_OUT, N_REPLY, base_replies, plain_text_nll, reply_logprobs
 from sleepviz.batch import reply_many
 from sleepviz.events import GateReading
 from sleepviz.llm import Context
@@ -18,7 +18,7 @@ from sleepviz.weights import DynamicWeights
 N_READINGS = 3
 KL_LIMIT = 0.15  # nat per token
 NLL_LIMIT = 1.10  # ratio
-SAME_REPLY_LIMIT = 0.25  # share of the replies to unrelated questions that are one and the same
+SAME_REPLY_LIMIT = 0.25  # share of equal replies to unrelated questions, above the reference's
 
 
 def readings(notes: Context, candidate: DynamicWeights) -> Iterator[GateReading]:
@@ -39,8 +39,17 @@ def readings(notes: Context, candidate: DynamicWeights) -> Iterator[GateReading]
     yield GateReading(name, float(sum(kls)) / len(kls), KL_LIMIT, "nat/token")
     ratio = plain_text_nll(slept) / plain_text_nll(reference)
     yield GateReading("plain-text NLL, after / before", ratio, NLL_LIMIT, "x")
-    prompts = [llm.user_turn(q, first=slept.fresh) for q in HELD_OUT]
-    replies = [tuple(r) for r in reply_many(slept, prompts, N_REPLY)]
+    more = max(0.0, _same_replies(slept) - _same_replies(reference))
+    yield GateReading("identical replies, more than before", more, SAME_REPLY_LIMIT, "share")
+
+
+def _same_replies(context: Context) -> float:
+    """The share of replies to the held-out questions that are equal; 0 if all differ."""
+    llm = context.llm
+    if context.weights.empty and context.fresh:
+        replies = [tuple(r) for r in base_replies(llm, HELD_OUT)]
+    else:
+        prompts = [llm.user_turn(q, first=context.fresh) for q in HELD_OUT]
+        replies = [tuple(r) for r in reply_many(context, prompts, N_REPLY)]
     most = max(replies.count(r) for r in replies)
-    share = most / len(replies) if most > 1 else 0.0
-    yield GateReading("identical replies", share, SAME_REPLY_LIMIT, "share")
+    return most / len(replies) if most > 1 else 0.0

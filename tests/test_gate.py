@@ -70,6 +70,17 @@ def test_slots_that_are_the_whole_cache_pass_against_the_model_with_its_notes(
     assert "with its notes" in kl.name
 
 
+def test_repeating_itself_as_much_as_before_is_no_harm(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a few notes in its context a small model may say the same to everything."""
+    monkeypatch.setattr(gate, "reply_many", lambda _c, prompts, _n: [[1, 2]] * len(prompts))
+    context = told(tiny_llm)
+    *_, same = read(context, whole_cache(context))
+    assert same.value == 0
+    assert same.passed
+
+
 def test_slots_are_measured_against_the_notes_and_not_against_the_base(tiny_llm: Llm) -> None:
     context = told(tiny_llm)
     wrong = whole_cache(context)
