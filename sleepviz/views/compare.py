@@ -218,7 +218,8 @@ def _dial(state: State, probe: Probe | None, busy: bool) -> None:
             return
         night = nights[-1].number
         key = f"compare.strength.{night}"
-        st.session_state.setdefault(key, round(state.scale, 1))
+        if key not in st.session_state or not (busy or state.job):
+            st.session_state[key] = round(state.scale, 1)  # what is in force, not what was dragged
 
         def turned() -> None:
             asked = (probe,) if probe and "slept" in last_answers(state, probe.question) else ()
