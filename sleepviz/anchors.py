@@ -6,6 +6,7 @@ text; does not know any story.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
@@ -120,26 +121,37 @@ def base_replies(llm: Llm, asked: tuple[str, ...]) -> list[list[int]]:
     return known[asked]
 
 
-def reply_logprobs(context: Context) -> list[torch.Tensor]:
-    """Log-probabilities of the base model's replies to the held-out questions.
+@dataclass(frozen=True, slots=True)
+class Met:
+    """How a context meets the held-out anchors.
 
-    The questions are asked in this context; one tensor [token, vocabulary] per question.
+    `replies`: log-probabilities [token, vocabulary] of the base model's replies, one tensor per
+    question; `nll`: how unexpected the plain texts are, in nats per token (lower is better): the
+    median over the texts of the mean negative log-likelihood.
     """
+
+    replies: tuple[torch.Tensor, ...]
+    nll: float
+
+    def kl_from(self, expected: Met) -> float:
+        """KL(expected || this) in nats per token, the mean over the questions."""
+        kls = [
+            (e.exp() * (e - g)).sum(-1).mean()
+            for e, g in zip(expected.replies, self.replies, strict=True)
+        ]
+        return float(sum(kls)) / len(kls)
+
+
+def met(context: Context) -> Met:
+    """The held-out questions and the plain texts in one pass, each as if asked next."""
     llm = context.llm
-    prompts = [llm.user_turn(q, first=context.fresh) for q in HELD_OUT]
-    return logprobs_many(context, prompts, base_replies(llm, HELD_OUT))
-
-
-def plain_text_nll(context: Context) -> float:
-    """How unexpected the plain texts are, in nats per token; lower is better.
-
-    The median over the texts of the mean negative log-likelihood.
-    """
-    llm = context.llm
-    rows = [llm.encode_plain(t) for t in PLAIN_TEXT]
-    met = logprobs_many(context, [r[:1] for r in rows], [r[1:] for r in rows])
+    asked = [llm.user_turn(q, first=context.fresh) for q in HELD_OUT]
+    texts = [llm.encode_plain(t) for t in PLAIN_TEXT]
+    continuations = [*base_replies(llm, HELD_OUT), *(t[1:] for t in texts)]
+    rows = logprobs_many(context, [*asked, *(t[:1] for t in texts)], continuations)
+    replies, plain = rows[: len(asked)], rows[len(asked) :]
     means = [
-        float(-m.gather(1, torch.tensor(r[1:], device=m.device)[:, None]).mean())
-        for m, r in zip(met, rows, strict=True)
+        float(-m.gather(1, torch.tensor(t[1:], device=m.device)[:, None]).mean())
+        for m, t in zip(plain, texts, strict=True)
     ]
-    return float(torch.tensor(means).median())
+    return Met(tuple(replies), float(torch.tensor(means).median()))

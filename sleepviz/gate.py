@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sleepviz.anchors import HELD_OUT, N_REPLY, base_replies, plain_text_nll, reply_logprobs
-from sleepviz.batch import reply_many
+import torch
+
+from sleepviz.anchors import HELD_OUT, N_REPLY, met
+from sleepviz.batch import Batch
 from sleepviz.events import GateReading
 from sleepviz.llm import Context
 from sleepviz.weights import DynamicWeights
@@ -31,25 +33,41 @@ def readings(notes: Context, candidate: DynamicWeights) -> Iterator[GateReading]
     stands_for_context = candidate.start_position > 0
     reference = notes.fork() if stands_for_context else llm.context().opened()
     slept = llm.context(candidate).opened()
-    expected, got = reply_logprobs(reference), reply_logprobs(slept)
-    kls = [(e.exp() * (e - g)).sum(-1).mean() for e, g in zip(expected, got, strict=True)]
+    expected, got = met(reference), met(slept)
     name = (
         "anchor KL to the model with its notes" if stands_for_context else "anchor KL to the base"
     )
-    yield GateReading(name, float(sum(kls)) / len(kls), KL_LIMIT, "nat/token")
-    ratio = plain_text_nll(slept) / plain_text_nll(reference)
-    yield GateReading("plain-text NLL, after / before", ratio, NLL_LIMIT, "x")
-    more = max(0.0, _same_replies(slept) - _same_replies(reference))
+    yield GateReading(name, got.kl_from(expected), KL_LIMIT, "nat/token")
+    yield GateReading("plain-text NLL, after / before", got.nll / expected.nll, NLL_LIMIT, "x")
+    same = _same_replies(slept)
+    more = max(0.0, same - _same_replies(reference)) if same else 0.0
     yield GateReading("identical replies, more than before", more, SAME_REPLY_LIMIT, "share")
 
 
 def _same_replies(context: Context) -> float:
-    """The share of replies to the held-out questions that are equal; 0 if all differ."""
-    llm = context.llm
-    if context.weights.empty and context.fresh:
-        replies = [tuple(r) for r in base_replies(llm, HELD_OUT)]
-    else:
-        prompts = [llm.user_turn(q, first=context.fresh) for q in HELD_OUT]
-        replies = [tuple(r) for r in reply_many(context, prompts, N_REPLY)]
+    """The share of the held-out questions that get the same N_REPLY tokens; 0 if all differ.
+
+    Decoding goes on only for replies that begin like another one: the rest cannot become equal.
+    """
+    prompts = [context.llm.user_turn(q, first=context.fresh) for q in HELD_OUT]
+    replies: list[tuple[int, ...]] = [() for _ in prompts]
+    batch = Batch(context, len(prompts))
+    hidden = batch.feed(prompts)
+    last = hidden[torch.arange(len(prompts)), torch.tensor([len(p) - 1 for p in prompts])]
+    rows = list(range(len(prompts)))
+    for _ in range(N_REPLY):
+        for row, token in zip(rows, batch.logits(last).argmax(-1).tolist(), strict=True):
+            replies[row] += (token,)
+        going = [
+            at
+            for at, row in enumerate(rows)
+            if replies.count(replies[row]) > 1 and replies[row][-1] not in context.llm.stop_ids
+        ]
+        if not going:
+            break
+        if len(going) < len(rows):
+            batch.keep(going)
+        rows = [rows[at] for at in going]
+        last = batch.feed([[replies[row][-1]] for row in rows])[:, -1]
     most = max(replies.count(r) for r in replies)
     return most / len(replies) if most > 1 else 0.0

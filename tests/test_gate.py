@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from sleepviz import gate
+from sleepviz.anchors import HELD_OUT, N_REPLY
+from sleepviz.batch import reply_many
 from sleepviz.events import GateReading
 from sleepviz.llm import Context, Llm
 from sleepviz.weights import Delta, DynamicWeights, Slots
@@ -74,11 +76,20 @@ def test_repeating_itself_as_much_as_before_is_no_harm(
     tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a few notes in its context a small model may say the same to everything."""
-    monkeypatch.setattr(gate, "reply_many", lambda _c, prompts, _n: [[1, 2]] * len(prompts))
+    monkeypatch.setattr(gate, "_same_replies", lambda _context: 0.75)
     context = told(tiny_llm)
     *_, same = read(context, whole_cache(context))
     assert same.value == 0
     assert same.passed
+
+
+def test_decoding_only_look_alike_replies_counts_the_same_as_decoding_all(tiny_llm: Llm) -> None:
+    for candidate in (DynamicWeights(), delta(0.5), delta(5.0)):
+        context = tiny_llm.context(candidate).opened()
+        prompts = [tiny_llm.user_turn(q, first=True) for q in HELD_OUT]
+        replies = [tuple(r) for r in reply_many(context, prompts, N_REPLY)]
+        most = max(replies.count(r) for r in replies)
+        assert gate._same_replies(context) == (most / len(replies) if most > 1 else 0.0)
 
 
 def test_slots_are_measured_against_the_notes_and_not_against_the_base(tiny_llm: Llm) -> None:
