@@ -17,6 +17,9 @@ from torch.nn.functional import linear
 
 from sleepviz.attention import ABSENT, SlotBank, slots_mounted
 
+STRENGTH_LIMIT = 1.5
+"""The highest strength at which dynamic weights are worn."""
+
 
 @dataclass(frozen=True)
 class Delta:
@@ -85,6 +88,18 @@ class DynamicWeights:
     def scaled(self, scale: float) -> DynamicWeights:
         """The same weights at another strength."""
         return replace(self, scale=scale)
+
+    def with_slots(
+        self, slots: Mapping[tuple[int, int], Slots], next_position: int
+    ) -> DynamicWeights:
+        """New slots in place of the old ones, with the same deltas; what is in force is as learnt.
+
+        A strength other than 1 goes into the deltas, since the new slots were read under it.
+        """
+        deltas = {} if self.scale == 0.0 else self.deltas
+        if self.scale not in (0.0, 1.0):
+            deltas = {n: Delta(d.a, d.b * self.scale) for n, d in deltas.items()}
+        return DynamicWeights(deltas, slots, next_position)
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:

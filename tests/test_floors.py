@@ -38,6 +38,7 @@ FLOORS = {
     "sleep": 3,
     "comparing": 3,
     "attempt": 3,
+    "keeping": 3,
     "session": 4,
     "worker": 5,
     "studio": 5,

@@ -68,6 +68,25 @@ def test_bytes_are_counted_ragged() -> None:
     assert DynamicWeights({}, slots, 9).n_bytes == 4 * (8 * (8 + 8 + 1))
 
 
+def test_new_slots_keep_the_deltas_as_strong_as_they_were(tiny_llm: Llm, delta: Delta) -> None:
+    slots = {
+        (layer, head): Slots(torch.ones(3, 8), torch.ones(3, 8), torch.zeros(3))
+        for layer in range(2)
+        for head in range(2)
+    }
+    ids = tiny_llm.encode_plain("The cat is Pixel.")
+    half = DynamicWeights({NAME: delta}).scaled(0.5)
+    assert torch.allclose(
+        tiny_llm.context(half.with_slots({}, 0)).feed(ids),
+        tiny_llm.context(half).feed(ids),
+        atol=1e-5,
+    )
+    both = half.with_slots(slots, 40)
+    assert (both.slots, both.next_position, both.scale) == (slots, 40, 1.0)
+    assert half.scaled(0.0).with_slots(slots, 40).deltas == {}
+    assert half.scaled(1.0).with_slots(slots, 40).deltas[NAME] is delta
+
+
 def test_slots_at_strength_zero_leave_no_trace(tiny_llm: Llm) -> None:
     slots = {
         (layer, head): Slots(torch.ones(3, 8), torch.ones(3, 8), torch.zeros(3))
