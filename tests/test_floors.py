@@ -35,6 +35,7 @@ FLOORS = {
     "dreams": 3,
     "probes": 3,
     "gate": 3,
+    "heads": 3,
     "sleep": 3,
     "comparing": 3,
     "attempt": 3,

@@ -21,7 +21,10 @@ METHODS = dict(sleep.methods())
 KNOBS = [(name, k) for name, method in METHODS.items() for k in sleep.knobs(method)]
 KNOB_IDS = [f"{name}.{k.name}" for name, k in KNOBS]
 SAID = "The captain is Mira Okafor. The cat is Pixel."
-QUICK: dict[str, dict[str, object]] = {"deep": {"epochs": 1, "questions": 0, "rank": 2}}
+QUICK: dict[str, dict[str, object]] = {
+    "deep": {"epochs": 1, "questions": 0, "rank": 2},
+    "raw_text": {"epochs": 2, "rank": 2},
+}
 
 every_method = pytest.mark.parametrize("name", METHODS)
 every_knob = pytest.mark.parametrize(("name", "knob"), KNOBS, ids=KNOB_IDS)

@@ -1,0 +1,148 @@
+"""What each KV head holds of the past, the queries that read it, and which slots are read most.
+
+Knows keys, values and attention; does not know sleep methods. A slot here is one key and value of
+the past: a cached token's, or one that an earlier sleep left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from random import Random
+
+import torch
+
+from sleepviz.attention import Look, observed_by
+from sleepviz.batch import Batch
+from sleepviz.dreams import key_phrases, sentences
+from sleepviz.llm import CHUNK, Context, Llm
+from sleepviz.weights import Slots
+
+REPEAT = "Repeat the previous context."
+N_LATEST = 3  # the newest tokens always stay: they close the turn
+MAX_QUERIES = 8192  # reference queries per KV head; thinning costs recall (docs/experiments.md)
+
+At = tuple[int, int]
+"""A layer and a KV head of it."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What one KV head holds of the past: keys, values [slot, head_dim], bias [slot]; float32."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    bias: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.bias)
+
+    def scores(self, queries: torch.Tensor) -> torch.Tensor:
+        """Attention logits [query, slot]; the queries are scaled already."""
+        return queries @ self.keys.T + self.bias
+
+    def kept(self, chosen: torch.Tensor, dtype: torch.dtype) -> Slots:
+        """The slots at these indices as they are, in their order."""
+        keys, values = self.keys[chosen].to(dtype), self.values[chosen].to(dtype)
+        return Slots(keys, values, self.bias[chosen])
+
+
+class Queries:
+    """The scaled queries with which the model reads; per layer [head, query, head_dim]."""
+
+    def __init__(self, n_layers: int) -> None:
+        self._seen: list[list[torch.Tensor]] = [[] for _ in range(n_layers)]
+        self._settled: dict[At, torch.Tensor] = {}
+        self._valid: torch.Tensor | None = None
+
+    def run(self, batch: Batch, rows: list[list[int]]) -> None:
+        """Feed `rows` and keep every real (unpadded) token's queries."""
+        longest = max(len(r) for r in rows)
+        self._valid = torch.tensor([[t < len(r) for t in range(longest)] for r in rows])
+        with observed_by(self._look):
+            batch.feed(rows)
+
+    def _look(self, look: Look) -> None:
+        assert self._valid is not None
+        by_head = look.query.transpose(0, 1).float() * look.scaling  # [head, row, token, head_dim]
+        self._seen[look.layer].append(by_head[:, self._valid.to(by_head.device)])
+
+    def settle(self, layer: int, n_kv_heads: int, rng: Random) -> None:
+        """Gather one layer's queries by KV head, thinned to at most MAX_QUERIES each."""
+        queries = torch.cat(self._seen[layer], dim=1)
+        self._seen[layer] = []
+        grouped = queries.reshape(n_kv_heads, -1, queries.shape[-1])
+        for head in range(n_kv_heads):
+            n = grouped.shape[1]
+            kept = sorted(rng.sample(range(n), min(n, MAX_QUERIES)))
+            self._settled[layer, head] = grouped[head, kept]
+
+    def of(self, layer: int, head: int) -> torch.Tensor:
+        """The queries [query, head_dim] of one KV head, once its layer is settled."""
+        return self._settled[layer, head]
+
+
+def rereadings(
+    llm: Llm, context: Context, texts: tuple[str, ...]
+) -> Iterator[tuple[Batch, list[list[int]]]]:
+    """What the queries are taken from: the model repeats the notes, then is asked about them.
+
+    The texts come chunk by chunk; the questions, one or two a sentence, in batches.
+    """
+    text = "\n".join(texts)
+    again = [*llm.user_turn(REPEAT, first=False), *llm.encode_plain(text)]
+    batch = Batch(context, 1)
+    for at in range(0, len(again), CHUNK * 4):
+        yield batch, [again[at : at + CHUNK * 4]]
+    asked = [
+        llm.user_turn(f"What do you remember about {phrase}?", first=False)
+        for sentence in sentences(text)
+        for phrase in key_phrases(sentence)[:2]
+    ]
+    for at in range(0, len(asked), 24):
+        rows = asked[at : at + 24]
+        yield Batch(context, len(rows)), rows
+
+
+def heads_of(context: Context) -> dict[At, Head]:
+    """Every KV head's past: the slots of earlier sleeps at their strength, then the cache."""
+    heads = {}
+    old = {} if context.weights.empty else context.weights.slots
+    strength = torch.tensor(context.weights.scale or 1.0).log()
+    for layer, cached in enumerate(context.layers):
+        for head in range(cached.keys.shape[1]):
+            keys, values = cached.keys[0, head].float(), cached.values[0, head].float()
+            bias = torch.zeros(len(keys), device=keys.device)
+            if (layer, head) in old:
+                before = old[layer, head]
+                keys = torch.cat([before.keys.float(), keys])
+                values = torch.cat([before.values.float(), values])
+                bias = torch.cat([before.bias.float() + strength.to(bias.device), bias])
+            heads[layer, head] = Head(keys, values, bias)
+    return heads
+
+
+def most_read(importance: Mapping[At, torch.Tensor], keep: float) -> dict[At, torch.Tensor]:
+    """Indices of the slots to keep: `keep` of all, the most important over all heads together.
+
+    The first (the attention sink) and the newest of every head are among them, whatever it costs.
+    """
+    forced = {}
+    for at, scores in importance.items():
+        forced[at] = scores.clone()
+        forced[at][0] = float("inf")
+        forced[at][-N_LATEST:] = float("inf")
+    everything = torch.cat(list(forced.values()))
+    n_forced = int(torch.isinf(everything).sum())
+    n_kept = min(len(everything), max(n_forced, round(keep * len(everything))))
+    taken = torch.zeros(len(everything), dtype=torch.bool, device=everything.device)
+    taken[torch.topk(everything, n_kept).indices] = True
+    shares = taken.split([len(s) for s in forced.values()])
+    return {at: torch.nonzero(share).flatten() for at, share in zip(forced, shares, strict=True)}
+
+
+def tally(slots: Mapping[At, Slots], heads: Mapping[At, Head]) -> str:
+    """How many slots of how many were kept, as a sentence for the report."""
+    sizes = [len(s) for s in slots.values()]
+    whole = sum(len(h) for h in heads.values())
+    return f"{sum(sizes):,} of {whole:,} slots kept; {min(sizes)} to {max(sizes)} per head"

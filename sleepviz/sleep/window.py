@@ -1,0 +1,54 @@
+"""The window: the first few and the newest tokens stay, and nothing is computed.
+
+Xiao, Tian, Chen, Han, Lewis, "Efficient Streaming Language Models with Attention Sinks",
+https://arxiv.org/abs/2309.17453. They move the kept keys together in position; here keys stay at
+the positions that they had, as in the other methods that leave slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar
+
+import torch
+
+from sleepviz.heads import heads_of, tally
+from sleepviz.llm import Llm
+from sleepviz.sleep import Notes, Step, knob
+from sleepviz.weights import DynamicWeights
+
+N_SINKS = 4  # enough, as the paper finds
+
+
+@dataclass(frozen=True)
+class Window:
+    """Keeps the first four tokens and the newest ones; what stood between them is gone.
+
+    Nothing chooses what matters. What was told last survives, what was told first does not.
+    """
+
+    title: ClassVar[str] = "Window"
+    stands_for: ClassVar[str] = (
+        "A baseline: raw keys and values of the newest tokens, not consolidated at all."
+    )
+    paper: ClassVar[str] = "StreamingLLM, arXiv 2309.17453 (https://arxiv.org/abs/2309.17453)"
+    keeps_notes: ClassVar[bool] = True
+
+    keep: float = knob(0.3, 0.02, 1.0, "Share of the cache's slots to keep, the same in every head")
+
+    def consolidate(
+        self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random
+    ) -> Iterator[Step]:
+        """One step."""
+        heads = heads_of(notes.context)
+        slots = {}
+        for at, head in heads.items():
+            n = len(head)
+            n_kept = min(n, max(N_SINKS + 1, round(self.keep * n)))
+            order = torch.arange(n, device=head.bias.device)
+            chosen = torch.cat([order[:N_SINKS], order[N_SINKS:][n - n_kept :]])
+            slots[at] = head.kept(chosen, llm.dtype)
+        weights = base.with_slots(slots, notes.context.position)
+        yield Step("keep", 1, 1, weights=weights, details=tally(slots, heads))
