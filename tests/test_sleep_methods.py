@@ -53,6 +53,11 @@ def test_the_three_methods_are_found_by_their_files() -> None:
     assert all(sleep.name_of(sleep.make(name)) == name for name in METHODS)
 
 
+def test_sleeps_are_told_from_what_they_are_compared_with() -> None:
+    assert {"forget", "window", "evict", "summary", "raw_text"} <= sleep.baselines()
+    assert not {"nap", "deep"} & sleep.baselines()
+
+
 @every_method
 def test_a_method_is_a_frozen_dataclass(name: str) -> None:
     method = sleep.make(name)

@@ -11,21 +11,39 @@ from sleepviz.components.markup import el, markup
 from sleepviz.components.pieces import chip
 
 CHOSEN = "sleep.method"  # in session_state
+CARDS_IN_A_ROW = 3
 OPEN_KNOBS = 2  # the rest is behind "More"
 
 
 def choose(busy: bool) -> str:
-    """Show one card for each method; the name of the chosen one. Controls come last."""
+    """Show one card for each method; the name of the chosen one.
+
+    Those that are only there to be compared with are behind an expander; controls come last.
+    """
     from sleepviz.sleep import (  # brings torch, which is here as soon as there is a model
+        baselines,
         knobs,
         methods,
     )
 
-    found = methods()
+    found, plain = methods(), baselines()
     order = sorted(found, key=lambda name: (not found[name].keeps_notes, len(knobs(found[name]))))
-    chosen = str(st.session_state.setdefault(CHOSEN, order[0]))
-    for place, name in zip(st.columns(len(order), gap="small"), order, strict=True):
-        method = found[name]
+    sleeps, others = ([n for n in order if (n in plain) is which] for which in (False, True))
+    chosen = str(st.session_state.setdefault(CHOSEN, sleeps[0]))
+    _cards(sleeps, chosen, busy)
+    titles = ", ".join(found[name].title.lower() for name in others)
+    with st.expander(f"To compare with: {titles}", expanded=chosen in others):
+        for at in range(0, len(others), CARDS_IN_A_ROW):
+            _cards(others[at : at + CARDS_IN_A_ROW], chosen, busy)
+    return chosen
+
+
+def _cards(names: list[str], chosen: str, busy: bool) -> None:
+    """A row of cards, each with the button that chooses it."""
+    from sleepviz.sleep import methods
+
+    for place, name in zip(st.columns(CARDS_IN_A_ROW, gap="small"), names, strict=False):
+        method = methods()[name]
         paper, _, address = method.paper.partition(" (")
         stands_for = f"{method.stands_for} {paper}."
         sentences = " ".join((method.__doc__ or "").split())
@@ -50,7 +68,6 @@ def choose(busy: bool) -> str:
                 on_click=_choose,
                 args=(name,),
             )
-    return chosen
 
 
 def _choose(name: str) -> None:

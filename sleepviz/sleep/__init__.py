@@ -54,7 +54,10 @@ class Step:
 
 
 class SleepMethod(Protocol):
-    """A frozen dataclass; its docstring is the help text, its knob() fields become the form."""
+    """A frozen dataclass; its docstring is the help text, its knob() fields become the form.
+
+    One that is only there to be compared with says so by `baseline: ClassVar[bool] = True`.
+    """
 
     title: ClassVar[str]  # on its card
     stands_for: ClassVar[str]  # what it stands in for, said where it is chosen
@@ -143,6 +146,15 @@ def methods() -> Mapping[str, type[SleepMethod]]:
             )
         found[info.name] = classes[0]
     return found
+
+
+def baselines() -> frozenset[str]:
+    """The names of the methods that are only there to be compared with; controls are among them."""
+    return frozenset(
+        name
+        for name, method in methods().items()
+        if getattr(method, "baseline", False) or not method.keeps_notes
+    )
 
 
 def name_of(method: SleepMethod) -> str:

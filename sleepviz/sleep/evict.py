@@ -34,10 +34,11 @@ class Evict:
         "A baseline: raw keys and values of the most read tokens, chosen but not changed."
     )
     paper: ClassVar[str] = (
-        "H2O, arXiv 2306.14048 (https://arxiv.org/abs/2306.14048), and "
-        "SnapKV, arXiv 2404.14469 (https://arxiv.org/abs/2404.14469)"
+        "H2O and SnapKV, arXiv 2306.14048 and 2404.14469 "
+        "(https://arxiv.org/abs/2306.14048, https://arxiv.org/abs/2404.14469)"
     )
     keeps_notes: ClassVar[bool] = True
+    baseline: ClassVar[bool] = True
 
     keep: float = knob(
         0.3, 0.02, 1.0, "Share of the cache's slots to keep, over all heads together"

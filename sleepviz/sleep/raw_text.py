@@ -41,6 +41,7 @@ class RawText:
     )
     paper: ClassVar[str] = "Temp-LoRA, arXiv 2401.11504 (https://arxiv.org/abs/2401.11504)"
     keeps_notes: ClassVar[bool] = True
+    baseline: ClassVar[bool] = True
 
     rank: int = knob(
         8, 1, 64, "Rank of each delta; the bytes are those of a deep sleep of the same rank"

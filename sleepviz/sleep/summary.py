@@ -41,6 +41,7 @@ class Summary:
         "Recursive summaries, arXiv 2308.15022 (https://arxiv.org/abs/2308.15022)"
     )
     keeps_notes: ClassVar[bool] = True
+    baseline: ClassVar[bool] = True
 
     keep: float = knob(
         0.3, 0.02, 1.0, "Tokens to keep as a share of the cache's, the turns around it included"

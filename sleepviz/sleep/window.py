@@ -35,6 +35,7 @@ class Window:
     )
     paper: ClassVar[str] = "StreamingLLM, arXiv 2309.17453 (https://arxiv.org/abs/2309.17453)"
     keeps_notes: ClassVar[bool] = True
+    baseline: ClassVar[bool] = True
 
     keep: float = knob(0.3, 0.02, 1.0, "Share of the cache's slots to keep, the same in every head")
 
