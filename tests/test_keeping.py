@@ -16,6 +16,7 @@ from sleepviz import SleepvizError, keeping, sleep
 from sleepviz.keeping import Origin
 from sleepviz.llm import Llm
 from sleepviz.session import Session
+from sleepviz.stories import Probe
 from sleepviz.weights import Delta, DynamicWeights
 
 
@@ -248,3 +249,69 @@ def test_the_card_tells_story_method_and_scores_and_runs_no_markup(tiny_llm: Llm
     assert "<b>" not in card
     assert f"{weights.n_bytes:,}" in card
     assert "2 low-rank deltas of rank 4; 18 slots in 4 KV heads (3 to 6 each)" in card
+
+
+# where they are from ------------------------------------------------------------------------------
+
+CAT = Probe("What is the cat called?", ("Pixel",), kind="direct")
+SUM = Probe("What is one and one?", ("two", "2"), kind="control")
+
+
+def test_a_session_tells_where_its_weights_are_from(tiny_llm: Llm) -> None:
+    session = Session(tiny_llm, seed=5)
+    for said in (SAID, "The cook is Vale."):
+        all_of(session.read(said))
+        all_of(session.sleep(sleep.make("nap", {"keep": 0.5}), keep_anyway=True))
+    all_of(session.compare((CAT, SUM), ("slept", "cleared")))
+    all_of(session.compare((CAT,), ("slept",)))
+    all_of(session.read("This is not slept on yet."))
+    state = session.timeline.at()
+    origin = keeping.origin_of(state, "The cat")
+    reports = [night.report for night in state.nights]
+    assert origin.notes == (SAID, "The cook is Vale.")
+    assert origin.n_tokens == sum(r.n_tokens for r in reports if r)
+    assert (origin.model, origin.method, origin.knobs) == ("tiny", "nap", (("keep", 0.5),))
+    assert (origin.seed, origin.story) == (5, "The cat")
+    scores = dict(origin.scores)
+    last = {(a.arm, a.question): a.correct for _, a in state.answers}
+    for arm in ("slept", "cleared"):
+        assert scores[f"right answers, {arm}"] == f"{int(last[arm, CAT.question])} of 1"
+        assert scores[f"control questions right, {arm}"] == f"{int(last[arm, SUM.question])} of 1"
+    assert "right answers, full" not in scores
+    assert sum("limit" in value for value in scores.values()) == 3
+    assert keeping.origin_of(state, with_notes=False).notes == ()
+    kept = keeping.load(keeping.zipped(session.weights, origin), tiny_llm)
+    assert kept.origin == origin
+    assert same(kept.weights, session.weights)
+
+
+def test_only_answers_under_these_weights_are_scores(tiny_llm: Llm) -> None:
+    session = Session(tiny_llm)
+    for said in (SAID, "The cook is Vale."):
+        all_of(session.read(said))
+        all_of(session.sleep(sleep.make("window"), keep_anyway=True))
+        if said == SAID:
+            all_of(session.compare((CAT,), ("cleared", "slept")))
+    assert right_in(session) == set()
+    all_of(session.revert(2))
+    assert right_in(session) == {"right answers, slept", "right answers, cleared"}
+    all_of(session.compare((CAT,), ("slept",)))
+    assert right_in(session) == {"right answers, slept"}
+    all_of(session.scale(0.5))
+    assert right_in(session) == set()
+
+
+def right_in(session: Session) -> set[str]:
+    scores = dict(keeping.origin_of(session.timeline.at()).scores)
+    return {what for what in scores if "right" in what}
+
+
+def test_a_session_without_a_sleep_has_no_origin(tiny_llm: Llm) -> None:
+    session = Session(tiny_llm)
+    with pytest.raises(SleepvizError, match="no dynamic weights"):
+        keeping.origin_of(session.timeline.at())
+    all_of(session.read(SAID))
+    all_of(session.sleep(sleep.make("window"), keep_anyway=True))
+    all_of(session.revert(1))
+    with pytest.raises(SleepvizError, match="no dynamic weights"):
+        keeping.origin_of(session.timeline.at())

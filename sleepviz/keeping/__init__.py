@@ -17,10 +17,11 @@ from sleepviz import SleepvizError
 from sleepviz.keeping import adapter, parcel, slots
 from sleepviz.keeping import origin as origins
 from sleepviz.keeping.origin import Origin
+from sleepviz.keeping.record import origin_of
 from sleepviz.llm import Llm
 from sleepviz.weights import Delta, DynamicWeights
 
-__all__ = ["Kept", "Origin", "files_of", "load", "save", "zipped"]
+__all__ = ["Kept", "Origin", "files_of", "load", "origin_of", "save", "zipped"]
 
 
 @dataclass(frozen=True, slots=True)
