@@ -1,7 +1,7 @@
 """What a deep sleep practises on: questions, answers and sentences made from the notes.
 
-Knows texts and the model that writes questions; does not know training. Every dream names the
-sentence that it came from.
+Knows texts; does not know models or training. Every dream names the sentence that it came from, and
+its answer is in that sentence word for word.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sleepviz.batch import reply_many
-from sleepviz.llm import Llm
+from sleepviz import asking
 
 _END = re.compile(
     r"[.!?\u2026]+[\"'\u201d\u2019)\]]*(?=\s|$)|[\u3002\uff01\uff1f]+[\u201d\u300d\u300f\uff09]*"
@@ -29,30 +28,20 @@ _STOP = frozenset(
     """.split()  # noqa: SIM905 - a list of words reads better as words
 )
 
-FEW_SHOT = """Text: The baker, Paul Grent, keeps nine bees behind the old mill.
-Q: Who is the baker?
-A: Paul Grent
-Q: What does Paul Grent keep behind the old mill?
-A: nine bees
-Q: Where does the baker keep the bees?
-A: behind the old mill
-
-Text: On Monday the red train to Malvik was late, because a goose stood on the rails.
-Q: When was the train late?
-A: On Monday
-Q: Where does the red train go?
-A: Malvik
-Q: Why was the red train late?
-A: a goose stood on the rails
-
-"""
+EXCERPT_WORDS = 20  # of a long sentence, in an answer: about what a short reply can hold
+ABOUT = (
+    "What do you know about {}?",
+    "Tell me about {}.",
+    "What do you remember about {}?",
+)
+_CLAUSE = re.compile(r"(?<=[,;:\u2014\u2013])(?=\s)|(?= (?:and|but|who|which|because|while|when) )")
 
 
 @dataclass(frozen=True, slots=True)
 class Dream:
     """One text to practise: the prompt, the answer to learn, and the sentence that it came from.
 
-    `kind`: question (model-made), about (a phrase of the sentence), tell, recite.
+    `kind`: asked (a question), about (a phrase of the sentence), gap (the sentence without it).
     """
 
     kind: str
@@ -113,67 +102,57 @@ def key_phrases(sentence: str) -> list[str]:
     return sorted(phrases, key=len, reverse=True)
 
 
-def extractive(source: str) -> Iterator[Dream]:
-    """Dreams that need no model: a pair for each phrase, so that every fact is asked for.
+def of_notes(texts: Sequence[str], held_out: Sequence[str] = ()) -> Iterator[Dream]:
+    """Every dream of some notes, sentence by sentence, without those that ask a held-out question.
 
-    `about`: the phrase asks for the whole sentence; `gap`: the sentence without the phrase asks
-    for the phrase.
+    A dream whose prompt holds a held-out question, however typed, is left out; so is the second
+    of two with the same prompt and answer.
     """
-    phrasings = (
-        "What do you know about {}?",
-        "Tell me about {}.",
-        "What do you remember about {}?",
-    )
-    for n, phrase in enumerate(key_phrases(source)):
-        yield Dream("about", phrasings[n % 3].format(phrase), source, source)
+    unwanted = [plain(q) for q in held_out]
+    seen: set[tuple[str, str]] = set()
+    for text in texts:
+        found = sentences(text)
+        for source, resolved in zip(found, asking.resolved(found), strict=True):
+            for dream in extractive(source, resolved):
+                asked = plain(dream.prompt)
+                if (asked, dream.answer) in seen or any(q in asked for q in unwanted if q):
+                    continue
+                seen.add((asked, dream.answer))
+                yield dream
+
+
+def extractive(source: str, resolved: str | None = None) -> Iterator[Dream]:
+    """The dreams of one sentence, made without a model, so that every fact is asked for.
+
+    `asked`: a question that the sentence answers; `about`: a phrase of it asks for the sentence;
+    `gap`: the sentence without the phrase asks for the phrase. `resolved` is the sentence with its
+    pronoun replaced by whom it stands for.
+    """
+    whole = resolved or source
+    for question in asking.questions(whole):
+        yield Dream("asked", question.question, excerpt(source, question.answer), source)
+    for n, phrase in enumerate(key_phrases(whole)):
+        yield Dream("about", ABOUT[n % 3].format(phrase), excerpt(source, phrase), source)
+    for phrase in key_phrases(source):
         if plain(phrase) == plain(source):
             continue  # nothing would be left to ask with
         gap = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", "what", source, count=1)
         yield Dream("gap", gap.rstrip(" .!") + "?", phrase, source)
 
 
-def recital(text: str) -> Dream:
-    """The whole text, to be said again."""
-    return Dream("recite", "Repeat what you remember.", text, text)
-
-
-def questions(llm: Llm, sources: Sequence[str], per_sentence: int) -> Iterator[tuple[Dream, bool]]:
-    """Few-shot questions with answers, by the base model; with each, whether it can be trusted.
-
-    Trusted are questions that take a content word from their sentence, and whose answer is found
-    there word for word and brings a content word that the question lacks.
-    """
-    context = llm.context()
-    for _ in context.read(llm.encode_plain(FEW_SHOT)):
-        pass
-    room = per_sentence * 28
-
-    def over(ids: list[int]) -> bool:
-        text = llm.decode(ids[-24:])
-        return "\n\n" in text or (
-            llm.decode(ids).count("\nA:") == per_sentence and text.endswith("\n")
-        )
-
-    for at in range(0, len(sources), 12):
-        some = sources[at : at + 12]
-        replies = reply_many(context, [llm.encode_plain(f"Text: {s}\nQ:") for s in some], room)
-        for source, ids in zip(some, replies, strict=True):
-            asked: set[str] = set()
-            for question, answer in _pairs("Q:" + llm.decode(ids))[:per_sentence]:
-                dream = Dream("question", question, answer, source)
-                yield dream, question not in asked and _trusted(dream)
-                asked.add(question)
-
-
-def _pairs(text: str) -> list[tuple[str, str]]:
-    block = text.split("\n\n")[0]
-    return re.findall(r"Q:\s*([^\n]+\?)\s*\nA:\s*([^\n]+)(?=\n|$)", block)
-
-
-def _trusted(dream: Dream) -> bool:
-    source = {w.lower() for w in content_words(dream.source)}
-    asked = {w.lower() for w in content_words(dream.prompt)}
-    answer = [w.lower() for w in content_words(dream.answer)]
-    return (
-        bool(asked & source) and bool(answer) and set(answer) <= source and not set(answer) <= asked
-    )
+def excerpt(sentence: str, phrase: str) -> str:
+    """The sentence; of one with more than EXCERPT_WORDS words, the clauses around the phrase."""
+    if len(sentence.split()) <= EXCERPT_WORDS:
+        return sentence
+    clauses = [c for c in _CLAUSE.split(sentence) if c]
+    at = next((i for i, c in enumerate(clauses) if phrase in c), 0)
+    first = last = at
+    while True:
+        for low, high in ((first - 1, last), (first, last + 1)):
+            if low >= 0 and high < len(clauses):
+                longer = "".join(clauses[low : high + 1])
+                if len(longer.split()) <= EXCERPT_WORDS:
+                    first, last = low, high
+                    break
+        else:
+            return "".join(clauses[first : last + 1]).strip()

@@ -14,12 +14,12 @@ import torch
 
 from sleepviz.attention import Look, observed_by
 from sleepviz.batch import Batch
-from sleepviz.dreams import key_phrases, sentences
+from sleepviz.dreams import ABOUT, key_phrases, sentences
 from sleepviz.llm import CHUNK, Context, Llm
 from sleepviz.weights import Slots
 
 REPEAT = "Repeat the previous context."
-N_LATEST = 3  # the newest tokens always stay: they close the turn
+N_LATEST = 1  # the newest token always stays: it closes the turn
 MAX_QUERIES = 8192  # reference queries per KV head; thinning costs recall (docs/experiments.md)
 
 At = tuple[int, int]
@@ -85,9 +85,10 @@ class Queries:
 def rereadings(
     llm: Llm, context: Context, texts: tuple[str, ...]
 ) -> Iterator[tuple[Batch, list[list[int]]]]:
-    """What the queries are taken from: the model repeats the notes, then is asked about them.
+    """What the queries are taken from: the model repeats the notes, then answers about them.
 
-    The texts come chunk by chunk; the questions, one or two a sentence, in batches.
+    The texts come chunk by chunk; a question a sentence, with the sentence as its answer, in
+    batches: the queries of an answer are those that read the facts.
     """
     text = "\n".join(texts)
     again = [*llm.user_turn(REPEAT, first=False), *llm.encode_plain(text)]
@@ -95,9 +96,12 @@ def rereadings(
     for at in range(0, len(again), CHUNK * 4):
         yield batch, [again[at : at + CHUNK * 4]]
     asked = [
-        llm.user_turn(f"What do you remember about {phrase}?", first=False)
-        for sentence in sentences(text)
-        for phrase in key_phrases(sentence)[:2]
+        [
+            *llm.user_turn(ABOUT[n % len(ABOUT)].format(phrases[0]), first=False),
+            *llm.encode_plain(sentence),
+        ]
+        for n, sentence in enumerate(sentences(text))
+        if (phrases := key_phrases(sentence))
     ]
     for at in range(0, len(asked), 24):
         rows = asked[at : at + 24]

@@ -1,32 +1,37 @@
-"""A model cut in two: lower layers run once, upper layers again and again with trainable deltas.
+"""A model cut in two: lower layers run once, upper layers again and again with trainable weights.
 
 Knows decoder layers of the Llama family; does not know dreams or losses. Rows are packed behind one
-shared opening, so that no padding is computed.
+shared beginning (the conversation's opening, or slots that stand for one), so that no padding is
+computed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from sleepviz import SleepvizError
 from sleepviz.batch import Batch
-from sleepviz.llm import Llm
+from sleepviz.llm import NO_WEIGHTS, Llm
 from sleepviz.weights import DynamicWeights
 
 
 class Trunk:
     """A model cut at a layer: `hidden` runs what is below it, `predictions` what is above.
 
+    `worn` are the dynamic weights in force below the cut; where slots stand for a context, rows
+    continue that context and there is no opening.
+
     Raises `SleepvizError` for an architecture whose layers cannot be run one by one.
     """
 
-    def __init__(self, llm: Llm, first_layer: int) -> None:
+    def __init__(self, llm: Llm, first_layer: int, worn: DynamicWeights = NO_WEIGHTS) -> None:
         self.llm = llm
         self.first_layer = first_layer
+        self._worn = worn
         body: Any = llm.model.base_model
         if not all(hasattr(body, name) for name in ("layers", "norm", "rotary_emb")):
             raise SleepvizError(
@@ -39,6 +44,11 @@ class Trunk:
         self._rotary: nn.Module = body.rotary_emb
         self._opening = self.hidden_of_opening()
 
+    @property
+    def starts_afresh(self) -> bool:
+        """Whether rows begin a conversation; where slots stand for a context, they continue it."""
+        return self._worn.start_position == 0
+
     def mlp_matrices(self) -> Iterator[tuple[str, nn.Linear]]:
         """The MLP matrices of the upper layers, by module name."""
         upper = {id(layer) for layer in self._layers[self.first_layer :]}
@@ -49,12 +59,16 @@ class Trunk:
                         yield f"{prefix}.{name}", module
 
     def hidden_of_opening(self) -> torch.Tensor:
-        """Hidden states [token, hidden] of the conversation's opening at the cut."""
-        return self._run_below(self.llm.context(), [self.llm.opening_turn()])[0]
+        """Hidden states [token, hidden] of the conversation's opening at the cut; none of slots."""
+        context = self.llm.context(self._worn)
+        if context.position > 0:
+            embedding = cast(nn.Embedding, self.llm.model.get_input_embeddings())
+            return embedding.weight[:0].detach()
+        return self._run_below(context, [self.llm.opening_turn()])[0]
 
     def hidden(self, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-        """Hidden states [token, hidden] at the cut of rows that each follow the opening."""
-        return self._run_below(self.llm.context().opened(), rows)
+        """Hidden states [token, hidden] at the cut of rows that each follow the beginning."""
+        return self._run_below(self.llm.context(self._worn).opened(), rows)
 
     def _run_below(self, context: Any, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         seen: list[torch.Tensor] = []
@@ -80,8 +94,8 @@ class Trunk:
     ) -> list[torch.Tensor]:
         """Logits [answer, vocabulary] for the last `n_answer[i]` tokens of each row.
 
-        Rows are hidden states at the cut; each sees the opening and itself, none sees another.
-        Gradients reach the deltas.
+        Rows are hidden states at the cut; each sees the beginning and itself, none sees another.
+        Gradients reach the weights.
         """
         n_open = len(self._opening)
         states = torch.cat([self._opening, *rows])[None]
@@ -105,7 +119,7 @@ class Trunk:
 
     def _packing(self, lengths: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
         """Positions [1, token], mask [1, 1, token, token], and each row's end after the opening."""
-        device, n_open = self.llm.device, len(self._opening)
+        device, n_open, start = self.llm.device, len(self._opening), self._worn.start_position
         row = torch.repeat_interleave(torch.arange(1, len(lengths) + 1), torch.tensor(lengths))
         row = torch.cat([torch.zeros(n_open, dtype=torch.long), row])
         within = [torch.arange(n_open), *(n_open + torch.arange(n) for n in lengths)]
@@ -113,7 +127,7 @@ class Trunk:
         earlier = order[:, None] >= order[None]
         mask = earlier & ((row[:, None] == row[None]) | (row[None] == 0))
         ends = torch.tensor(lengths).cumsum(0).tolist()
-        positions = torch.cat(within)[None].to(device)
+        positions = start + torch.cat(within)[None].to(device)
         return positions, mask[None, None].to(device), ends
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import pytest
 
 from sleepviz.dreams import (
-    Dream,
+    EXCERPT_WORDS,
     content_words,
+    excerpt,
     extractive,
     key_phrases,
+    of_notes,
     plain,
-    questions,
-    recital,
     sentences,
 )
-from sleepviz.llm import Llm
 from sleepviz.stories import has_word, presets
 
 SENTENCES = [s for story in presets() for s in sentences(story.text)]
@@ -142,11 +141,6 @@ def test_every_dream_says_what_it_asks_about(sentence: str) -> None:
     assert all(any(has_word(d.prompt, w) for w in words) for d in extractive(sentence))
 
 
-def test_a_recital_says_the_whole_text() -> None:
-    assert recital("One. Two.").answer == "One. Two."
-    assert recital("One. Two.").source == "One. Two."
-
-
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -164,57 +158,53 @@ def test_different_questions_are_different() -> None:
     assert plain("Is it 41?") != plain("Is it 14?")
 
 
-# questions by the model ---------------------------------------------------------------------------
+# the dreams of notes ------------------------------------------------------------------------------
+
+TOLD = "Captain Mira Okafor keeps a cat called Pixel. She was born in Lisbon."
 
 
-class Scripted:
-    """A real model whose replies are written here: a tiny one never writes a question."""
-
-    def __init__(self, llm: Llm, monkeypatch: pytest.MonkeyPatch, reply: str) -> None:
-        self.llm = llm
-        ids = llm.encode_plain(reply)
-        monkeypatch.setattr(
-            "sleepviz.dreams.reply_many", lambda _context, prompts, *_rest: [ids for _ in prompts]
-        )
-
-    def questions(self, source: str) -> list[tuple[Dream, bool]]:
-        return list(questions(self.llm, [source], 3))
+def test_no_dream_asks_a_held_out_question_however_it_is_typed() -> None:
+    free = list(of_notes((TOLD,)))
+    asked = next(d for d in free if d.kind == "asked")
+    held = f"  {asked.prompt.upper()} "
+    left = list(of_notes((TOLD,), (held,)))
+    assert asked in free
+    assert 0 < len(left) < len(free)
+    assert not any(plain(held) in plain(d.prompt) for d in left)
 
 
-def test_a_model_that_knows_nothing_asks_nothing_that_is_trusted(tiny_llm: Llm) -> None:
-    fingerprint = tiny_llm.fingerprint()
-    made = list(questions(tiny_llm, SENTENCES[:14], 2))
-    assert all(d.source in SENTENCES[:14] and d.kind == "question" for d, _ in made)
-    assert not any(trusted for _, trusted in made)
-    assert list(questions(tiny_llm, [], 2)) == []
-    assert tiny_llm.fingerprint() == fingerprint
+def test_no_dream_is_dreamt_twice_and_every_sentence_is_dreamt_of() -> None:
+    dreams = list(of_notes((TOLD, TOLD)))
+    assert len({(d.prompt, d.answer) for d in dreams}) == len(dreams)
+    assert {d.source for d in dreams} == set(sentences(TOLD))
 
 
-@pytest.mark.parametrize(
-    ("question", "answer", "trusted"),
-    [
-        ("What is the cat called?", "Pixel", True),
-        ("Who keeps the cat?", "Mira Okafor", True),
-        ("What is the cat called?", "Whiskers", False),  # not in the sentence
-        ("What is the dog called?", "Whiskers", False),
-        ("Who painted it?", "Pixel", False),  # asks nothing of the sentence
-        ("Is the cat Pixel?", "Pixel", False),  # brings its own answer
-        ("What is the cat called?", "It is", False),  # no content
-    ],
-)
-def test_only_questions_that_their_sentence_answers_are_trusted(
-    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch, question: str, answer: str, trusted: bool
-) -> None:
-    source = "Captain Mira Okafor keeps a cat called Pixel."
-    model = Scripted(
-        tiny_llm, monkeypatch, f" {question}\nA: {answer}\n\nText: More.\nQ: No?\nA: No\n"
+@pytest.mark.parametrize("text", ["", " \n", "...", "\U0001f600 \U0001f600"])
+def test_notes_without_words_give_no_dream(text: str) -> None:
+    assert list(of_notes((text,))) == []
+
+
+def test_an_empty_held_out_question_forbids_nothing() -> None:
+    assert list(of_notes((TOLD,), ("", "?"))) == list(of_notes((TOLD,)))
+
+
+def test_a_short_sentence_is_its_own_excerpt() -> None:
+    assert excerpt("The cat is Pixel.", "Pixel") == "The cat is Pixel."
+
+
+def test_of_a_long_sentence_an_excerpt_keeps_the_clauses_around_the_phrase() -> None:
+    long = (
+        "The bakery opens at four in the morning, long before the first bus, "
+        "and the youngest of the five brothers, whose name is Anton, carries the flour, "
+        "while the eldest counts the coins in a blue tin."
     )
-    assert model.questions(source) == [(Dream("question", question, answer, source), trusted)]
+    for phrase in ("four", "Anton", "blue tin"):
+        found = excerpt(long, phrase)
+        assert phrase in found
+        assert found in long
+        assert len(found.split()) <= EXCERPT_WORDS
 
 
-def test_a_question_that_is_asked_twice_is_trusted_once(
-    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reply = " What is the cat called?\nA: Pixel\nQ: What is the cat called?\nA: Pixel\n"
-    made = Scripted(tiny_llm, monkeypatch, reply).questions("Mira keeps a cat called Pixel.")
-    assert [trusted for _, trusted in made] == [True, False]
+def test_a_long_sentence_without_clauses_stays_whole() -> None:
+    long = "word " * (EXCERPT_WORDS + 5) + "end."
+    assert excerpt(long, "end") == long.strip()

@@ -25,9 +25,7 @@ from sleepviz.weights import Delta, DynamicWeights
 
 NOTES = "The captain is Mira Okafor. The cat is Pixel. The bell was cast in Bergen in 1892."
 CAT = Probe("What is the cat called?", ("Pixel",), kind="direct")
-QUICK = {
-    "deep": {"epochs": 1, "questions": 0}
-}  # a tiny model learns nothing; the path is what counts
+QUICK = {"deep": {"epochs": 1}}  # a tiny model learns nothing; the path is what counts
 METHODS = sorted(sleep.methods())
 
 

@@ -22,7 +22,8 @@ KNOBS = [(name, k) for name, method in METHODS.items() for k in sleep.knobs(meth
 KNOB_IDS = [f"{name}.{k.name}" for name, k in KNOBS]
 SAID = "The captain is Mira Okafor. The cat is Pixel."
 QUICK: dict[str, dict[str, object]] = {
-    "deep": {"epochs": 1, "questions": 0, "rank": 2},
+    "deep": {"epochs": 1, "rank": 2},
+    "cartridge": {"epochs": 1, "slots": 16},
     "raw_text": {"epochs": 2, "rank": 2},
 }
 

@@ -286,7 +286,7 @@ def test_a_cancelled_sleep_on_the_worker_changes_nothing(open_studio: Studio) ->
     stepped = threading.Event()
 
     def sleeping(one: Session) -> Iterator[ev.Event]:
-        for event in one.sleep(sleep.make("deep", {"questions": 0, "epochs": 40})):
+        for event in one.sleep(sleep.make("deep", {"epochs": 40})):
             if isinstance(event, ev.SleepStepped):
                 stepped.set()
             yield event
@@ -307,7 +307,7 @@ def test_two_people_talk_and_one_sleeps_and_each_answer_is_as_if_alone(
 ) -> None:
     name = "model.layers.1.mlp.down_proj"
     loud = DynamicWeights({name: Delta(torch.ones(1, 64), torch.ones(32, 1))})
-    method = sleep.make("deep", {"epochs": 1, "questions": 0})
+    method = sleep.make("deep", {"epochs": 1})
     steps: list[str] = []
 
     def talk(session: Session) -> Iterator[ev.Event]:

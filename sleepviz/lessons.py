@@ -1,0 +1,235 @@
+"""Lessons: dreams and anchors made ready to practise, and the practising of them.
+
+Knows a trunk, what is to be said and how far a student is from it; does not know where dreams come
+from or what is trained: whoever practises names the trainable tensors and how they are worn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from sleepviz import anchors
+from sleepviz.batch import logprobs_many
+from sleepviz.dreams import Dream
+from sleepviz.llm import Context, Llm
+from sleepviz.trunk import Trunk
+from sleepviz.weights import DynamicWeights
+
+N_TOP = 32  # of the teacher's distribution
+ROWS = 24  # lessons made in one pass
+PACK_TOKENS = 320  # tokens in one training step
+WARM_UP = 5  # steps
+FINAL_RATE = 0.1  # of the learning rate, at the last step
+CLIP = 1.0
+GOLD = 0.3  # weight of the dream's own words, where a teacher speaks too
+
+
+@dataclass(eq=False)
+class Lesson:
+    """One prompt with its answer, ready to practise.
+
+    hidden [token, hidden]: the states at the cut; the answer's tokens are the last `len(answer)`
+    predictions. teacher: top ids and log-probabilities [answer, N_TOP] of what shall be said, or
+    None where only the answer's own words count. `gold` is False for anchors, whose answer is
+    only the teacher's. `p`: how surely the student says the answer (geometric mean over its
+    tokens), as last practised.
+    """
+
+    hidden: torch.Tensor
+    answer: torch.Tensor
+    teacher: tuple[torch.Tensor, torch.Tensor] | None
+    gold: bool
+    p: float = field(default=0.0)
+
+
+def of_dreams(
+    trunk: Trunk, dreams: Sequence[Dream], *, teacher: Context | None = None
+) -> Iterator[list[Lesson]]:
+    """The lessons of dreams, some at a time; a `teacher` is a context that holds the notes."""
+    llm, first = trunk.llm, trunk.starts_afresh
+    end = sorted(llm.stop_ids)[:1]
+    for at in range(0, len(dreams), ROWS):
+        some = dreams[at : at + ROWS]
+        answers = [[*llm.encode_plain(d.answer), *end] for d in some]
+        taught = None
+        if teacher is not None:
+            asked = [llm.user_turn(d.prompt, first=teacher.fresh) for d in some]
+            taught = [_top(row) for row in logprobs_many(teacher, asked, answers)]
+        yield _made(trunk, [llm.user_turn(d.prompt, first=first) for d in some], answers, taught)
+
+
+_anchored: WeakKeyDictionary[Llm, dict[int, list[Lesson]]] = WeakKeyDictionary()
+
+
+def of_anchors(
+    trunk: Trunk, reference: Context | None = None, at_most: int | None = None
+) -> Iterator[list[Lesson]]:
+    """Unrelated questions and plain texts, where the student shall say what the reference says.
+
+    The reference is the base model unless given; its lessons are made once per model and cut.
+    `at_most` takes so many, evenly out of all.
+    """
+    llm = trunk.llm
+    known = _anchored.setdefault(llm, {})
+    if reference is None and trunk.first_layer in known:
+        yield known[trunk.first_layer]
+        return
+    teacher = llm.context().opened() if reference is None else reference
+    texts = [llm.encode_plain(t) for t in anchors.TRAINED_TEXT]
+    answers = [*anchors.base_replies(llm, anchors.TRAINED), *(t[1:] for t in texts)]
+
+    def prompts(first: bool) -> list[list[int]]:
+        return [
+            *(llm.user_turn(q, first=first) for q in anchors.TRAINED),
+            *(t[:1] for t in texts),
+        ]
+
+    told, asked = prompts(teacher.fresh), prompts(trunk.starts_afresh)
+    if at_most is not None:
+        every = max(1, len(answers) // at_most)
+        told, asked, answers = (x[::every][:at_most] for x in (told, asked, answers))
+    lessons: list[Lesson] = []
+    for at in range(0, len(answers), ROWS):
+        rows = slice(at, at + ROWS)
+        met = [_top(row) for row in logprobs_many(teacher, told[rows], answers[rows])]
+        made = _made(trunk, asked[rows], answers[rows], met, gold=False)
+        lessons += made
+        yield made
+    if reference is None:
+        known[trunk.first_layer] = lessons
+
+
+def _top(logprobs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    top = logprobs.topk(min(N_TOP, logprobs.shape[-1]))
+    return top.indices, top.values
+
+
+def _made(
+    trunk: Trunk,
+    prompts: Sequence[list[int]],
+    answers: Sequence[list[int]],
+    taught: Sequence[tuple[torch.Tensor, torch.Tensor]] | None,
+    *,
+    gold: bool = True,
+) -> list[Lesson]:
+    hidden = trunk.hidden([[*p, *a[:-1]] for p, a in zip(prompts, answers, strict=True)])
+    device = trunk.llm.device
+    return [
+        Lesson(states, torch.tensor(a, device=device), taught[i] if taught else None, gold)
+        for i, (states, a) in enumerate(zip(hidden, answers, strict=True))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Practised:
+    """One training step: losses in nats per token, None where the step held none of its kind."""
+
+    done: int
+    of: int
+    loss: float | None
+    anchor_loss: float | None
+
+
+@dataclass(frozen=True)
+class Practice:
+    """How lessons are practised: AdamW with warm-up and a straight line down.
+
+    A dream that the student says with at least `known` (geometric mean of its tokens'
+    probabilities) is practised only in every third epoch; of the anchors, `n_anchors` are drawn for
+    each epoch. `anchor_weight` is what a token of an anchor counts beside one of a dream.
+    """
+
+    lr: float
+    epochs: int
+    n_anchors: int
+    anchor_weight: float
+    known: float = 0.9
+
+    def steps(
+        self,
+        trunk: Trunk,
+        parameters: Sequence[torch.Tensor],
+        worn: Callable[[], DynamicWeights],
+        dreams: Sequence[Lesson],
+        held: Sequence[Lesson],
+        rng: Random,
+    ) -> Iterator[Practised]:
+        """Train `parameters` in place, a step at a time; `worn()` are the weights made of them."""
+        optimiser = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=0.0)
+        done = 0
+        for epoch in range(self.epochs):
+            due = [x for i, x in enumerate(dreams) if x.p < self.known or (epoch + i) % 3 == 0]
+            due = due or list(dreams)
+            packs = list(_packs([*due, *rng.sample(held, min(self.n_anchors, len(held)))], rng))
+            for at, pack in enumerate(packs):
+                done += 1
+                share = (epoch + at / len(packs)) / self.epochs
+                rate = min(done / WARM_UP, 1.0 - (1.0 - FINAL_RATE) * share)
+                for group in optimiser.param_groups:
+                    group["lr"] = self.lr * rate
+                losses = _backward(trunk, worn(), pack, self.anchor_weight)
+                nn.utils.clip_grad_norm_(parameters, CLIP)
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
+                left = len(packs) - at - 1 + len(packs) * (self.epochs - epoch - 1)
+                yield Practised(done, done + left, *losses)
+
+
+def optimiser_bytes(parameters: Sequence[torch.Tensor]) -> int:
+    """Bytes that training takes beside the model: weights, gradients and two moments."""
+    return 4 * sum(t.numel() * t.element_size() for t in parameters)
+
+
+def _backward(
+    trunk: Trunk, worn: DynamicWeights, pack: Sequence[Lesson], anchor_weight: float
+) -> tuple[float | None, float | None]:
+    """One backward pass; the losses of the pack's dreams and of its anchors, nats per token.
+
+    A teacher's distribution is cut to its top N_TOP, so the divergence of a student that agrees can
+    be a little below 0.
+    """
+    outputs = trunk.predictions(worn, [x.hidden for x in pack], [len(x.answer) for x in pack])
+    weights = [1.0 if x.gold else anchor_weight for x in pack]
+    n_weighted = sum(w * len(x.answer) for w, x in zip(weights, pack, strict=True))
+    sums, counts = {True: 0.0, False: 0.0}, {True: 0, False: 0}
+    total = torch.zeros((), device=trunk.llm.device)
+    for lesson, weight, logits in zip(pack, weights, outputs, strict=True):
+        loss = _loss(lesson, torch.log_softmax(logits.float(), dim=-1))
+        sums[lesson.gold] += float(loss.detach())
+        counts[lesson.gold] += len(lesson.answer)
+        total = total + loss * (weight / n_weighted)
+    total.backward()
+    dream, anchor = (sums[g] / counts[g] if counts[g] else None for g in (True, False))
+    return dream, anchor
+
+
+def _loss(lesson: Lesson, logprobs: torch.Tensor) -> torch.Tensor:
+    """The lesson's loss, summed over its answer; notes how surely the answer was said."""
+    loss = torch.zeros((), device=logprobs.device)
+    if lesson.teacher is not None:
+        ids, wanted = lesson.teacher
+        loss = (wanted.exp() * (wanted - logprobs.gather(1, ids))).sum()
+    if lesson.gold:
+        own = logprobs.gather(1, lesson.answer[:, None])
+        lesson.p = float(own.detach().mean().exp())
+        loss = loss - own.sum() * (1.0 if lesson.teacher is None else GOLD)
+    return loss
+
+
+def _packs(lessons: Sequence[Lesson], rng: Random) -> Iterator[list[Lesson]]:
+    """The lessons in random order, as many at once as PACK_TOKENS allow."""
+    order = list(lessons)
+    rng.shuffle(order)
+    pack: list[Lesson] = []
+    for lesson in order:
+        if pack and sum(len(p.hidden) for p in pack) + len(lesson.hidden) > PACK_TOKENS:
+            yield pack
+            pack = []
+        pack.append(lesson)
+    yield pack

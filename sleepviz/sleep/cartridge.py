@@ -1,0 +1,126 @@
+"""The cartridge: KV slots that are trained, starting from those that a nap computes.
+
+Eyuboglu et al., "Cartridges: Lightweight and general-purpose long context representations via
+self-study", https://arxiv.org/abs/2506.06266, with the slots of Attention Matching (see nap.py) to
+begin with in place of the first tokens' keys and values. Teacher: the model with the notes in its
+context; student: the same model with the slots alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from random import Random
+from typing import ClassVar
+
+import torch
+
+from sleepviz import SleepvizError, dreams, lessons
+from sleepviz.events import Dreamed
+from sleepviz.heads import heads_of
+from sleepviz.lessons import Lesson, Practice
+from sleepviz.llm import Llm
+from sleepviz.sleep import Notes, Step, knob
+from sleepviz.sleep.nap import Nap
+from sleepviz.trunk import Trunk
+from sleepviz.weights import DynamicWeights, Slots
+
+N_ANCHORS = 16
+ANCHOR_WEIGHT = 1.0
+
+
+@dataclass(frozen=True)
+class Cartridge:
+    """A minute of practice on a fixed number of slots: what each head keeps is trained.
+
+    It begins as a nap of that size. Then the kept keys and values of the upper layers learn to
+    answer dreams as the model did with all its notes before it.
+    """
+
+    title: ClassVar[str] = "Cartridge"
+    stands_for: ClassVar[str] = (
+        "Trained attention slots; they stand in for the paper's trained fast weights."
+    )
+    paper: ClassVar[str] = "Cartridges, arXiv 2506.06266 (https://arxiv.org/abs/2506.06266)"
+    keeps_notes: ClassVar[bool] = True
+
+    slots: int = knob(32, 4, 2048, "Slots per KV head, on average over all heads")
+    epochs: int = knob(2, 1, 40, "How often every dream is practised")
+    lr: float = knob(3e-3, 1e-5, 1.0, "Learning rate; too high is caught by the gate")
+    first_layer: float = knob(
+        0.33, 0.0, 0.95, "Share of the layers below the first one that is trained"
+    )
+
+    def consolidate(
+        self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random
+    ) -> Iterator[Step]:
+        """Steps: those of a nap, one per dream, one per batch of lessons, one per training step."""
+        held = heads_of(notes.context)
+        n_past = sum(len(h) for h in held.values()) / len(held)
+        keep = min(1.0, max(0.02, self.slots / n_past))
+        worn: DynamicWeights | None = None
+        for step in Nap(keep).consolidate(llm, notes, base, rng):
+            worn = step.weights
+            yield replace(step, weights=None)
+        assert worn is not None
+        made = list(dreams.of_notes(notes.texts, notes.held_out))
+        if not made:
+            raise SleepvizError("The notes hold no sentence to dream of.", "Tell it some facts.")
+        for n, d in enumerate(made, 1):
+            told = Dreamed(d.kind, d.prompt, d.answer, d.source, True)
+            yield Step("dream", n, len(made), dream=told)
+        trunk = Trunk(llm, round(self.first_layer * llm.shape.n_layers), worn)
+        practised: list[Lesson] = []
+        for some in lessons.of_dreams(trunk, made, teacher=notes.context):
+            practised += some
+            yield Step("prepare", len(practised), len(made) + N_ANCHORS)
+        anchored: list[Lesson] = []
+        for some in lessons.of_anchors(trunk, notes.context, at_most=N_ANCHORS):
+            anchored += some
+            yield Step("prepare", len(made) + len(anchored), len(made) + N_ANCHORS)
+        yield from self._trained(llm, trunk, worn, practised, anchored, rng)
+
+    def _trained(
+        self,
+        llm: Llm,
+        trunk: Trunk,
+        worn: DynamicWeights,
+        practised: list[Lesson],
+        anchored: list[Lesson],
+        rng: Random,
+    ) -> Iterator[Step]:
+        slots = {
+            (layer, head): _trainable(s) if layer >= trunk.first_layer else s
+            for (layer, head), s in worn.slots.items()
+        }
+        parameters = [t for s in slots.values() for t in (s.keys, s.values) if t.requires_grad]
+        n_bytes = lessons.optimiser_bytes(parameters)
+        practice = Practice(self.lr, self.epochs, N_ANCHORS, ANCHOR_WEIGHT)
+
+        def student() -> DynamicWeights:
+            return replace(worn, slots=slots)
+
+        for at in practice.steps(trunk, parameters, student, practised, anchored, rng):
+            weights = None
+            if at.done == at.of:
+                learnt = {k: _frozen(s, llm.dtype) for k, s in slots.items()}
+                weights = replace(worn, slots=learnt)
+            yield Step("learn", at.done, at.of, at.loss, at.anchor_loss, None, n_bytes, weights)
+
+
+def _trainable(slots: Slots) -> Slots:
+    """A copy whose keys and values take gradients, all but those of the first slot (the sink)."""
+    keys, values = slots.keys.detach().float().clone(), slots.values.detach().float().clone()
+    for tensor in (keys, values):
+        tensor.requires_grad_().register_hook(_but_the_first)
+    return Slots(keys, values, slots.bias)
+
+
+def _but_the_first(gradient: torch.Tensor) -> torch.Tensor:
+    rest = gradient.clone()
+    rest[:1] = 0.0
+    return rest
+
+
+def _frozen(slots: Slots, dtype: torch.dtype) -> Slots:
+    return Slots(slots.keys.detach().to(dtype), slots.values.detach().to(dtype), slots.bias)
