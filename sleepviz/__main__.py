@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from sleepviz import terminal
+    from sleepviz.commands import bench as benching
+    from sleepviz.commands import chain as chaining
+    from sleepviz.commands import models
 
     parser = argparse.ArgumentParser(
         prog="python -m sleepviz",
@@ -44,14 +46,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--port", type=int, default=8501)
     run.add_argument("--address", default="127.0.0.1", help="127.0.0.1 unless you mean to share it")
     _model_argument(run)
-    run.set_defaults(run=terminal.run)
+    run.set_defaults(run=models.run)
 
     fetch = commands.add_parser("fetch", help="get the model's weights onto this machine")
     _model_argument(fetch)
-    fetch.set_defaults(run=terminal.fetch)
+    fetch.set_defaults(run=models.fetch)
 
     listing = commands.add_parser("models", help="the catalogue, and what fits on this machine")
-    listing.set_defaults(run=terminal.models_table)
+    listing.set_defaults(run=models.models_table)
 
     chain = commands.add_parser("chain", help="read a story, sleep on it, and ask in the four arms")
     chain.add_argument("story", metavar="STORY", help="a preset's id, a .txt file, or FILE.json:ID")
@@ -60,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     chain.add_argument("--seed", type=int, default=0)
     _knob_argument(chain)
     _model_argument(chain)
-    chain.set_defaults(run=terminal.chain)
+    chain.set_defaults(run=chaining.chain)
 
     bench = commands.add_parser("bench", help="measure methods over stories and seeds")
     bench.add_argument("stories", metavar="STORIES.json", nargs="?")
@@ -74,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--out", metavar="R.json")
     _knob_argument(bench)
     _model_argument(bench)
-    bench.set_defaults(run=terminal.bench)
+    bench.set_defaults(run=benching.bench)
     return parser
 
 

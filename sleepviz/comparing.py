@@ -103,7 +103,7 @@ class Comparison:
         said = []
         for one in fork.say(MAX_REPLY):
             said.append(one)
-            yield Progressed("tokens of the answer", len(said), MAX_REPLY)
+            yield Progressed("tokens of this answer, at most", len(said), MAX_REPLY)
         reply = llm.decode([s.id for s in said]).strip()
         worn = not context.weights.empty
         yield Answered(

@@ -34,7 +34,7 @@ class Fold:
     attention: ev.AttentionCaptured | None = None
     scale: float = 1.0
     job: str | None = None
-    progress: ev.Progressed | None = None
+    progress: tuple[ev.Progressed, ...] = ()
     failure: ev.Failed | None = None
     _state: State | None = None
 
@@ -188,13 +188,15 @@ class Fold:
         self.attention = None
 
     def progressed(self, event: ev.Progressed) -> None:
-        self.progress = event
+        whole = self.progress[:1]
+        goes_on = not whole or whole[0].what == event.what
+        self.progress = (event,) if goes_on else (*whole, event)
 
     def job_started(self, event: ev.JobStarted) -> None:
-        self.job, self.failure, self.progress = event.kind, None, None
+        self.job, self.failure, self.progress = event.kind, None, ()
 
     def job_ended(self, event: ev.JobEnded) -> None:
-        self.job, self.progress = None, None
+        self.job, self.progress = None, ()
         if self.nights and self.nights[-1].outcome == "running":
             self._night_over("failed")
         if self.turns and not self.turns[-1].complete:

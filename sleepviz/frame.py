@@ -231,7 +231,7 @@ def _preflight() -> None:
     welcome = el(
         "div",
         "welcome",
-        el("div", "moon", "🌙"),
+        el("div", "moon"),
         el("div", "what", "Can a language model sleep on it?"),
         el("div", "muted", hint),
     )

@@ -317,6 +317,7 @@ class Session:
         comparison = Comparison(self.llm, self.history, self.weights, self.mind.night, self._live())
         total = len(probes) * len(arms)
         done = 0
+        yield self._tell(ev.Progressed("answers", done, total))
         for arm in arms:
             for event in comparison.prepared(arm):
                 yield self._tell(event)

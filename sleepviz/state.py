@@ -100,7 +100,7 @@ class State:
     attention: ev.AttentionCaptured | None = None
     scale: float = 1.0
     job: str | None = None  # the kind of work going on
-    progress: ev.Progressed | None = None  # of the job going on, where it tells
+    progress: tuple[ev.Progressed, ...] = ()  # of the job going on; then of the part it is at
     failure: ev.Failed | None = None  # the last, until the next piece of work begins
     notes: tuple[str, ...] = ()  # remarks
 

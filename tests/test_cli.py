@@ -37,8 +37,8 @@ def stories(tmp_path: Path) -> str:
 @pytest.fixture
 def on_tiny(monkeypatch: pytest.MonkeyPatch, tiny_llm: Llm) -> Llm:
     """Every command gets the tiny model."""
-    monkeypatch.setattr("sleepviz.terminal._loaded", lambda _name: tiny_llm)
-    monkeypatch.setattr("sleepviz.terminal.console.width", 200, raising=False)
+    monkeypatch.setattr("sleepviz.commands.models.loaded", lambda _name: tiny_llm)
+    monkeypatch.setattr("sleepviz.commands.drawing.console.width", 200, raising=False)
     return tiny_llm
 
 
@@ -49,7 +49,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(_name: str | None) -> Llm:
         raise AssertionError("the model was loaded before the mistake was told")
 
-    monkeypatch.setattr("sleepviz.terminal._loaded", never)
+    monkeypatch.setattr("sleepviz.commands.models.loaded", never)
 
 
 def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -205,7 +205,7 @@ def test_stopping_by_hand_is_no_error(
     def stopped(_name: str | None) -> Llm:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sleepviz.terminal._loaded", stopped)
+    monkeypatch.setattr("sleepviz.commands.models.loaded", stopped)
     assert main(["chain", "lighthouse"]) == 130
     assert capsys.readouterr().err == "\nsleepviz: stopped.\n"
 

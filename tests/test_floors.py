@@ -50,7 +50,7 @@ FLOORS = {
     "bench": 5,
     "awake": 5,
     "frame": 6,
-    "terminal": 6,
+    "commands": 6,
     "__main__": 6,
     "serving": 6,
     "controls": 6,

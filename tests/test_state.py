@@ -231,10 +231,14 @@ def test_undoing_the_second_night_keeps_the_first() -> None:
 def test_work_shows_its_kind_and_progress_and_its_failure_until_the_next() -> None:
     begun = (ev.JobStarted("asking"), ev.Progressed("answers", 1, 4))
     going = folded(*begun)
-    assert (going.job, going.progress) == ("asking", begun[1])
+    assert (going.job, going.progress) == ("asking", (begun[1],))
+    part = ev.Progressed("tokens", 3, 24)
+    assert folded(*begun, part).progress == (begun[1], part)
+    done = ev.Progressed("answers", 2, 4)
+    assert folded(*begun, part, done).progress == (done,)
     failed = ev.Failed("The notes are empty.", "Type some.")
     over = folded(*begun, failed, ev.JobEnded("asking", "failed"))
-    assert (over.job, over.progress, over.failure) == (None, None, failed)
+    assert (over.job, over.progress, over.failure) == (None, (), failed)
     again = folded(*begun, failed, ev.JobEnded("asking", "failed"), ev.JobStarted("reading"))
     assert (again.job, again.failure) == ("reading", None)
 

@@ -12,7 +12,7 @@ from sleepviz.components.answers import ARMS, answers
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import chip, track
-from sleepviz.events import Answered, LeakAudited
+from sleepviz.events import Answered, LeakAudited, Progressed
 from sleepviz.state import State
 from sleepviz.stories import Probe, Story, presets
 from sleepviz.stories import controls as unrelated
@@ -36,10 +36,8 @@ def render(timeline: Timeline, position: int | None) -> None:
     busy = controls.busy()
     with st.container(border=True, key="compare_ask"):
         probe = _question(state, busy)
-    if state.job == "asking" and state.progress is not None:
-        done, of = state.progress.done, state.progress.of
-        row = el("div", "row small", el("span", "num", f"{done} of {of} {state.progress.what}"))
-        markup(el("div", "stack", row, track(done / of if of else 0.0)), key="compare.progress")
+    if state.job == "asking" and state.progress:
+        markup(_progress(*state.progress), key="compare.progress")
     _answers(state, probe)
     left, right = st.columns([8, 5], gap="small")
     with left.container(border=True, key="compare_facts"):
@@ -48,6 +46,14 @@ def render(timeline: Timeline, position: int | None) -> None:
     with right:
         _dial(state, probe, busy)
         _audit(state, probe)
+
+
+def _progress(whole: Progressed, part: Progressed | None = None) -> Node:
+    told = [el("span", "num", f"{whole.done} of {whole.of} {whole.what}")]
+    if part is not None:
+        told.append(el("span", "muted num", f"{part.done} of {part.of} {part.what}"))
+    share = whole.done / whole.of if whole.of else 0.0
+    return el("div", "stack", el("div", "row small", *told), track(share))
 
 
 # the question -----------------------------------------------------------------------------------

@@ -76,8 +76,9 @@ def _head(state: State, busy: bool) -> bool:
     facts = state.facts
     assert facts is not None
     layer_key, head_key = f"look.layer.{facts.model}", f"look.head.{facts.model}"
-    st.session_state.setdefault(layer_key, facts.n_layers // 2)
-    st.session_state.setdefault(head_key, 0)
+    seen = state.attention
+    st.session_state.setdefault(layer_key, seen.layer if seen else facts.n_layers // 2)
+    st.session_state.setdefault(head_key, seen.head if seen else 0)
 
     def look() -> None:
         controls.look(int(st.session_state[layer_key]), int(st.session_state[head_key]))

@@ -106,9 +106,7 @@ def said(state: State) -> Node:
 
 
 def _input(busy: bool) -> None:
-    text = st.chat_input(
-        "Say something to the model", key="talk.say", disabled=busy, max_chars=8000
-    )
+    text = st.chat_input("Say something to the model", key="talk.say", disabled=busy)
     if text:
         controls.say(text)
         st.rerun()
@@ -182,7 +180,6 @@ def _own_text() -> str:
         "Your notes",
         key="talk.own",
         height=150,
-        max_chars=20000,
         placeholder="Facts with invented names work best: they cannot be guessed.",
     )
     return text or ""
