@@ -111,8 +111,7 @@ class Attempt:
                     reading.value,
                     reading.limit,
                     reading.unit,
-                    f"{reading.name} is {reading.value:.3g} {reading.unit}; "
-                    f"the limit is {reading.limit:g}.",
+                    _passed_limit(reading),
                 )
         return None
 
@@ -141,6 +140,11 @@ class Attempt:
             delta_norms=tuple(_norms(llm, weights)),
             details=self.details,
         )
+
+
+def _passed_limit(reading: GateReading) -> str:
+    name = reading.name[:1].upper() + reading.name[1:]
+    return f"{name} is {reading.value:.3g} {reading.unit}; the limit is {reading.limit:g}."
 
 
 def told(turns: tuple[Turn, ...]) -> tuple[str, ...]:

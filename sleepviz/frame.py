@@ -91,6 +91,7 @@ def show(view: View) -> None:
         _wait()
         return
     was_busy, timeline = controls.busy(), mine.timeline
+    was_loading = studio().loading is not None
 
     def body() -> None:
         controls.presence(me)  # again: after a reconnect only this part may run
@@ -98,10 +99,12 @@ def show(view: View) -> None:
         _strip(state, was_busy)
         _troubles(state, was_busy)
         view.render(timeline, None)
-        if controls.busy() != was_busy or controls.session() is not mine:
+        loading = studio().loading is not None
+        if (controls.busy(), loading) != (was_busy, was_loading) or controls.session() is not mine:
             st.rerun()
 
-    st.fragment(body, run_every=TICK_S if was_busy else None, key=f"frame.{view.name}")()
+    moving = was_busy or was_loading
+    st.fragment(body, run_every=TICK_S if moving else None, key=f"frame.{view.name}")()
 
 
 # the strip --------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ def strip(state: State) -> Node:
     limit, per_token = facts.context_limit, theme.size(facts.kv_bytes_per_token)
     return el(
         "div",
-        "strip",
+        "strip busy" if state.job else "strip",
         chip("LIVE", "green", dot="still", hover="What you see happens now, on this machine."),
         chip(facts.model, hover=f"{facts.n_params:,} parameters; weights from: {facts.provenance}"),
         chip(f"{facts.device} · {facts.dtype}", hover="Where the model computes, and how exactly."),

@@ -23,20 +23,20 @@ _EMPTY = "Not asleep."
 
 def falling_asleep(state: State) -> go.Figure:
     """Loss (nat per token, lower is better) over the steps of the last sleep; phases are bands."""
-    if not state.nights or not state.nights[-1].steps:
+    steps = _with_losses(state.nights[-1].steps) if state.nights else ()
+    if not steps:
         return theme.empty(TITLE, _nothing(state))
     night = state.nights[-1]
     figure = theme.blank(TITLE, alt(state), x="step (count)", y="loss (nat per token)")
     figure.update_xaxes(unifiedhovertitle_text="step %{x:,.0f}", tickformat=",d")
-    x = _running_steps(night.steps)
-    drawn = 0
+    x = _running_steps(steps)
     for name, colour, dash, values in (
-        ("dreams", theme.KV, "solid", [s.loss for s in night.steps]),
+        ("dreams", theme.KV, "solid", [s.loss for s in steps]),
         (
             "other text, to be kept",
             theme.CONTROL,
             "dash",
-            [s.anchor_loss for s in night.steps],
+            [s.anchor_loss for s in steps],
         ),
     ):
         known = np.array([i for i, v in enumerate(values) if v is not None], dtype=int)
@@ -44,7 +44,6 @@ def falling_asleep(state: State) -> go.Figure:
             continue
         y = np.array([values[i] for i in known], dtype=float)
         keep = theme.thin(y)
-        drawn = max(drawn, len(keep))
         figure.add_scatter(
             name=name,
             x=x[known][keep],
@@ -54,9 +53,7 @@ def falling_asleep(state: State) -> go.Figure:
             hovertemplate="%{y:,.3f} nat per token",
         )
         theme.thinned(figure, len(keep), len(y), f"steps of {name.partition(',')[0]}")
-    if not drawn:
-        return theme.empty(TITLE, _nothing(state))
-    _add_phases(figure, night.steps, x)
+    _add_phases(figure, steps, x)
     if night.outcome not in ("kept", "running"):
         theme.note(figure, f"{theme.night_label(night)}; nothing has changed")
     return figure
@@ -97,6 +94,12 @@ def _why_no_loss(night: Night) -> str:
     if night.outcome == "running":
         return "Falling asleep. The first loss has not been measured yet."
     return f"{theme.night_label(night).capitalize()} ({night.started.method}) measured no loss."
+
+
+def _with_losses(steps: tuple[SleepStepped, ...]) -> tuple[SleepStepped, ...]:
+    """The steps from the first that measured a loss to the last."""
+    told = [i for i, s in enumerate(steps) if s.loss is not None or s.anchor_loss is not None]
+    return steps[told[0] : told[-1] + 1] if told else ()
 
 
 def _running_steps(steps: tuple[SleepStepped, ...]) -> np.ndarray:

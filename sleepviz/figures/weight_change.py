@@ -120,8 +120,13 @@ def _add_cells(figure: go.Figure, ratio: np.ndarray, words: list[str]) -> None:
         colorbar=theme.colour_bar(
             "‖ΔW‖ / ‖W‖ (%, log scale)",
             tickvals=ticks,
-            ticktext=[f"{100 * 10**t:.2g}" for t in ticks],
+            ticktext=[_percent(10**t) for t in ticks],
         ),
         hovertemplate="layer %{x}, %{y}<br>changed by %{customdata:.3f} % of its size"
         "<extra></extra>",
     )
+
+
+def _percent(ratio: float) -> str:
+    """A tick's label: two digits that count, and never an exponent."""
+    return f"{100 * ratio:,.0f}" if ratio >= 1 else f"{100 * ratio:.2g}"

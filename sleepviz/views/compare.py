@@ -64,12 +64,13 @@ def _question(state: State, busy: bool) -> Probe | None:
     known = {p.question: p for p in (*_everything(told, state), *_free(state))}
     options = [*known, OWN]
     last = state.answers[-1][1].question if state.answers else ""
+    first = last if last in known else options[0] if told else OWN
     left, right = st.columns([7, 6], gap="small", vertical_alignment="bottom")
     with left:
         chosen = st.selectbox(
             "Question",
             options,
-            index=options.index(last) if last in known else 0,
+            index=options.index(first),
             format_func=lambda q: _labelled(q, known),
             key="compare.question",
             disabled=busy,

@@ -11,8 +11,9 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import (
@@ -43,11 +44,19 @@ IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    """The app as a person would start it, on a free port; its log must hold no trouble."""
+    """The app as a person would start it, on a free port."""
+    with serving() as address:
+        yield address
+
+
+@contextmanager
+def serving(**settings: str) -> Iterator[str]:
+    """A server of the app with these environment variables; its log must hold no trouble."""
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port=0"]
     process = subprocess.Popen(
         command,
         cwd=ROOT,
+        env={**os.environ, **settings},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -107,6 +116,7 @@ Visit = Callable[..., Page]
 def visit(browser: Browser, server: str) -> Iterator[Visit]:
     """Open the app as somebody (a context keeps its cookie), in a colour scheme and a size."""
     troubles: list[str] = []
+    ours = {urlsplit(server).netloc}  # pages may ask only the server that they came from
     contexts: list[BrowserContext] = []
 
     def bad(message: ConsoleMessage) -> bool:
@@ -125,7 +135,7 @@ def visit(browser: Browser, server: str) -> Iterator[Visit]:
             "request",
             lambda r: (
                 None
-                if r.url.startswith((server, "data:", "blob:", server.replace("http", "ws")))
+                if r.url.startswith(("data:", "blob:")) or urlsplit(r.url).netloc in ours
                 else troubles.append(f"external request: {r.url}")
             ),
         )
@@ -137,6 +147,8 @@ def visit(browser: Browser, server: str) -> Iterator[Visit]:
         size: tuple[int, int] = (1280, 720),
         path: str = "",
         state: object = None,
+        address: str = server,
+        until: str = ".st-key-strip",
     ) -> Page:
         if context is None:
             context = browser.new_context(
@@ -145,9 +157,10 @@ def visit(browser: Browser, server: str) -> Iterator[Visit]:
                 storage_state=state,  # type: ignore[arg-type]
             )
             contexts.append(context)
+        ours.add(urlsplit(address).netloc)
         page = watched(context.new_page())
-        page.goto(f"{server}/{path}")
-        page.wait_for_selector(".st-key-strip", timeout=PATIENCE_MS)
+        page.goto(f"{address}/{path}")
+        page.wait_for_selector(until, timeout=PATIENCE_MS)
         settled(page)
         return page
 
@@ -184,6 +197,20 @@ def done(page: Page) -> None:
     """Wait until the work that goes on is over."""
     expect(page.locator(".st-key-frame-cancel")).to_have_count(0, timeout=PATIENCE_MS)
     settled(page)
+
+
+def fill(page: Page, key: str, text: str) -> None:
+    """Type into the field with this widget key, and leave it."""
+    field = page.locator(f".st-key-{key.replace('.', '-')}").locator("input, textarea").first
+    field.fill(text)
+    field.press("Tab")
+    settled(page)
+
+
+def n_cached(page: Page) -> int:
+    """The tokens in the context, as the strip says."""
+    text = page.locator(".st-key-strip .gauge").first.inner_text()
+    return int(text.split("/")[0].replace(",", ""))
 
 
 def shot(page: Page, name: str) -> None:

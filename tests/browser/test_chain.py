@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 import pytest
-from conftest import PATIENCE_MS, Visit, click, done, go, settled, shot  # type: ignore[import-not-found]
-from playwright.sync_api import Page, expect
+from conftest import PATIENCE_MS, Visit, click, done, go, n_cached, settled, shot  # type: ignore[import-not-found]
+from playwright.sync_api import expect
 
 from sleepviz.stories import presets
 
@@ -21,12 +21,6 @@ LOOKS = [("dark", 1280, 720), ("light", 390, 844), ("dark", 390, 844)]
 MARKUP = (
     "The cat <b>Pixel</b> saw <img src=http://example.com/a.png> ![x](http://example.com/b.png)"
 )
-
-
-def n_cached(page: Page) -> int:
-    """The tokens in the context, as the strip says."""
-    text = page.locator(".st-key-strip .gauge").first.inner_text()
-    return int(text.split("/")[0].replace(",", ""))
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +93,7 @@ def test_markup_in_notes_is_text_and_a_closed_tab_breaks_nothing(visit: Visit) -
     page = visit(scheme="dark")
     page.get_by_text("Your own text").click()
     settled(page)
-    page.locator(".st-key-talk-own textarea").fill("7 " * 9500)
+    page.locator(".st-key-talk-own textarea").fill("7 " * 25_000)
     page.locator(".st-key-talk-own textarea").blur()
     click(page, "talk.read")
     expect(page.locator(".st-key-frame-failure")).to_be_visible(timeout=PATIENCE_MS)
