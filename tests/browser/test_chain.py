@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from conftest import PATIENCE_MS, Visit, click, done, go, n_cached, settled, shot  # type: ignore[import-not-found]
+from conftest import PATIENCE_MS, Visit, click, done, fill, go, n_cached, settled, shot  # type: ignore[import-not-found]
 from playwright.sync_api import expect
 
 from sleepviz.stories import presets
@@ -17,6 +17,7 @@ PROBE = next(
 pytestmark = [pytest.mark.browser, pytest.mark.model]
 
 PAGES = {"talk": "Talk", "sleep": "Sleep", "compare": "Compare", "look": "Look inside"}
+TOO_LONG = "7 " * 25_000
 LOOKS = [("dark", 1280, 720), ("light", 390, 844), ("dark", 390, 844)]
 MARKUP = (
     "The cat <b>Pixel</b> saw <img src=http://example.com/a.png> ![x](http://example.com/b.png)"
@@ -89,19 +90,34 @@ def test_every_page_comes_back_after_a_reload_and_fits(
     page.context.close()
 
 
+@pytest.mark.parametrize(("scheme", "width", "height"), LOOKS)
+def test_an_empty_page_says_what_to_do_and_a_refusal_loses_nothing(
+    visit: Visit, scheme: str, width: int, height: int
+) -> None:
+    page = visit(scheme=scheme, size=(width, height))
+    for name in PAGES:
+        page = visit(page.context, path="" if name == "talk" else name)
+        if name != "talk":
+            expect(page.get_by_text("Tell it something", exact=True).first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        shot(page, f"{name}-empty-{scheme}-{width}")
+    page = visit(page.context)
+    page.get_by_text("Your own text").click()
+    settled(page)
+    fill(page, "talk.own", TOO_LONG)
+    click(page, "talk.read")
+    expect(page.locator(".st-key-frame-failure")).to_be_visible(timeout=PATIENCE_MS)
+    settled(page)
+    shot(page, f"talk-error-{scheme}-{width}")
+    assert page.locator(".st-key-talk-own textarea").input_value() == TOO_LONG
+    page.context.close()
+
+
 def test_markup_in_notes_is_text_and_a_closed_tab_breaks_nothing(visit: Visit) -> None:
     page = visit(scheme="dark")
     page.get_by_text("Your own text").click()
     settled(page)
-    page.locator(".st-key-talk-own textarea").fill("7 " * 25_000)
-    page.locator(".st-key-talk-own textarea").blur()
-    click(page, "talk.read")
-    expect(page.locator(".st-key-frame-failure")).to_be_visible(timeout=PATIENCE_MS)
-    settled(page)
-    shot(page, "talk-error-dark-1280")
-
-    page.locator(".st-key-talk-own textarea").fill(MARKUP)
-    page.locator(".st-key-talk-own textarea").blur()
+    fill(page, "talk.own", MARKUP)
     click(page, "talk.read")
     expect(page.locator(".st-key-talk-shown")).to_be_visible(timeout=PATIENCE_MS)
     done(page)
@@ -112,6 +128,7 @@ def test_markup_in_notes_is_text_and_a_closed_tab_breaks_nothing(visit: Visit) -
     go(page, "Sleep")
     click(page, "sleep.go")
     expect(page.locator(".st-key-sleep_now")).to_be_visible()
+    shot(page, "sleep-busy-dark-1280")
     context = page.context
     page.close()
     again = visit(context, path="sleep")
