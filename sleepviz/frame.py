@@ -5,6 +5,8 @@ Knows when to paint; does not know what a page shows, and acts only through cont
 
 from __future__ import annotations
 
+import re
+
 import streamlit as st
 
 from sleepviz import SleepvizError, controls, models
@@ -17,6 +19,8 @@ from sleepviz.studio import Loading, studio
 from sleepviz.views import View, views
 from sleepviz.worker import JobState
 
+TOLD = "frame.told"  # in session_state: the last failure that was shown
+_ESCAPED = re.compile(r"[\\`*_{}\[\]()#+!<>~|$:-]")  # what Markdown would read
 TICK_S = 0.5  # while work goes on; an idle page asks for nothing
 STAGES = {
     "look": "Looking for the model on this machine",
@@ -174,8 +178,14 @@ def _troubles(state: State, busy: bool) -> None:
     error = controls.refused()
     if error is not None:
         markup(notice(error.what, error.hint), key="frame.refused_notice")
-    if state.failure is not None:
-        markup(notice(state.failure.what, state.failure.hint), key="frame.failure")
+    failure = state.failure
+    if failure is not None:
+        markup(notice(failure.what, failure.hint), key="frame.failure")
+    if not busy and st.session_state.setdefault(TOLD, failure) is not failure:
+        st.session_state[TOLD] = failure
+        if failure is not None:  # down the page, the notice is out of sight
+            what = _ESCAPED.sub(r"\\\g<0>", failure.what)
+            st.toast(what, icon=":material/error:", duration="long")
     loading = studio().loading
     if loading is not None:
         _progress(loading)
@@ -227,10 +237,9 @@ def _preflight() -> None:
     flight = studio().preflight
     loading = studio().loading
     name = flight.name if flight else loading.name if loading else models.default_name()
-    hint = (
-        f"{name} is being woken up on this machine. Then tell it something, watch its memory grow, "
-        "let it sleep, and see what it still knows."
-    )
+    hint = "Tell it something, watch its memory grow, let it sleep, and see what it still knows."
+    if studio().error is None:
+        hint = f"{name} is being woken up on this machine. {hint}"
     welcome = el(
         "div",
         "welcome",
