@@ -9,15 +9,19 @@ import math
 import time
 from collections.abc import Iterator
 from random import Random
+from typing import TypeVar
 
 import torch
 
 from sleepviz import SleepvizError, gate
 from sleepviz.events import Event, GateReading, SleepRefused, SleepReport, SleepStepped
+from sleepviz.flops import Flops
 from sleepviz.llm import Context, Llm
 from sleepviz.sleep import Notes, SleepMethod, Step, name_of
 from sleepviz.state import Turn
 from sleepviz.weights import DynamicWeights
+
+T = TypeVar("T")
 
 
 class Attempt:
@@ -46,6 +50,7 @@ class Attempt:
         self.readings: list[GateReading] = []
         self.details = ""
         self.n_dreams = 0
+        self.flops = Flops()
 
     def steps(self) -> Iterator[Event]:
         """Events of the method and of the gate.
@@ -55,7 +60,7 @@ class Attempt:
         context = self.context
         work = self.method.consolidate(context.llm, self._notes, context.weights, self._rng)
         phase, phase_began = "", time.perf_counter()
-        for step in work:
+        for step in self._counted(work):
             if step.phase != phase:
                 phase, phase_began = step.phase, time.perf_counter()
             self.optimiser_bytes = step.optimiser_bytes
@@ -76,9 +81,18 @@ class Attempt:
             )
         self.finite = all(bool(torch.isfinite(t).all()) for t in self.weights.tensors())
         if self.finite and self.method.keeps_notes:
-            for reading in gate.readings(context, self.weights):
+            for reading in self._counted(gate.readings(context, self.weights)):
                 self.readings.append(reading)
                 yield self._stepped(Step("check", len(self.readings), gate.N_READINGS), 0.0)
+
+    def _counted(self, work: Iterator[T]) -> Iterator[T]:
+        """The items of `work`; what it computes for each is counted, what runs between is not."""
+        while True:
+            with self.flops.counted():
+                item = next(work, None)
+            if item is None:
+                return
+            yield item
 
     def _stepped(self, step: Step, in_phase: float) -> SleepStepped:
         left = in_phase / step.done * (step.of - step.done) if step.of and step.done > 1 else None
@@ -139,6 +153,7 @@ class Attempt:
             slots_kept=None if slots is None else slots.numpy(),
             delta_norms=tuple(_norms(llm, weights)),
             details=self.details,
+            flops=self.flops.total,
         )
 
 

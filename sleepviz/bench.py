@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -48,7 +49,11 @@ class ArmScore:
 
 @dataclass
 class Run:
-    """One method on one story with one seed."""
+    """One method on one story with one seed.
+
+    `kinds` are those of the questions, in their order; `digest` stands for what was read and asked;
+    `cost`: floating-point operations, and the dynamic weights as tokens of KV cache.
+    """
 
     story: str
     method: str
@@ -59,6 +64,9 @@ class Run:
     controls: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     bytes: dict[str, int] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
+    kinds: tuple[str, ...] = ()
+    digest: str = ""
     leak_audit: bool = True
     base_unchanged: bool = True
 
@@ -74,6 +82,9 @@ class Run:
             "controls": self.controls,
             "seconds": self.seconds,
             "bytes": self.bytes,
+            "cost": self.cost,
+            "kinds": list(self.kinds),
+            "digest": self.digest,
             "leak_audit": self.leak_audit,
             "base_unchanged": self.base_unchanged,
         }
@@ -94,6 +105,19 @@ class Run:
         return (slept - cleared) / (full - cleared)
 
 
+def planned(story: Story, controls: Sequence[Probe], method: SleepMethod, seed: int) -> Run:
+    """A run as it stands before it is measured."""
+    asked = [(p.question, p.answers) for p in (*story.probes, *controls)]
+    return Run(
+        story=story.id,
+        method=name_of(method),
+        knobs=dict(settings(method)),
+        seed=seed,
+        kinds=tuple(p.kind for p in story.probes),
+        digest=sha256(repr((story.text, asked)).encode()).hexdigest()[:16],
+    )
+
+
 def measure(
     llm: Llm,
     story: Story,
@@ -104,7 +128,7 @@ def measure(
     keep_anyway: bool = False,
 ) -> Iterator[ev.Event | Run]:
     """Read, sleep, ask: events of the session as they happen, and last the finished `Run`."""
-    run = Run(story.id, name_of(method), dict(settings(method)), seed)
+    run = planned(story, controls, method, seed)
     before = llm.fingerprint()
     session = Session(llm, seed=seed)
     began = time.perf_counter()
@@ -132,6 +156,8 @@ def measure(
     run.bytes["kv_after"] = session.context.kv_bytes
     run.bytes["dynamic_weights"] = session.weights.n_bytes
     run.bytes["peak"] = report.peak_extra_bytes if report else 0
+    if report is not None:
+        run.cost = {"flops": report.flops, "kv_token_equivalents": report.kv_token_equivalents}
     comparison = Comparison(llm, session.history, session.weights, session.mind.night, full)
     told = consolidated_ids(llm, session.history)
     for done, arm in enumerate(ARMS[1:], 2):

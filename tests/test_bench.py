@@ -45,6 +45,9 @@ KEYS = {
     "bytes",
     "leak_audit",
     "base_unchanged",
+    "cost",
+    "kinds",
+    "digest",
 }
 
 

@@ -262,7 +262,8 @@ def test_bench_writes_every_story_and_seed(on_tiny: Llm, stories: str, tmp_path:
         assert run["base_unchanged"] is True
         assert run["controls"]["of"] == 1
         assert set(run["arms"]) == {"full", "cleared", "slept", "both"}
-    assert [f.name for f in tmp_path.iterdir() if f.name.startswith("R.")] == ["R.json"]
+    written = sorted(f.name for f in tmp_path.iterdir() if f.name.startswith("R."))
+    assert written == ["R.csv", "R.html", "R.json", "R.md"]
 
 
 @pytest.mark.usefixtures("on_tiny")
@@ -290,6 +291,37 @@ def test_bench_runs_only_the_wanted_story_with_seed_zero_and_our_own_controls(
     runs = results(out)["runs"]
     assert [(r["story"], r["seed"]) for r in runs] == [("boat", 0)]
     assert runs[0]["controls"]["of"] == len(controls())
+
+
+@pytest.mark.usefixtures("on_tiny")
+def test_bench_takes_every_combination_and_goes_on_where_it_was_stopped(
+    capsys: pytest.CaptureFixture[str], stories: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "R.json"
+    chosen = ("--method", "nap", "--set", "nap.keep=0.3,0.5", "--keep-anyway", "--out", str(out))
+    assert main(["bench", stories, *chosen, "--story", "ship"]) == 0
+    first = results(out)["runs"]
+    assert [r["knobs"] for r in first] == [{"keep": 0.3}, {"keep": 0.5}]
+    assert main(["bench", stories, *chosen]) == 0
+    assert "2 of 4 runs are in" in capsys.readouterr().out.replace("\n", " ")
+    both = results(out)["runs"]
+    assert both[:2] == first
+    assert [r["story"] for r in both] == ["ship", "ship", "boat", "boat"]
+
+
+@pytest.mark.usefixtures("on_tiny")
+def test_results_of_others_are_left_alone(
+    capsys: pytest.CaptureFixture[str], stories: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "R.json"
+    rest = ("bench", stories, "--story", "ship", "--method", "forget", "--out", str(out))
+    out.write_text("a letter to my aunt")
+    assert "not a file of bench results" in mistake(capsys, *rest)
+    assert out.read_text() == "a letter to my aunt"
+    other = {"model": "another", "device": "cpu", "dtype": "float32", "runs": []}
+    out.write_text(json.dumps(other))
+    assert main(rest) == 2
+    assert "holds results of another" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("on_tiny")

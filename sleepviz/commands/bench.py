@@ -1,14 +1,17 @@
 """bench: measure methods over stories and seeds, and what talking costs.
 
-Knows what was asked for and how results are written and drawn; measures nothing itself.
+Knows what was asked for and how results are shown; measures nothing itself.
 """
 
 from __future__ import annotations
 
-import json
+import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -22,11 +25,13 @@ from sleepviz.commands.drawing import console, drawn
 if TYPE_CHECKING:
     from sleepviz.bench import Run
     from sleepviz.llm import Llm
-    from sleepviz.stories import Story
+    from sleepviz.results import Results
+    from sleepviz.sleep import SleepMethod
+    from sleepviz.stories import Probe, Story
 
 
 def bench(arguments: Namespace) -> int:
-    """Measure, write R.json after every run, and print a table."""
+    """Measure what is not in R.json yet, write it after every run, and print the means."""
     if arguments.awake:
         return _awake(arguments)
     if not (arguments.stories and arguments.method and arguments.out):
@@ -34,38 +39,163 @@ def bench(arguments: Namespace) -> int:
             "bench needs STORIES.json, at least one --method and --out R.json (or --awake).",
             "Example: bench stories.json --method nap --out results.json",
         )
-    from sleepviz import sleep
-    from sleepviz.bench import measure
-    from sleepviz.stories import controls as preset_controls
-    from sleepviz.stories import read_stories
-
-    values = knob_values(arguments.set, arguments.method)
-    chosen = [sleep.make(name, values[name]) for name in arguments.method]
-    stories, own_controls = read_stories(Path(arguments.stories))
-    wanted = _only(stories, arguments.story)
+    chosen = _methods(arguments.method, arguments.set)
+    stories, controls = _stories(arguments.stories, arguments.story)
     out = Path(arguments.out)
+    if out.is_dir():
+        raise SleepvizError(f"{out} cannot be written: it is a folder.", "Choose another --out.")
     if not out.parent.is_dir():
         raise SleepvizError(
             f"{out.parent} is not a folder.", "Make it first, or choose another --out."
         )
+    earlier = _earlier(out)
     llm = models.loaded(arguments.model)
-    finished: list[Run] = []
-    plan = [(m, s, n) for m in chosen for s in wanted for n in arguments.seed or [0]]
-    for number, (method, story, seed) in enumerate(plan, 1):
-        label = f"{number}/{len(plan)} {story.id} {sleep.name_of(method)} seed {seed}"
-        work = measure(
-            llm,
-            story,
-            own_controls or preset_controls(),
-            method,
-            seed,
-            keep_anyway=arguments.keep_anyway,
-        )
-        drawn(label, _collecting(work, finished))
-        _write_results(out, llm, finished)
-        console.print(_run_line(finished[-1]))
-    console.print(_bench_table(finished))
+    results = _results(llm, earlier, out)
+    jobs = [
+        _Job(method, story, controls, seed)
+        for method, story, seed in product(chosen, stories, arguments.seed or [0])
+    ]
+    _measure(llm, jobs, results, out, keep_anyway=arguments.keep_anyway)
+    console.print(_table(results.runs))
+    files = ", ".join(out.with_suffix(s).name for s in (out.suffix, ".csv", ".md", ".html"))
+    console.print(f"written: {files}")
     return 0
+
+
+# what to run ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Job:
+    method: SleepMethod
+    story: Story
+    controls: tuple[Probe, ...]
+    seed: int
+
+    @property
+    def plan(self) -> Run:
+        from sleepviz.bench import planned
+
+        return planned(self.story, self.controls, self.method, self.seed)
+
+
+def _methods(names: Sequence[str], pairs: Sequence[str]) -> list[SleepMethod]:
+    """Every method with every combination of its knobs' values (nap.keep=0.1,0.2)."""
+    from sleepviz import sleep
+
+    values = knob_values(pairs, names)
+    chosen = []
+    for name in dict.fromkeys(names):
+        each = {knob: told.split(",") for knob, told in values[name].items()}
+        for some in product(*each.values()):
+            chosen.append(sleep.make(name, dict(zip(each, some, strict=True))))
+    return chosen
+
+
+def _stories(file: str, ids: Sequence[str]) -> tuple[list[Story], tuple[Probe, ...]]:
+    from sleepviz.stories import controls, read_stories
+
+    stories, own = read_stories(Path(file))
+    known = {s.id: s for s in stories}
+    for wrong in set(ids) - set(known):
+        raise SleepvizError(f"There is no story {wrong!r}.", f"The file holds: {', '.join(known)}.")
+    return [s for s in stories if not ids or s.id in ids], own or controls()
+
+
+def _earlier(out: Path) -> Results | None:
+    from sleepviz.results import Results
+
+    return Results.read(out) if out.exists() else None
+
+
+def _results(llm: Llm, earlier: Results | None, out: Path) -> Results:
+    """The results to go on with. Raises `SleepvizError` where they are of another model."""
+    from sleepviz.results import Results
+
+    fresh = Results(llm.name, str(llm.device), str(llm.dtype).removeprefix("torch."))
+    if earlier is None:
+        return fresh
+    there = (earlier.model, earlier.device, earlier.dtype)
+    here = (fresh.model, fresh.device, fresh.dtype)
+    if there != here:
+        raise SleepvizError(
+            f"{out} holds results of {' '.join(there)}; this is {' '.join(here)}.",
+            "Choose another --out.",
+        )
+    return earlier
+
+
+# running ----------------------------------------------------------------------------------------
+
+
+def _measure(
+    llm: Llm, jobs: Sequence[_Job], results: Results, out: Path, *, keep_anyway: bool
+) -> None:
+    from sleepviz import sleep
+    from sleepviz.bench import measure
+    from sleepviz.frontier import write_picture
+
+    if keep_anyway:  # what was refused before shall be kept now
+        results.runs = [run for run in results.runs if run.refused is None]
+    missing = [job for job in jobs if results.find(job.plan) is None]
+    if len(missing) < len(jobs):
+        done = len(jobs) - len(missing)
+        console.print(f"{done} of {len(jobs)} runs are in {out} already; going on.")
+    took: dict[str, list[float]] = {}
+    for number, job in enumerate(missing, 1):
+        name = sleep.name_of(job.method)
+        left = _estimate(missing[number - 1 :], took)
+        label = f"{number}/{len(missing)} {left}{job.story.id} {name} seed {job.seed}"
+        began = time.perf_counter()
+        work = measure(llm, job.story, job.controls, job.method, job.seed, keep_anyway=keep_anyway)
+        drawn(label, _collecting(work, results.runs))
+        took.setdefault(name, []).append(time.perf_counter() - began)
+        results.write(out)
+        console.print(_run_line(results.runs[-1]))
+    write_picture(results, out.with_suffix(".html"))
+    results.write(out)
+
+
+def _estimate(missing: Sequence[_Job], took: dict[str, list[float]]) -> str:
+    """About how long the rest takes, by what the same methods took; empty before any run."""
+    from sleepviz import sleep
+
+    if not took:
+        return ""
+    overall = fmean([s for some in took.values() for s in some])
+    paces = {name: fmean(some) for name, some in took.items()}
+    seconds = sum(paces.get(sleep.name_of(j.method), overall) for j in missing)
+    return f"(about {seconds / 60:.0f} min left) " if seconds >= 60 else "(under a minute left) "
+
+
+def _collecting(work: Iterator[ev.Event | Run], finished: list[Run]) -> Iterator[ev.Event]:
+    from sleepviz.bench import Run
+
+    for item in work:
+        if isinstance(item, Run):
+            finished.append(item)
+        else:
+            yield item
+
+
+def _run_line(run: Run) -> str:
+    recall = {arm: f"{sum(s.recall)}/{len(s.recall)}" for arm, s in run.arms.items()}
+    state = f"refused: {run.refused}" if run.refused else f"{run.seconds['sleep']:.1f} s"
+    return f"  {run.story} {run.method} seed {run.seed}: {recall}, {state}"
+
+
+def _table(runs: Sequence[Run]) -> Table:
+    from sleepviz.results import COLUMNS, rows, summaries
+
+    table = Table(title="Means over stories and seeds (MEASURED)", show_lines=True)
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column in ("method", "by kind") else "right")
+    for row in rows(summaries(runs)):
+        table.add_row(*row)
+    return table
+
+
+# talking ----------------------------------------------------------------------------------------
 
 
 def _awake(arguments: Namespace) -> int:
@@ -88,83 +218,3 @@ def _awake(arguments: Namespace) -> int:
         f"ratio [bold]{awake.ratio:.3f}[/bold] (MEASURED); same tokens: {awake.same_tokens}"
     )
     return 0
-
-
-def _collecting(work: Iterator[ev.Event | Run], finished: list[Run]) -> Iterator[ev.Event]:
-    from sleepviz.bench import Run
-
-    for item in work:
-        if isinstance(item, Run):
-            finished.append(item)
-        else:
-            yield item
-
-
-def _only(stories: Sequence[Story], ids: Sequence[str]) -> list[Story]:
-    known = {s.id: s for s in stories}
-    for wrong in set(ids) - set(known):
-        raise SleepvizError(f"There is no story {wrong!r}.", f"The file holds: {', '.join(known)}.")
-    return [s for s in stories if not ids or s.id in ids]
-
-
-def _write_results(out: Path, llm: Llm, finished: Sequence[Run]) -> None:
-    """Whole or not at all: a reader never sees half a file."""
-    result = {
-        "model": llm.name,
-        "device": str(llm.device),
-        "dtype": str(llm.dtype).removeprefix("torch."),
-        "runs": [r.as_json() for r in finished],
-    }
-    part = out.with_name(out.name + ".part")
-    try:
-        part.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
-        part.replace(out)
-    except OSError as error:
-        raise SleepvizError(
-            f"{out} cannot be written: {error.strerror}.", "Free some space."
-        ) from error
-
-
-def _run_line(run: Run) -> str:
-    recall = {arm: f"{sum(s.recall)}/{len(s.recall)}" for arm, s in run.arms.items()}
-    state = f"refused: {run.refused}" if run.refused else f"{run.seconds['sleep']:.1f} s"
-    return f"  {run.story} {run.method} seed {run.seed}: {recall}, {state}"
-
-
-def _bench_table(runs: Sequence[Run]) -> Table:
-    table = Table(title="Means over stories and seeds (MEASURED)")
-    columns = (
-        "method",
-        "runs",
-        "full",
-        "cleared",
-        "slept",
-        "normalised",
-        "KL nat/tok",
-        "controls lost",
-        "s",
-    )
-    for column in columns:
-        table.add_column(column, justify="left" if column == "method" else "right")
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        knobs = ", ".join(f"{k}={v}" for k, v in run.knobs.items())
-        groups.setdefault(f"{run.method} ({knobs})" if knobs else run.method, []).append(run)
-    for label, some in groups.items():
-        kept = [r for r in some if r.refused is None and "slept" in r.arms]
-        lost = [r.controls["before"] - r.controls["after"] for r in kept]
-        table.add_row(
-            label,
-            f"{len(kept)}/{len(some)}",
-            *(_mean([r.recall(arm) for r in kept]) for arm in ("full", "cleared", "slept")),
-            _mean([r.normalised for r in kept]),
-            _mean([r.arms["slept"].kl for r in kept], 3),
-            _mean([float(n) for n in lost], 1),
-            _mean([r.seconds["sleep"] for r in kept], 1),
-        )
-    return table
-
-
-def _mean(values: Sequence[float | None], digits: int = 2) -> str:
-    known = [v for v in values if v is not None]
-    return f"{sum(known) / len(known):.{digits}f}" if known else "-"

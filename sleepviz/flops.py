@@ -1,0 +1,97 @@
+"""Floating-point operations, counted while they happen.
+
+Knows torch's operators; does not know models. Multiplications and additions count one each, as
+everywhere; only what multiplies matrices is counted (elementwise work is a few per mille of it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+aten = torch.ops.aten
+
+
+@dataclass
+class Flops:
+    """A sum that grows with every block of work that runs under `counted`."""
+
+    total: int = 0
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count what this thread computes within. Not across a generator's yields: the mode is the
+        thread's, and whoever runs next would be counted too.
+        """
+        mode = _Mode()
+        try:
+            with mode:
+                yield
+        finally:
+            self.total += mode.total
+
+
+class _Mode(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        formula = _FORMULAS.get(func.overloadpacket)
+        if formula is None:
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+            return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        self.total += formula(*args, **kwargs, out_val=out)
+        return out
+
+
+def _attention(query: torch.Tensor, key: torch.Tensor, *_: object, **__: object) -> int:
+    """Two matrix products, [query, head_dim] @ [head_dim, key] and back; masked cells too."""
+    return 4 * prod(query.shape) * key.shape[-2]
+
+
+def _attention_backward(
+    _gradient: torch.Tensor, query: torch.Tensor, key: torch.Tensor, *_: object, **__: object
+) -> int:
+    """Scores once more, then gradients of values, weights, queries and keys: five products."""
+    return 10 * prod(query.shape) * key.shape[-2]
+
+
+def _solve(a: torch.Tensor, b: torch.Tensor, *_: object, **__: object) -> int:
+    """LU, 2/3 n^3, and two triangular solves, 2 n^2 for each right-hand side."""
+    n, batch = a.shape[-1], prod(a.shape[:-2])
+    n_right = b.shape[-1] if b.dim() == a.dim() else 1
+    return batch * (2 * n**3 // 3 + 2 * n * n * n_right)
+
+
+def _svd(a: torch.Tensor, *_: object, **__: object) -> int:
+    """Singular values by bidiagonalisation, 4 m n^2 - 4/3 n^3 (Golub and Van Loan, 8.6)."""
+    m, n = max(a.shape[-2:]), min(a.shape[-2:])
+    return prod(a.shape[:-2]) * (4 * m * n * n - 4 * n**3 // 3)
+
+
+_FORMULAS: dict[Any, Any] = {
+    **flop_registry,
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    aten._linalg_solve_ex: _solve,
+    aten._linalg_svd: _svd,
+}
