@@ -126,6 +126,11 @@ def revert(night: int) -> None:
     _begin("undoing", lambda s: s.revert(night))
 
 
+def wear(night: int) -> None:
+    """Switch nights on up to this one, and the later ones off."""
+    _begin("switching", lambda s: s.wear(night))
+
+
 def scale(strength: float, ask_again: tuple[Probe, ...] = ()) -> None:
     """Set the strength of the dynamic weights, and ask some questions again under it."""
 

@@ -276,6 +276,18 @@ class WeightsScaled:
 
 
 @dataclass(frozen=True, slots=True)
+class NightWorn:
+    """The dynamic weights are those of after sleep number `night` (0: of before any sleep).
+
+    Later nights are switched off: their weights wait, and their notes are not known.
+    """
+
+    night: int
+    n_tokens: int
+    kv_layer_bytes: tuple[int, ...]  # [layer], measured after what is in the context was read again
+
+
+@dataclass(frozen=True, slots=True)
 class WeightsReverted:
     """The session went back to before sleep number `night`; its notes are in the cache again."""
 
@@ -342,6 +354,7 @@ Event = (
     | Answered
     | ArmUnavailable
     | WeightsScaled
+    | NightWorn
     | WeightsReverted
     | Progressed
     | JobStarted

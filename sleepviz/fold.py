@@ -33,6 +33,7 @@ class Fold:
     facts: ev.SessionStarted | None = None
     attention: ev.AttentionCaptured | None = None
     scale: float = 1.0
+    worn: int | None = None
     job: str | None = None
     progress: tuple[ev.Progressed, ...] = ()
     failure: ev.Failed | None = None
@@ -69,6 +70,7 @@ class Fold:
                 audits=tuple(self.audits),
                 attention=self.attention,
                 scale=self.scale,
+                worn=self.worn,
                 job=self.job,
                 progress=self.progress,
                 failure=self.failure,
@@ -146,7 +148,7 @@ class Fold:
 
     def sleep_ended(self, event: ev.SleepEnded) -> None:
         self._night_over("kept", report=event.report)
-        self.scale = 1.0
+        self.scale, self.worn = 1.0, None
 
     def sleep_cancelled(self, event: ev.SleepCancelled) -> None:
         self._night_over("cancelled")
@@ -175,6 +177,12 @@ class Fold:
     def scaled(self, event: ev.WeightsScaled) -> None:
         self.scale = event.scale
 
+    def night_worn(self, event: ev.NightWorn) -> None:
+        kept = [n.number for n in self.nights if n.outcome == "kept" and not n.undone]
+        self.worn = None if kept and event.night >= kept[-1] else event.night
+        self.scale, self.attention = 1.0, None
+        self._cached(event.n_tokens, event.kv_layer_bytes)
+
     def reverted(self, event: ev.WeightsReverted) -> None:
         undone = next(n for n in self.nights if n.number == event.night)
         self.nights = [replace(n, undone=n.undone or n.number >= event.night) for n in self.nights]
@@ -184,7 +192,7 @@ class Fold:
             for t in self.tokens[: undone.n_tokens]
         ]
         self._cached(event.n_tokens, event.kv_layer_bytes)
-        self.scale = 1.0
+        self.scale, self.worn = 1.0, None
         self.attention = None
 
     def progressed(self, event: ev.Progressed) -> None:
@@ -228,6 +236,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ev.Answered: Fold.answered,
     ev.ArmUnavailable: Fold.arm_unavailable,
     ev.WeightsScaled: Fold.scaled,
+    ev.NightWorn: Fold.night_worn,
     ev.WeightsReverted: Fold.reverted,
     ev.Progressed: Fold.progressed,
     ev.JobStarted: Fold.job_started,

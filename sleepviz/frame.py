@@ -38,6 +38,7 @@ CANCEL = {
     "asking": "Cancel asking",
     "undoing": "Cancel undoing",
     "scaling": "Cancel",
+    "switching": "Cancel",
     "looking": "Cancel looking",
 }
 

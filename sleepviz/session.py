@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 
 from sleepviz import SleepvizError, memory
 from sleepviz import events as ev
 from sleepviz.attempt import Attempt, told
 from sleepviz.comparing import Comparison, read_again
-from sleepviz.llm import NO_WEIGHTS, Context, Llm
+from sleepviz.llm import Context, Llm
 from sleepviz.looking import captured
+from sleepviz.nights import Mind, Nights
 from sleepviz.prompts import NOTES_PREFIX, NOTES_REPLY, SYSTEM
 from sleepviz.sleep import SleepMethod, name_of, settings
 from sleepviz.state import Turn
@@ -33,20 +34,6 @@ STRENGTH_LIMIT = 1.5
 _pace: dict[tuple[str, str, tuple[object, ...]], float] = {}  # seconds per consolidated token
 
 
-@dataclass(frozen=True)
-class Mind:
-    """All that an undo needs.
-
-    The turns, the passes that fill the cache, the dynamic weights, and what was slept on.
-    """
-
-    turns: tuple[Turn, ...] = ()  # in the context now
-    passes: tuple[tuple[int, ...], ...] = ()
-    weights: DynamicWeights = NO_WEIGHTS
-    slept: tuple[Turn, ...] = ()  # consolidated in earlier nights
-    night: int = 0
-
-
 class Session:
     """One mind on a shared model.
 
@@ -59,8 +46,7 @@ class Session:
         self.timeline = timeline or Timeline()
         self.context: Context = llm.context()
         self.mind = Mind()
-        self._before: dict[int, Mind] = {}  # the mind before each night
-        self._n_nights = 0
+        self._nights = Nights()
         self._doing: str | None = None
         self._sampled_at = 0.0
         shape = llm.shape
@@ -138,6 +124,14 @@ class Session:
     def scale(self, strength: float) -> Iterator[ev.Event]:
         """Set the strength of the dynamic weights: 0 is off, 1 is as learnt."""
         return self._job("scaling", self._scaling(strength))
+
+    def wear(self, night: int) -> Iterator[ev.Event]:
+        """Switch the nights after this one off, and those up to it on; 0 switches all off.
+
+        What is in the context now is read again under those weights. Nothing is lost: the later
+        nights' weights can be worn again, until a night is undone.
+        """
+        return self._job("switching", self._wearing(night))
 
     def look(self, layer: int, head: int) -> Iterator[ev.Event]:
         """Capture the attention weights of one head over what is in the context."""
@@ -265,8 +259,8 @@ class Session:
     ) -> Iterator[ev.Event]:
         if not told(self.mind.turns):
             raise SleepvizError("There is nothing to sleep on.", "Tell the model something first.")
-        self._n_nights += 1
-        night, n_tokens = self._n_nights, self.context.n_tokens
+        self._nights.require_all_on(self.mind.night)
+        night, n_tokens = self._nights.begin(), self.context.n_tokens
         pace_key = (self.llm.name, name_of(method), settings(method))
         pace = _pace.get(pace_key)
         rng = Random(self.seed)
@@ -302,7 +296,8 @@ class Session:
         """All at once: there is no event in between at which it could be cancelled."""
         assert attempt.weights is not None
         n_tokens, n_bytes = self.context.n_tokens, self.context.kv_bytes
-        self._before[report.night] = replace(self.mind, passes=tuple(self.context.fed))
+        before = replace(self.mind, passes=tuple(self.context.fed))
+        self._nights.keep(report.night, before, attempt.weights)
         self.mind = Mind(weights=attempt.weights, slept=self.history, night=report.night)
         self.context = self.llm.context(attempt.weights)
         cleared = ev.CacheCleared(n_tokens, n_bytes, self.context.kv_bytes)
@@ -334,18 +329,13 @@ class Session:
         return self.context if not self.mind.slept and self.weights.empty else None
 
     def _reverting(self, night: int) -> Iterator[ev.Event]:
-        if night not in self._before:
-            raise SleepvizError(
-                f"There is no sleep number {night} to undo.",
-                f"Sleeps that can be undone: {', '.join(map(str, self._before)) or 'none'}.",
-            )
-        mind = self._before[night]
+        mind = self._nights.before(night)
         context = self.llm.context(mind.weights)
         for done, piece in enumerate(mind.passes, 1):
             context.feed(piece)
             yield self._tell(ev.Progressed("passes read again", done, len(mind.passes)))
         self.mind, self.context = replace(mind, passes=()), context
-        self._before = {n: m for n, m in self._before.items() if n < night}
+        self._nights.undo(night)
         yield self._tell(ev.WeightsReverted(night, context.n_tokens, context.kv_layer_bytes()))
 
     def _scaling(self, strength: float) -> Iterator[ev.Event]:
@@ -363,6 +353,14 @@ class Session:
         self.mind = replace(self.mind, weights=weights)
         self.context = context
         yield self._tell(ev.WeightsScaled(strength))
+
+    def _wearing(self, night: int) -> Iterator[ev.Event]:
+        weights = self._nights.after(night)
+        context = self.llm.context(weights)
+        for event in read_again(context, self.mind.turns):
+            yield self._tell(event)
+        self.mind, self.context = replace(self.mind, weights=weights, night=night), context
+        yield self._tell(ev.NightWorn(night, context.n_tokens, context.kv_layer_bytes()))
 
     def _looking(self, layer: int, head: int) -> Iterator[ev.Event]:
         for event in captured(self.context, layer, head):

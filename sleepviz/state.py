@@ -99,6 +99,7 @@ class State:
     audits: tuple[ev.LeakAudited, ...] = ()
     attention: ev.AttentionCaptured | None = None
     scale: float = 1.0
+    worn: int | None = None  # the last night that is switched on; None: every one
     job: str | None = None  # the kind of work going on
     progress: tuple[ev.Progressed, ...] = ()  # of the job going on; then of the part it is at
     failure: ev.Failed | None = None  # the last, until the next piece of work begins
@@ -116,7 +117,12 @@ class State:
 
     @property
     def nights_in_force(self) -> tuple[Night, ...]:
-        """The sleeps that were kept and not undone, oldest first."""
+        """The sleeps that were kept and are neither undone nor switched off, oldest first."""
+        return tuple(n for n in self.nights_kept if self.worn is None or n.number <= self.worn)
+
+    @property
+    def nights_kept(self) -> tuple[Night, ...]:
+        """The sleeps that were kept and not undone, switched on or off, oldest first."""
         return tuple(n for n in self.nights if n.outcome == "kept" and not n.undone)
 
     @property

@@ -45,6 +45,7 @@ FLOORS = {
     "comparing": 3,
     "attempt": 3,
     "keeping": 3,
+    "nights": 4,
     "session": 4,
     "worker": 5,
     "studio": 5,

@@ -153,6 +153,40 @@ def test_two_nights_can_be_undone_one_by_one(tiny_llm: Llm) -> None:
         all_of(session.revert(1))
 
 
+def test_a_night_is_switched_off_and_on_again_and_nothing_is_lost(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    first = session.weights
+    all_of(session.read("The cook is Vale."))
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    second = session.weights
+    all_of(session.read("The boat is red."))
+    logits = session.context.logits
+
+    all_of(session.wear(1))
+    state = session.timeline.at()
+    assert session.weights is first
+    assert [n.number for n in state.nights_in_force] == [1]
+    assert [n.number for n in state.nights_kept] == [1, 2]
+    assert (state.n_cached, state.kv_bytes) == (session.context.n_tokens, session.context.kv_bytes)
+    with pytest.raises(SleepvizError, match="switched off"):
+        all_of(session.sleep(quick("nap"), keep_anyway=True))
+
+    all_of(session.wear(0))
+    assert session.weights.empty
+    assert session.timeline.at().dynamic_bytes == 0
+    all_of(session.wear(2))
+    assert session.weights is second
+    assert len(session.timeline.at().nights_in_force) == 2
+    assert torch.allclose(session.context.logits, logits, rtol=0, atol=1e-5)
+    with pytest.raises(SleepvizError, match="no weights of sleep number 3"):
+        all_of(session.wear(3))
+    all_of(session.revert(2))
+    assert session.weights is first
+    with pytest.raises(SleepvizError, match="no weights of sleep number 2"):
+        all_of(session.wear(2))
+
+
 def test_interleaved_sessions_answer_as_if_alone(tiny_llm: Llm) -> None:
     name = "model.layers.1.mlp.down_proj"
     loud = DynamicWeights({name: Delta(torch.ones(1, 64), torch.ones(32, 1))})

@@ -37,7 +37,7 @@ def render(timeline: Timeline, position: int | None) -> None:
     elif last is None:
         hint = "Let it read a story on the page Talk; then its notes can be slept on."
         frame.nothing_yet("Nothing to sleep on yet", hint, "talk", "Tell it something")
-    _earlier(state)
+    _stack(state)
 
 
 # before -----------------------------------------------------------------------------------------
@@ -207,20 +207,37 @@ def _report(state: State, night: Night) -> None:
             markup(dreams(night.dreams), key="sleep.dreamt")
 
 
-def _earlier(state: State) -> None:
-    """Every night but the last, each with its outcome and an undo."""
-    if len(state.nights) < 2:
+def _stack(state: State) -> None:
+    """Every night, the newest on top: its outcome, a switch, and an undo where it was kept."""
+    if not state.nights_kept and len(state.nights) < 2:
         return
-    with st.expander(f"Earlier nights ({len(state.nights) - 1})"):
-        for night in reversed(state.nights[:-1]):
+    busy = controls.busy()
+    with st.expander(f"Nights ({len(state.nights)})", expanded=len(state.nights_kept) > 1):
+        hint = "A night switched off takes the later ones with it: each was learnt on top."
+        markup(el("p", "small muted", hint), key="sleep.stack")
+        for night in reversed(state.nights):
+            kept = night in state.nights_kept
             with st.container(horizontal=True, vertical_alignment="center"):
                 with st.container(width="stretch"):
                     markup(outcome(night), key=f"sleep.outcome.{night.number}")
-                if night.outcome == "kept" and not night.undone:
+                if kept:
+                    _switch(state, night, busy)
                     st.button(
                         f"Undo back to before sleep {night.number}",
                         key=f"sleep.undo.{night.number}",
-                        disabled=controls.busy(),
+                        disabled=busy,
                         on_click=controls.revert,
                         args=(night.number,),
                     )
+
+
+def _switch(state: State, night: Night, busy: bool) -> None:
+    """On or off; what is in force is asked of the state, not of the widget."""
+    key = f"sleep.on.{night.number}"
+    st.session_state[key] = night in state.nights_in_force
+    before = [n.number for n in state.nights_kept if n.number < night.number]
+
+    def switched() -> None:
+        controls.wear(night.number if st.session_state[key] else max(before, default=0))
+
+    st.toggle("in force", key=key, disabled=busy, on_change=switched)
