@@ -9,8 +9,9 @@ import math
 import time
 from collections.abc import Iterator
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from sleepviz import SleepvizError, gate
@@ -130,31 +131,37 @@ class Attempt:
         return None
 
     def report(self, night: int, peak_extra: int) -> SleepReport:
-        weights, llm = self.weights, self.context.llm
-        assert weights is not None
-        per_token = llm.shape
-        numbers = 2 * per_token.n_layers * per_token.n_kv_heads * per_token.head_dim
-        slots = None
-        if weights.slots:
-            slots = torch.zeros(per_token.n_layers, per_token.n_kv_heads, dtype=torch.int32)
-            for (layer, head), kept in weights.slots.items():
-                slots[layer, head] = len(kept)
+        assert self.weights is not None
         return SleepReport(
             night=night,
             method=name_of(self.method),
             n_tokens=self.context.n_tokens,
             seconds=time.perf_counter() - self.began,
             kv_bytes=self.context.kv_bytes,
-            dynamic_bytes=weights.n_bytes,
-            kv_token_equivalents=weights.n_numbers / numbers,
             peak_extra_bytes=peak_extra,
             n_dreams=self.n_dreams,
             gate=tuple(self.readings),
-            slots_kept=None if slots is None else slots.numpy(),
-            delta_norms=tuple(_norms(llm, weights)),
             details=self.details,
             flops=self.flops.total,
+            **what_they_are(self.context.llm, self.weights),
         )
+
+
+def what_they_are(llm: Llm, weights: DynamicWeights) -> dict[str, Any]:
+    """What a report says of the dynamic weights themselves."""
+    shape = llm.shape
+    slots = None
+    if weights.slots:
+        slots = np.zeros((shape.n_layers, shape.n_kv_heads), dtype=np.int32)
+        for (layer, head), kept in weights.slots.items():
+            slots[layer, head] = len(kept)
+    per_token = 2 * shape.n_layers * shape.n_kv_heads * shape.head_dim
+    return {
+        "dynamic_bytes": weights.n_bytes,
+        "kv_token_equivalents": weights.n_numbers / per_token,
+        "slots_kept": slots,
+        "delta_norms": tuple(_norms(llm, weights)),
+    }
 
 
 def _passed_limit(reading: GateReading) -> str:

@@ -121,9 +121,61 @@ def ask(probes: tuple[Probe, ...], arms: tuple[str, ...] = ARMS) -> None:
     _begin("asking", lambda s: s.compare(probes, arms))
 
 
+def ask_each_night(probes: tuple[Probe, ...]) -> None:
+    """Ask questions after sleep under the weights of each night; end with those worn now."""
+    mine = session()
+    if mine is None:
+        return
+    state = mine.timeline.at()
+    now = max((n.number for n in state.nights_in_force), default=0)
+
+    def work(s: Session) -> Iterator[Event]:
+        try:
+            for night in state.nights_kept:
+                yield from s.wear(night.number)
+                yield from s.compare(probes, ("slept",))
+        finally:  # also when it is cancelled
+            for _ in s.wear(now):
+                pass
+
+    _begin("asking", work)
+
+
 def revert(night: int) -> None:
     """Go back to before a sleep."""
     _begin("undoing", lambda s: s.revert(night))
+
+
+def adopt(data: bytes) -> None:
+    """Wear saved dynamic weights; the file is checked before anything else."""
+    from sleepviz import keeping  # brings torch
+
+    mine = session()
+    if mine is None:
+        return
+    try:
+        kept = keeping.load(data, mine.llm)
+    except SleepvizError as error:
+        st.session_state[REFUSED] = error
+        return
+    _begin("taking in", lambda s: s.adopt(kept))
+
+
+def saver(with_notes: bool) -> Callable[[], bytes]:
+    """What makes a .zip of the dynamic weights in force, on a thread that is nobody's page."""
+    mine = session()
+
+    def zipped() -> bytes:
+        from sleepviz import keeping  # brings torch
+
+        if mine is None:
+            raise SleepvizError("There is no session to save from.", "Wait for the model.")
+        state = mine.timeline.at()
+        told = [s.title for s in presets() if s.text.strip() in state.notes_text]
+        origin = keeping.origin_of(state, ", ".join(told), with_notes=with_notes)
+        return keeping.zipped(mine.weights, origin)
+
+    return zipped
 
 
 def wear(night: int) -> None:

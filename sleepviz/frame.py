@@ -39,6 +39,7 @@ CANCEL = {
     "undoing": "Cancel undoing",
     "scaling": "Cancel",
     "switching": "Cancel",
+    "taking in": "Cancel",
     "looking": "Cancel looking",
 }
 

@@ -14,8 +14,9 @@ from random import Random
 
 from sleepviz import SleepvizError, memory
 from sleepviz import events as ev
-from sleepviz.attempt import Attempt, told
+from sleepviz.attempt import Attempt, told, what_they_are
 from sleepviz.comparing import Comparison, read_again
+from sleepviz.keeping import Kept
 from sleepviz.llm import Context, Llm
 from sleepviz.looking import captured
 from sleepviz.nights import Mind, Nights
@@ -132,6 +133,10 @@ class Session:
         nights' weights can be worn again, until a night is undone.
         """
         return self._job("switching", self._wearing(night))
+
+    def adopt(self, kept: Kept) -> Iterator[ev.Event]:
+        """Wear dynamic weights that were saved before, as the first night of a new session."""
+        return self._job("taking in", self._adopting(kept))
 
     def look(self, layer: int, head: int) -> Iterator[ev.Event]:
         """Capture the attention weights of one head over what is in the context."""
@@ -361,6 +366,40 @@ class Session:
             yield self._tell(event)
         self.mind, self.context = replace(self.mind, weights=weights, night=night), context
         yield self._tell(ev.NightWorn(night, context.n_tokens, context.kv_layer_bytes()))
+
+    def _adopting(self, kept: Kept) -> Iterator[ev.Event]:
+        if self.history:
+            raise SleepvizError(
+                "Saved weights need a new, empty session.", "Start one, in the menu Session."
+            )
+        origin, weights = kept.origin, kept.weights
+        night = self._nights.begin()
+        n_bytes = origin.n_tokens * self.llm.shape.kv_bytes_per_token
+        for text in origin.notes:
+            yield self._tell(ev.TurnAdded("notes", text))
+        method = origin.method or "saved"
+        yield self._tell(
+            ev.SleepStarted(night, method, origin.knobs, origin.n_tokens, n_bytes, None)
+        )
+        report = ev.SleepReport(
+            night=night,
+            method=method,
+            n_tokens=origin.n_tokens,
+            seconds=0.0,
+            kv_bytes=n_bytes,
+            peak_extra_bytes=0,
+            n_dreams=0,
+            gate=(),
+            details="Taken from a file; it has not slept here.",
+            **what_they_are(self.llm, weights),
+        )
+        slept = tuple(Turn("notes", text) for text in origin.notes)
+        self._nights.keep(night, Mind(), weights)
+        self.mind = Mind(weights=weights, slept=slept, night=night)
+        self.context = self.llm.context(weights)
+        yield self._tell(ev.SleepEnded(report))
+        if weights.scale != 1.0:
+            yield self._tell(ev.WeightsScaled(weights.scale))
 
     def _looking(self, layer: int, head: int) -> Iterator[ev.Event]:
         for event in captured(self.context, layer, head):

@@ -91,10 +91,18 @@ class Story:
         self.n_cached = 0
         return self
 
-    def answer(self, question: str, arm: str, logprob: float, kind: str = "direct") -> Story:
+    def answer(
+        self,
+        question: str,
+        arm: str,
+        logprob: float,
+        kind: str = "direct",
+        night: int = 1,
+        ms: float = 1.0,
+    ) -> Story:
         right = logprob > -2
         answer = ev.Answered(
-            arm, question, "an answer", (), 1.0, 9, 0, 0, logprob, right, kind, ("this",), 1, 1.0
+            arm, question, "an answer", (), ms, 9, 0, 0, logprob, right, kind, ("this",), night, 1.0
         )
         return self.add(answer)
 
@@ -105,7 +113,7 @@ class Story:
 
 def _one() -> State:
     story = Story().read(3).sample().sleep(n_steps=1)
-    return story.answer("Who?", "slept", -1.0).state
+    return story.answer("Who?", "full", -1.0, night=0).answer("Who?", "slept", -1.0).state
 
 
 def _many() -> State:
@@ -357,3 +365,35 @@ def test_lines_go_to_the_canvas_and_grids_do_not() -> None:
     on_canvas = {name for name, p in PICTURES.items() if paints(p.draw(state))}
     assert {"kv_growth", "memory_over_time", "falling_asleep", "time_per_token"} <= on_canvas
     assert not {"slots_kept", "weight_change", "facts_kept"} & on_canvas
+
+
+def test_facts_stand_under_the_night_whose_weights_answered() -> None:
+    story = Story().read(3).sleep(1).read(3).sleep(2)
+    story.answer("Who?", "slept", -1.0, night=1).answer("Who?", "slept", -9.0, night=2)
+    story.answer("Where?", "slept", -1.0, night=2).answer("Who?", "full", -1.0, night=0)
+    story.answer("Which animal barks?", "slept", -1.0, "control", night=2)
+    cells = PICTURES["facts_by_night"].draw(story.state).data[0]
+    assert [list(line) for line in cells.text] == [["✓", "✗"], ["", "✓"]]
+    assert "Of 1 known after night 1, 0 are known after night 2" in PICTURES[
+        "facts_by_night"
+    ].formula(story.state)
+    story.add(ev.WeightsReverted(2, 3, story.layer_bytes()))
+    cells = PICTURES["facts_by_night"].draw(story.state).data[0]
+    assert [list(line) for line in cells.text] == [["✓"]]
+
+
+def test_a_sleep_pays_where_the_lines_cross_or_never() -> None:
+    story = Story().read(100).sleep(1)  # 200 ms to read, 5 s asleep
+    story.answer("Who?", "full", -1.0, ms=1000.0, night=0)
+    slower = Story().read(100).sleep(1)
+    slower.answer("Who?", "full", -1.0, ms=1000.0, night=0)
+    story.answer("Who?", "slept", -1.0, ms=500.0)
+    slower.answer("Who?", "slept", -1.0, ms=3000.0)
+    picture = PICTURES["break_even"]
+    assert "after 10 questions" in picture.alt(story.state)  # 5 / (1.0 - 0.5)
+    assert "after 8 questions" in picture.alt(story.state)  # 5 / (0.2 + 1.0 - 0.5), rounded up
+    keep, again, sleep = picture.draw(story.state).data
+    assert keep.y[-1] == pytest.approx(keep.x[-1] * 1.0)
+    assert again.y[-1] == pytest.approx(again.x[-1] * 1.2)
+    assert sleep.y[0] == pytest.approx(5.0)
+    assert picture.alt(slower.state).count("never") == 2

@@ -15,7 +15,7 @@ import pytest
 import torch
 from tiny import all_of
 
-from sleepviz import SleepvizError, sleep
+from sleepviz import SleepvizError, keeping, sleep
 from sleepviz import events as ev
 from sleepviz.llm import Llm
 from sleepviz.session import Session
@@ -185,6 +185,30 @@ def test_a_night_is_switched_off_and_on_again_and_nothing_is_lost(tiny_llm: Llm)
     assert session.weights is first
     with pytest.raises(SleepvizError, match="no weights of sleep number 2"):
         all_of(session.wear(2))
+
+
+@pytest.mark.parametrize("name", ["nap", "deep"])
+def test_saved_weights_are_worn_by_a_new_session_and_say_the_same(tiny_llm: Llm, name: str) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick(name), keep_anyway=True))
+    all_of(session.scale(0.5))
+    origin = keeping.origin_of(session.timeline.at(), "A ship")
+    file = keeping.zipped(session.weights, origin)
+
+    other = Session(tiny_llm)
+    all_of(other.adopt(keeping.load(file, tiny_llm)))
+    state = other.timeline.at()
+    assert [t.text for t in state.turns] == [NOTES]
+    assert state.nights_in_force[0].started.method == name
+    assert (state.scale, state.n_cached) == (0.5, 0)
+    assert state.dynamic_bytes == session.weights.n_bytes
+    for mind in (session, other):
+        all_of(mind.say("Who?", max_new=2))
+    assert torch.allclose(other.context.logits, session.context.logits, rtol=0, atol=1e-4)
+    with pytest.raises(SleepvizError, match="new, empty session"):
+        all_of(other.adopt(keeping.load(file, tiny_llm)))
+    all_of(other.revert(1))
+    assert other.weights.empty
 
 
 def test_interleaved_sessions_answer_as_if_alone(tiny_llm: Llm) -> None:

@@ -126,7 +126,7 @@ def _cell(state: State, rows: _Rows, question: str, arm: str) -> _Cell:
     if answer is None:
         why = [u.reason for u in state.unavailable if (u.arm, u.question) == (arm, question)]
         reason = why[-1] if why else "not asked"
-        return _Cell("", float("nan"), f"{_safe(question)}<br>{words}: {_safe(reason)}")
+        return _Cell("", float("nan"), f"{theme.safe(question)}<br>{words}: {theme.safe(reason)}")
     base = row["cleared"].gold_logprob if "cleared" in row else None
     known = answer.gold_logprob is not None and base is not None
     gain = (answer.gold_logprob or 0.0) - (base or 0.0) if known else float("nan")
@@ -135,8 +135,8 @@ def _cell(state: State, rows: _Rows, question: str, arm: str) -> _Cell:
     return _Cell(
         mark,
         gain,
-        f"{_safe(question)} ({answer.kind})<br>{words}: {_safe(answer.reply)}<br>"
-        f"expected: {_safe(' or '.join(answer.expected))}<br>{ln_p}",
+        f"{theme.safe(question)} ({answer.kind})<br>{words}: {theme.safe(answer.reply)}<br>"
+        f"expected: {theme.safe(' or '.join(answer.expected))}<br>{ln_p}",
     )
 
 
@@ -181,17 +181,11 @@ def _labels(questions: Sequence[str]) -> list[str]:
     """The questions in the room that an axis has, each still different from the others."""
     labels: list[str] = []
     for question in questions:
-        short = question if len(question) <= _MOST_LETTERS else f"{question[: _MOST_LETTERS - 1]}…"
-        label = _wrapped(short, _LETTERS_PER_LINE)
+        label = _wrapped(theme.shortened(question, _MOST_LETTERS), _LETTERS_PER_LINE)
         twins = sum(other.partition(" (")[0] == label for other in labels)
         labels.append(f"{label} ({twins + 1})" if twins else label)
     return labels
 
 
 def _wrapped(text: str, width: int) -> str:
-    return "<br>".join(_safe(line) for line in textwrap.wrap(text, width))
-
-
-def _safe(text: str) -> str:
-    """Text that a person or a model wrote, so that plotly reads no markup in it."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "<br>".join(theme.safe(line) for line in textwrap.wrap(text, width))

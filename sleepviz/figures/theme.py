@@ -197,6 +197,16 @@ def night_label(night: Night) -> str:
     return f"sleep {night.number}" + ("" if ended == "kept" else f": {ended}")
 
 
+def safe(text: str) -> str:
+    """Text that a person or a model wrote, so that plotly reads no markup in it."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many letters; an ellipsis says that there were more."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def mib(n_bytes: float | Sequence[float] | np.ndarray) -> np.ndarray:
     """Bytes as MiB (2**20 bytes)."""
     return np.asarray(n_bytes, dtype=float) / 2**20

@@ -199,7 +199,7 @@ def _require_small_directory(data: bytes) -> None:
     """
     end = data[-22:]
     if len(end) < 22 or end[:4] != b"PK\x05\x06" or end[20:] != b"\0\0":
-        raise refused("the file", "it is no plain .zip")
+        raise refused("The file", "it is no plain .zip")
     if data[-42:-38] == b"PK\x06\x07":
         raise refused("the .zip", "it is of the zip64 kind, for very large files")
     _require_size("the table of contents", int.from_bytes(end[12:16], "little"), _DIRECTORY_BYTES)

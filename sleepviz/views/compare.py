@@ -46,6 +46,8 @@ def render(timeline: Timeline, position: int | None) -> None:
     with right:
         _dial(state, probe, busy)
         _audit(state, probe)
+    if state.nights_kept:
+        _over_time(state, busy)
 
 
 def _progress(whole: Progressed, part: Progressed | None = None) -> Node:
@@ -167,6 +169,62 @@ def outdated(state: State, got: dict[str, Answered]) -> dict[str, str]:
         elif answer.scale != state.scale:
             told[arm] = f"Asked at strength ×{answer.scale:.1f}; now it is ×{state.scale:.1f}."
     return told
+
+
+# nights, and what they cost ---------------------------------------------------------------------
+
+
+def _over_time(state: State, busy: bool) -> None:
+    left, right = st.columns([7, 6], gap="small")
+    with left.container(border=True, key="compare_nights", height="stretch"):
+        with st.container(
+            horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
+        ):
+            st.markdown("##### Facts by night", width="content")
+            facts = tuple(p for p in _asked(state) if p.answers and p.kind != "control")
+            st.button(
+                f"Ask all facts after each night ({len(facts)})",
+                key="compare.ask_nights",
+                disabled=busy or not facts,
+                on_click=controls.ask_each_night,
+                args=(facts,),
+                help="Each night's weights are worn in turn, and those in force now again.",
+            )
+        picture("facts_by_night", state, key="compare.facts_by_night", height=320)
+    with right.container(border=True, key="compare_break_even", height="stretch"):
+        st.markdown("##### When does a sleep pay?")
+        picture("break_even", state, key="compare.break_even", height=300)
+        _take_away(state, busy)
+
+
+def _asked(state: State) -> tuple[Probe, ...]:
+    told = [s for s in presets() if s.text.strip() in state.notes_text]
+    return _everything(told, state)
+
+
+def _take_away(state: State, busy: bool) -> None:
+    """The dynamic weights as a file, where there are any."""
+    if not state.dynamic_bytes:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", key="compare_take"):
+        with_notes = st.toggle(
+            "with its notes",
+            value=True,
+            key="compare.with_notes",
+            help="The notes go into the model card, so that somebody can ask about them. Without "
+            "them the weights may still answer with what they hold.",
+        )
+        st.download_button(
+            "Save the dynamic weights",
+            data=controls.saver(bool(with_notes)),
+            file_name="dynamic-weights.zip",
+            mime="application/zip",
+            icon=":material/download:",
+            key="compare.save",
+            disabled=busy,
+            on_click="ignore",
+            help="A LoRA folder for PEFT, a safetensors file of slots, or both; with a model card.",
+        )
 
 
 # the audit --------------------------------------------------------------------------------------

@@ -37,7 +37,24 @@ def render(timeline: Timeline, position: int | None) -> None:
     elif last is None:
         hint = "Let it read a story on the page Talk; then its notes can be slept on."
         frame.nothing_yet("Nothing to sleep on yet", hint, "talk", "Tell it something")
+        _saved(controls.busy())
     _stack(state)
+
+
+def _saved(busy: bool) -> None:
+    """Saved dynamic weights, to wake up with."""
+    with st.expander("Or wake up with saved dynamic weights"):
+        file = st.file_uploader(
+            "A .zip that sleepviz saved, or a LoRA folder of PEFT as a .zip",
+            type=["zip"],
+            key="sleep.saved",
+        )
+        st.button(
+            "Wear them",
+            key="sleep.adopt",
+            disabled=busy or file is None,
+            on_click=lambda: controls.adopt(file.getvalue()) if file else None,
+        )
 
 
 # before -----------------------------------------------------------------------------------------

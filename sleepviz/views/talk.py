@@ -186,7 +186,9 @@ def _own_text() -> str:
 
 
 def _file() -> str:
-    file = st.file_uploader("A text file, at most 1 MB", type=["txt", "md"], key="talk.file")
+    file = st.file_uploader(
+        "A text file, at most 1 MB", type=["txt", "md"], key="talk.file", max_upload_size=1
+    )
     if file is None:
         return ""
     return file.getvalue().decode("utf-8", "replace")

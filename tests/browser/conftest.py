@@ -182,7 +182,7 @@ def settled(page: Page) -> None:
 def click(page: Page, key: str) -> None:
     """Click the button with this widget key."""
     button = page.locator(f".st-key-{key.replace('.', '-')} button").first
-    expect(button).to_be_enabled(timeout=PATIENCE_MS)
+    expect(button).to_be_enabled(timeout=90_000)
     button.click()
 
 

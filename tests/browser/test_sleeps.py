@@ -94,7 +94,9 @@ def test_a_deep_sleep_is_cancelled_refused_kept_anyway_and_undone(
     expect(page.locator(".st-key-strip")).not_to_contain_text("dynamic weights")
 
 
-def test_what_a_deep_sleep_has_learnt_goes_with_its_strength(visit: Visit, notes: Path) -> None:
+def test_what_a_deep_sleep_has_learnt_goes_with_its_strength_and_into_a_file(
+    visit: Visit, notes: Path, tmp_path: Path
+) -> None:
     page = visit(scheme="dark")
     told(page, notes)
     go(page, "Sleep")
@@ -120,12 +122,30 @@ def test_what_a_deep_sleep_has_learnt_goes_with_its_strength(visit: Visit, notes
     expect(page.locator(".arm").nth(1)).not_to_contain_text("Pickle")
     shot(page, "compare-done-deep-dark-1280")
 
+    with page.expect_download() as download:
+        click(page, "compare.save")
+    file = tmp_path / "weights.zip"
+    download.value.save_as(file)
+
     dial = page.locator(".st-key-compare_dial").get_by_role("slider")
     dial.focus()
     dial.press("Home")
     expect(page.locator(".st-key-strip")).to_contain_text("×0.0")
     done(page)
     expect(slept).not_to_contain_text("Pickle")
+    shot(page, "compare-dial-deep-dark-1280")
+
+    other = visit(path="sleep")
+    other.get_by_text("Or wake up with saved dynamic weights").click()
+    other.locator(".st-key-sleep-saved input[type=file]").set_input_files(file)
+    click(other, "sleep.adopt")
+    expect(other.locator(".st-key-strip")).to_contain_text("dynamic weights v1")
+    done(other)
+    shot(other, "sleep-done-saved-light-1280")
+    go(other, "Talk")
+    other.locator(".st-key-talk-say textarea").fill("What is the name of the keeper's goat?")
+    other.locator(".st-key-talk-say textarea").press("Enter")
+    expect(other.locator(".st-key-talk_card")).to_contain_text("ickle", timeout=PATIENCE_MS)
 
 
 def test_a_model_that_is_not_there_says_so_and_another_one_can_be_loaded(

@@ -1,0 +1,118 @@
+"""Which facts were still known after which night.
+
+Knows answers after sleep and their night; does not know how a question was asked.
+"""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from sleepviz.events import Answered
+from sleepviz.figures import theme
+from sleepviz.state import Night, State
+
+TITLE = "Facts by night"
+SEES = (
+    "One row a question, one column a night: ✓ answered as expected under the weights of that "
+    "night alone, ✗ not, empty: not asked then."
+)
+IS_NOT = "A fact that was told after a night cannot be known in that night's column."
+
+_EMPTY = "Sleep, and ask all facts; after the next night, ask again."
+_MOST_ROWS = 40
+_COLOURS = [[0.0, theme.DYNAMIC], [1.0, theme.CONTROL]]  # wrong, right
+
+
+def facts_by_night(state: State) -> go.Figure:
+    """Questions by nights: right or wrong, as last asked under each night's weights."""
+    rows = _rows(state)
+    if not rows:
+        return theme.empty(TITLE, _EMPTY)
+    nights = state.nights_kept
+    shown = list(rows)[-_MOST_ROWS:]
+    marks = [[_mark(rows[q].get(n.number)) for n in nights] for q in shown]
+    figure = theme.blank(TITLE, alt(state), x="night (number)", y="question")
+    figure.update_layout(hovermode="closest", height=96 + 30 * len(shown))
+    figure.add_heatmap(
+        z=[[{"✓": 1.0, "✗": 0.0}.get(m) for m in line] for line in marks],
+        x=[_column(n) for n in nights],
+        y=[theme.safe(theme.shortened(q, 52)) for q in shown],
+        text=marks,
+        texttemplate="%{text}",
+        textfont={"color": "#FFFFFF", "size": 13},
+        customdata=[[_hover(q, rows[q].get(n.number), n) for n in nights] for q in shown],
+        hovertemplate="%{customdata}<extra></extra>",
+        colorscale=_COLOURS,
+        zmin=0.0,
+        zmax=1.0,
+        showscale=False,
+        xgap=3,
+        ygap=3,
+    )
+    figure.update_xaxes(side="top", type="category")
+    figure.update_yaxes(autorange="reversed", rangemode="normal", tickfont_size=11)
+    theme.as_grid(figure)
+    if len(shown) < len(rows):
+        theme.note(figure, f"the last {len(shown):,} of {len(rows):,} questions")
+    return figure
+
+
+def alt(state: State) -> str:
+    """The picture in words."""
+    rows = _rows(state)
+    if not rows:
+        return f"{TITLE}. {_EMPTY}"
+    told = "; ".join(_counted(rows, n) for n in state.nights_kept)
+    return f"{TITLE}: {len(rows):,} questions. Right {told}."
+
+
+def formula(state: State) -> str:
+    """How many are kept of those known after the first night that asked."""
+    text = "MEASURED: greedy answers, without notes, under one night's weights."
+    rows, asked = _rows(state), []
+    for night in state.nights_kept:
+        some = {q for q, row in rows.items() if night.number in row}
+        asked += [(night, some)] if some else []
+    if len(asked) < 2:
+        return text
+    (first, _), (last, now) = asked[0], asked[-1]
+    known = {q for q, row in rows.items() if _right(row.get(first.number)) and q in now}
+    still = sum(_right(rows[q].get(last.number)) for q in known)
+    return (
+        f"{text} Of {len(known)} known after night {first.number}, {still} are known after night "
+        f"{last.number}"
+        + (f": {still} / {len(known)} = {still / len(known):.0%}." if known else ".")
+    )
+
+
+def _rows(state: State) -> dict[str, dict[int, Answered]]:
+    """The last answer after sleep by question and night, at full strength, controls left out."""
+    kept = {n.number for n in state.nights_kept}
+    rows: dict[str, dict[int, Answered]] = {}
+    for _, a in state.answers:
+        counts = a.arm == "slept" and a.scale == 1.0 and a.night in kept
+        if counts and a.correct is not None and a.kind != "control":
+            rows.setdefault(a.question, {})[a.night] = a
+    return rows
+
+
+def _right(answer: Answered | None) -> bool:
+    return bool(answer and answer.correct)
+
+
+def _mark(answer: Answered | None) -> str:
+    return "" if answer is None else "✓" if answer.correct else "✗"
+
+
+def _column(night: Night) -> str:
+    return f"{night.number}<br>{night.started.method}"
+
+
+def _hover(question: str, answer: Answered | None, night: Night) -> str:
+    said = theme.safe(answer.reply) if answer else "not asked"
+    return f"{theme.safe(question)}<br>after night {night.number}: {said}"
+
+
+def _counted(rows: dict[str, dict[int, Answered]], night: Night) -> str:
+    asked = [row[night.number] for row in rows.values() if night.number in row]
+    return f"after night {night.number}: {sum(map(_right, asked))} of {len(asked)}"
