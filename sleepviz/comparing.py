@@ -105,7 +105,7 @@ class Comparison:
             said.append(one)
             yield Progressed("tokens of this answer, at most", len(said), MAX_REPLY)
         reply = llm.decode([s.id for s in said]).strip()
-        worn = not context.weights.empty
+        worn = bool(context.weights.deltas or context.weights.slots)  # also at strength 0
         yield Answered(
             arm=arm,
             question=probe.question,

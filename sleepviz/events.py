@@ -180,6 +180,7 @@ class SleepReport:
     slots_kept: np.ndarray | None = None  # [layer, kv_head] slots per head, None without slots
     delta_norms: tuple[tuple[str, float], ...] = ()  # (module, ||dW|| / ||W||) per changed matrix
     details: str = ""
+    slept_here: bool = True  # False: taken from a file; then tokens are what the file says
     flops: int = 0  # floating-point operations of matrix products, counted; with the gate's
 
 

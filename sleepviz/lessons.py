@@ -27,6 +27,9 @@ PACK_TOKENS = 320  # tokens in one training step
 WARM_UP = 5  # steps
 FINAL_RATE = 0.1  # of the learning rate, at the last step
 CLIP = 1.0
+DRIFT_SHARE = 0.2  # of the newest step in the running drift
+WEIGHT_UP, WEIGHT_DOWN = 1.1, 0.97  # a step, above and below the drift limit
+MOST_WEIGHT = 12.0
 GOLD = 0.3  # weight of the dream's own words, where a teacher speaks too
 
 
@@ -37,14 +40,15 @@ class Lesson:
     hidden [token, hidden]: the states at the cut; the answer's tokens are the last `len(answer)`
     predictions. teacher: top ids and log-probabilities [answer, N_TOP] of what shall be said, or
     None where only the answer's own words count. `gold` is False for anchors, whose answer is
-    only the teacher's. `p`: how surely the student says the answer (geometric mean over its
-    tokens), as last practised.
+    only the teacher's; `prose` marks those that are plain text. `p`: how surely the student says
+    the answer (geometric mean over its tokens), as last practised.
     """
 
     hidden: torch.Tensor
     answer: torch.Tensor
     teacher: tuple[torch.Tensor, torch.Tensor] | None
     gold: bool
+    prose: bool = False
     p: float = field(default=0.0)
 
 
@@ -99,6 +103,8 @@ def of_anchors(
         rows = slice(at, at + ROWS)
         met = [_top(row) for row in logprobs_many(teacher, told[rows], answers[rows])]
         made = _made(trunk, asked[rows], answers[rows], met, gold=False)
+        for lesson, prompt in zip(made, asked[rows], strict=True):
+            lesson.prose = len(prompt) == 1
         lessons += made
         yield made
     if reference is None:
@@ -142,13 +148,16 @@ class Practice:
 
     A dream that the student says with at least `known` (geometric mean of its tokens'
     probabilities) is practised only in every third epoch; of the anchors, `n_anchors` are drawn for
-    each epoch. `anchor_weight` is what a token of an anchor counts beside one of a dream.
+    each epoch, all plain texts among them. `anchor_weight` is what a token of an anchor counts
+    beside one of a dream, at least: it rises while the student is further than `drift_limit` (nats
+    per token) from what the anchors say.
     """
 
     lr: float
     epochs: int
     n_anchors: int
     anchor_weight: float
+    drift_limit: float
     known: float = 0.9
 
     def steps(
@@ -162,18 +171,25 @@ class Practice:
     ) -> Iterator[Practised]:
         """Train `parameters` in place, a step at a time; `worn()` are the weights made of them."""
         optimiser = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=0.0)
-        done = 0
+        prose = [x for x in held if x.prose][: self.n_anchors]
+        others = [x for x in held if not x.prose]
+        done, weight, drift = 0, self.anchor_weight, 0.0
         for epoch in range(self.epochs):
             due = [x for i, x in enumerate(dreams) if x.p < self.known or (epoch + i) % 3 == 0]
             due = due or list(dreams)
-            packs = list(_packs([*due, *rng.sample(held, min(self.n_anchors, len(held)))], rng))
+            n_drawn = min(self.n_anchors - len(prose), len(others))
+            packs = list(_packs([*due, *prose, *rng.sample(others, n_drawn)], rng))
             for at, pack in enumerate(packs):
                 done += 1
                 share = (epoch + at / len(packs)) / self.epochs
                 rate = min(done / WARM_UP, 1.0 - (1.0 - FINAL_RATE) * share)
                 for group in optimiser.param_groups:
                     group["lr"] = self.lr * rate
-                losses = _backward(trunk, worn(), pack, self.anchor_weight)
+                losses = _backward(trunk, worn(), pack, weight)
+                if losses[1] is not None:
+                    drift += DRIFT_SHARE * (losses[1] - drift)
+                    change = WEIGHT_UP if drift > self.drift_limit else WEIGHT_DOWN
+                    weight = min(max(weight * change, self.anchor_weight), MOST_WEIGHT)
                 nn.utils.clip_grad_norm_(parameters, CLIP)
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)

@@ -9,7 +9,7 @@ import torch
 
 from sleepviz import anchors, lessons
 from sleepviz.dreams import Dream
-from sleepviz.lessons import Lesson, Practice
+from sleepviz.lessons import Lesson, Practice, Practised
 from sleepviz.llm import Llm
 from sleepviz.trunk import Trunk
 from sleepviz.weights import Delta, DynamicWeights
@@ -86,7 +86,7 @@ def test_so_many_anchors_and_no_more(tiny_llm: Llm) -> None:
 
 
 def test_practice_brings_the_loss_of_its_dreams_down(tiny_llm: Llm) -> None:
-    steps = losses(tiny_llm, Practice(0.02, 12, n_anchors=2, anchor_weight=0.1))
+    steps = losses(tiny_llm, Practice(0.02, 12, n_anchors=2, anchor_weight=0.1, drift_limit=9.0))
     told = [s.loss for s in steps if s.loss is not None]
     assert told[-1] < told[0]
     assert [s.done for s in steps] == list(range(1, len(steps) + 1))
@@ -94,14 +94,27 @@ def test_practice_brings_the_loss_of_its_dreams_down(tiny_llm: Llm) -> None:
 
 
 def test_what_is_known_is_practised_in_every_third_epoch(tiny_llm: Llm) -> None:
-    practice = Practice(1e-9, 3, n_anchors=0, anchor_weight=1.0, known=0.0)
+    practice = Practice(1e-9, 3, n_anchors=0, anchor_weight=1.0, drift_limit=9.0, known=0.0)
     steps = losses(tiny_llm, practice, known_p=1.0)
     trained = 3  # the two dreams fall due in different epochs, and an epoch never stays empty
     assert len(steps) == trained
     assert steps[-1].of == steps[-1].done
 
 
+def test_anchors_weigh_more_while_the_student_drifts(tiny_llm: Llm) -> None:
+    free, held = (
+        losses(tiny_llm, Practice(0.02, 12, n_anchors=4, anchor_weight=0.1, drift_limit=limit))
+        for limit in (9.0, 1e-6)
+    )
+    assert drift(held) < drift(free)
+
+
+def drift(steps: list[Practised]) -> float:
+    told = [s.anchor_loss for s in steps if s.anchor_loss is not None]
+    return sum(told[-3:]) / 3
+
+
 def test_the_same_seed_practises_the_same(tiny_llm: Llm) -> None:
-    practice = Practice(0.01, 2, n_anchors=4, anchor_weight=1.0)
+    practice = Practice(0.01, 2, n_anchors=4, anchor_weight=1.0, drift_limit=9.0)
     one, other = losses(tiny_llm, practice), losses(tiny_llm, practice)
     assert [s.loss for s in one] == pytest.approx([s.loss for s in other])

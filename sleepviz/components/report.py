@@ -27,6 +27,8 @@ def outcome(night: Night) -> Node:
         words, tone = "undone", "plain"
     forced = night.report is not None and not all(r.passed for r in night.report.gate)
     seconds = night.report.seconds if night.report else (night.ended_s or 0) - night.started_s
+    here = night.report is None or night.report.slept_here
+    took = f"in {seconds:,.1f} s" if here else "in a file"
     knobs = ", ".join(
         f"{k.replace('_', ' ')} {v:g}" for k, v in night.started.knobs if not isinstance(v, str)
     )
@@ -36,15 +38,17 @@ def outcome(night: Night) -> Node:
         el("b", "", f"Sleep {night.number} · {night.started.method}"),
         chip(words, tone),
         chip("kept against the gate", "orange") if forced else None,
-        el("span", "muted small", f"{night.started.n_tokens:,} tokens in {seconds:,.1f} s"),
+        el("span", "muted small", f"{night.started.n_tokens:,} tokens {took}"),
         el("span", "muted small", knobs) if knobs else None,
     )
 
 
 def report(got: SleepReport, facts: SessionStarted | None) -> Node:
     """Numbers, bytes against bytes, and the gate's readings with their limits."""
-    freed, freed_unit = split(got.kv_bytes)
     added, added_unit = split(got.dynamic_bytes)
+    if not got.slept_here:
+        return _taken(got)
+    freed, freed_unit = split(got.kv_bytes)
     peak, peak_unit = split(got.peak_extra_bytes)
     shown = [
         Card(
@@ -70,6 +74,18 @@ def report(got: SleepReport, facts: SessionStarted | None) -> Node:
         _gate(got.gate),
         el("div", "small muted", got.details) if got.details else None,
     )
+
+
+def _taken(got: SleepReport) -> Node:
+    """Of weights from a file nothing was measured here but their size."""
+    added, added_unit = split(got.dynamic_bytes)
+    kept, kept_unit = split(got.kv_bytes)
+    worth = f"worth {got.kv_token_equivalents:,.0f} tokens of KV cache"
+    shown = [
+        Card("Dynamic weights", added, added_unit, worth, tone="orange"),
+        Card("They stand for", kept, kept_unit, f"{got.n_tokens:,} tokens of KV", kind="DERIVED"),
+    ]
+    return el("div", "talk", cards(shown), el("div", "small muted", got.details))
 
 
 def _dreamt(got: SleepReport) -> str:

@@ -121,7 +121,7 @@ def _told(n: int | None, costs: _Costs) -> str:
 def _costs(state: State) -> _Costs | None:
     """From the last sleep in force and the answers given; None while one of them is missing."""
     nights = state.nights_in_force
-    if not nights or nights[-1].report is None:
+    if not nights or nights[-1].report is None or not nights[-1].report.slept_here:
         return None
     night = nights[-1]
     assert night.report is not None

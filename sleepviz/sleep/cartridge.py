@@ -27,6 +27,7 @@ from sleepviz.weights import DynamicWeights, Slots
 
 N_ANCHORS = 16
 ANCHOR_WEIGHT = 1.0
+DRIFT_LIMIT = 0.03  # nats per token
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Cartridge:
         }
         parameters = [t for s in slots.values() for t in (s.keys, s.values) if t.requires_grad]
         n_bytes = lessons.optimiser_bytes(parameters)
-        practice = Practice(self.lr, self.epochs, N_ANCHORS, ANCHOR_WEIGHT)
+        practice = Practice(self.lr, self.epochs, N_ANCHORS, ANCHOR_WEIGHT, DRIFT_LIMIT)
 
         def student() -> DynamicWeights:
             return replace(worn, slots=slots)

@@ -28,6 +28,7 @@ from sleepviz.weights import Delta, DynamicWeights
 
 N_ANCHORS = 48  # drawn for each epoch
 ANCHOR_WEIGHT = 2.5
+DRIFT_LIMIT = 0.03  # nats per token
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Deep:
         deltas = self._fresh_deltas(llm, trunk, start, rng)
         parameters = [t for d in deltas.values() for t in (d.a, d.b)]
         n_bytes = lessons.optimiser_bytes(parameters)
-        practice = Practice(self.lr, self.epochs, N_ANCHORS, ANCHOR_WEIGHT)
+        practice = Practice(self.lr, self.epochs, N_ANCHORS, ANCHOR_WEIGHT, DRIFT_LIMIT)
         worn = DynamicWeights(deltas)
         for at in practice.steps(trunk, parameters, lambda: worn, practised, held, rng):
             weights = None

@@ -1,0 +1,105 @@
+"""Being told notes, and talking: tokens go into the context and come out of it.
+
+Knows the turns of a conversation; does not know sleeps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from sleepviz import events as ev
+from sleepviz.core import Core
+from sleepviz.prompts import NOTES_PREFIX, NOTES_REPLY, SYSTEM
+from sleepviz.state import Turn
+from sleepviz.telling import clean
+
+
+def reading(core: Core, text: str) -> Iterator[ev.Event]:
+    text, removed = clean(text, "notes")
+    pieces = [
+        *_opening(core),
+        ("notes", text, core.llm.user_turn(NOTES_PREFIX + text, first=_first(core))),
+        ("assistant", NOTES_REPLY, core.llm.encode_plain(NOTES_REPLY)),
+    ]
+    core.context.require_room(sum(len(ids) for _, _, ids in pieces))
+    if removed:
+        yield core.tell(ev.Noted(f"{removed} control characters were left out of the notes."))
+    for role, content, ids in pieces:
+        yield from _take_in(core, role, content, ids)
+
+
+def talking(core: Core, text: str, max_new: int) -> Iterator[ev.Event]:
+    text, _ = clean(text, "message")
+    pieces = [
+        *_opening(core),
+        ("user", text, core.llm.user_turn(text, first=_first(core))),
+    ]
+    core.context.require_room(sum(len(ids) for _, _, ids in pieces) + 1)
+    room = core.llm.shape.context_limit - core.context.position
+    max_new = min(max_new, room - sum(len(ids) for _, _, ids in pieces))
+    for role, content, ids in pieces:
+        yield from _take_in(core, role, content, ids)
+    yield core.tell(ev.TurnAdded("assistant", ""))
+    said: list[int] = []
+    stopped = "cancelled"
+    try:
+        yield from _answering(core, said, max_new)
+        stopped = "length limit" if len(said) == max_new else "end of turn"
+    finally:
+        reply = Turn("assistant", core.llm.decode(said))
+        core.mind = replace(core.mind, turns=(*core.mind.turns, reply))
+        ended = core.tell(ev.TurnEnded("assistant", reply.text, stopped))
+    yield ended
+
+
+def _answering(core: Core, said: list[int], max_new: int) -> Iterator[ev.Event]:
+    shown = ""
+    for one in core.context.say(max_new):
+        said.append(one.id)
+        whole = core.llm.decode(said)
+        new = "" if whole.endswith("\ufffd") else whole[len(shown) :]
+        shown += new
+        yield core.tell(
+            ev.TokenGenerated(
+                token=ev.Token(one.id, new, core.context.position - 1),
+                ms=one.ms,
+                logprob=one.logprob,
+                top=tuple((core.llm.piece(i), p) for i, p in one.top),
+                kv_layer_bytes=core.context.kv_layer_bytes(),
+                n_cached=core.context.n_tokens,
+            )
+        )
+        yield from core.sampled()
+
+
+def _take_in(core: Core, role: str, text: str, ids: list[int]) -> Iterator[ev.Event]:
+    yield core.tell(ev.TurnAdded(role, text))
+    if role != "system":
+        core.mind = replace(core.mind, turns=(*core.mind.turns, Turn(role, text)))
+    reading = core.context.read(ids)
+    while True:
+        position, began = core.context.position, time.perf_counter()
+        piece = next(reading, None)
+        if piece is None:
+            return
+        yield core.tell(
+            ev.Prefilled(
+                tokens=core.llm.tokens(piece, position),
+                ms=(time.perf_counter() - began) * 1e3,
+                kv_layer_bytes=core.context.kv_layer_bytes(),
+                n_cached=core.context.n_tokens,
+            )
+        )
+        yield from core.sampled()
+
+
+def _opening(core: Core) -> list[tuple[str, str, list[int]]]:
+    if core.context.position > 0:
+        return []
+    return [("system", SYSTEM, core.llm.opening_turn())]
+
+
+def _first(core: Core) -> bool:
+    return not core.mind.turns and core.weights.start_position == 0

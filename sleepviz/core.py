@@ -1,0 +1,116 @@
+"""What a session consists of, and the only place where its events are told.
+
+Knows a mind, a context and a timeline; does not know what can be done with them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from sleepviz import SleepvizError, memory
+from sleepviz import events as ev
+from sleepviz.llm import Context, Llm
+from sleepviz.nights import Mind, Nights
+from sleepviz.state import Turn
+from sleepviz.timeline import Timeline
+from sleepviz.weights import DynamicWeights
+
+SAMPLE_EVERY_S = 0.25  # of the memory ledger while something runs
+
+
+class Core:
+    """One mind on a shared model, with its timeline and its nights."""
+
+    def __init__(self, llm: Llm, *, seed: int = 0, timeline: Timeline | None = None) -> None:
+        self.llm = llm
+        self.seed = seed
+        self.timeline = timeline or Timeline()
+        self.context: Context = llm.context()
+        self.mind = Mind()
+        self.nights = Nights()
+        self._doing: str | None = None
+        self._sampled_at = 0.0
+        shape = llm.shape
+        self.timeline.append(
+            ev.SessionStarted(
+                model=llm.name,
+                provenance=llm.provenance,
+                device=str(llm.device),
+                dtype=str(llm.dtype).removeprefix("torch."),
+                seed=seed,
+                n_layers=shape.n_layers,
+                n_heads=shape.n_heads,
+                n_kv_heads=shape.n_kv_heads,
+                head_dim=shape.head_dim,
+                n_params=shape.n_params,
+                context_limit=shape.context_limit,
+                weight_bytes=shape.weight_bytes,
+                kv_bytes_per_token=shape.kv_bytes_per_token,
+            )
+        )
+        self._sample(force=True)
+
+    @property
+    def weights(self) -> DynamicWeights:
+        """The dynamic weights in force."""
+        return self.mind.weights
+
+    @property
+    def history(self) -> tuple[Turn, ...]:
+        """Every turn told so far, also those that the model no longer sees."""
+        return (*self.mind.slept, *self.mind.turns)
+
+    def job(self, kind: str, work: Iterator[ev.Event]) -> Iterator[ev.Event]:
+        """Run one verb: one at a time, its beginning and end told, its failure told and raised."""
+        if self._doing is not None:
+            raise SleepvizError(
+                f"This session is {self._doing} already.",
+                "Wait until it is done, or cancel it.",
+            )
+        self._doing, outcome = kind, "cancelled"
+        try:
+            yield self.tell(ev.JobStarted(kind))
+            yield from work
+            outcome = "done"
+        except SleepvizError as error:
+            outcome = "failed"
+            self.tell(ev.Failed(error.what, error.hint))
+            raise
+        except Exception as error:
+            outcome = "failed"
+            what = f"Something broke while {kind}: {type(error).__name__}: {error}"
+            self.tell(ev.Failed(what, "Nothing was kept of it. The details are in the log."))
+            raise
+        finally:
+            self._doing = None
+            self._sample(force=True)
+            ended = self.tell(ev.JobEnded(kind, outcome))
+        yield ended
+
+    def tell(self, event: ev.Event) -> ev.Event:
+        """Append an event to the timeline."""
+        self.timeline.append(event)
+        return event
+
+    def sampled(self, extra: int = 0, optimiser: int = 0) -> Iterator[ev.Event]:
+        """A line of the memory ledger, if the last one is old enough."""
+        event = self._sample(extra=extra, optimiser=optimiser)
+        if event is not None:
+            yield event
+
+    def _sample(
+        self, *, force: bool = False, extra: int = 0, optimiser: int = 0
+    ) -> ev.Event | None:
+        now = time.monotonic()
+        if not force and now - self._sampled_at < SAMPLE_EVERY_S:
+            return None
+        self._sampled_at = now
+        return self.tell(
+            memory.sample(
+                weights=self.llm.shape.weight_bytes,
+                kv=self.context.kv_bytes + extra,
+                dynamic_weights=self.weights.n_bytes,
+                optimiser=optimiser,
+            )
+        )

@@ -1,0 +1,147 @@
+"""Sleeping, and what can be done with what a sleep has left: undo, strength, switch, take in.
+
+Knows nights and how one is committed; does not know any sleep method.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
+
+from sleepviz import SleepvizError, memory
+from sleepviz import events as ev
+from sleepviz.attempt import Attempt, told, what_they_are
+from sleepviz.comparing import read_again
+from sleepviz.core import Core
+from sleepviz.keeping import Kept
+from sleepviz.nights import Mind
+from sleepviz.sleep import SleepMethod, name_of, settings
+from sleepviz.state import Turn
+
+STRENGTH_LIMIT = 1.5
+
+_pace: dict[tuple[str, str, tuple[object, ...]], float] = {}  # seconds per consolidated token
+
+
+def sleeping(
+    core: Core, method: SleepMethod, keep_anyway: bool, held_out: tuple[str, ...]
+) -> Iterator[ev.Event]:
+    if not told(core.mind.turns):
+        raise SleepvizError("There is nothing to sleep on.", "Tell the model something first.")
+    core.nights.require_all_on(core.mind.night)
+    night, n_tokens = core.nights.begin(), core.context.n_tokens
+    pace_key = (core.llm.name, name_of(method), settings(method))
+    pace = _pace.get(pace_key)
+    rng = Random(core.seed)
+    attempt = Attempt(method, core.context, core.mind.turns, core.mind.slept, rng, held_out)
+    try:
+        yield core.tell(
+            ev.SleepStarted(
+                night=night,
+                method=name_of(method),
+                knobs=settings(method),
+                n_tokens=n_tokens,
+                kv_bytes=core.context.kv_bytes,
+                estimate_s=pace * n_tokens if pace else None,
+            )
+        )
+        with memory.peak_watched() as peak:
+            for event in attempt.steps():
+                yield core.tell(event)
+                yield from core.sampled(optimiser=attempt.optimiser_bytes)
+        refusal = attempt.refusal(night)
+        if refusal is not None and not (keep_anyway and attempt.finite):
+            yield core.tell(refusal)
+            return
+        report = attempt.report(night, peak.extra)
+        _pace[pace_key] = report.seconds / n_tokens
+    except GeneratorExit:
+        if core.timeline.at().asleep:
+            core.tell(ev.SleepCancelled(night, time.perf_counter() - attempt.began))
+        raise
+    yield from _committed(core, report, attempt)
+
+
+def _committed(core: Core, report: ev.SleepReport, attempt: Attempt) -> list[ev.Event]:
+    """All at once: there is no event in between at which it could be cancelled."""
+    assert attempt.weights is not None
+    n_tokens, n_bytes = core.context.n_tokens, core.context.kv_bytes
+    before = replace(core.mind, passes=tuple(core.context.fed))
+    core.nights.keep(report.night, before, attempt.weights)
+    core.mind = Mind(weights=attempt.weights, slept=core.history, night=report.night)
+    core.context = core.llm.context(attempt.weights)
+    cleared = ev.CacheCleared(n_tokens, n_bytes, core.context.kv_bytes)
+    return [core.tell(ev.SleepEnded(report)), core.tell(cleared)]
+
+
+def reverting(core: Core, night: int) -> Iterator[ev.Event]:
+    mind = core.nights.before(night)
+    context = core.llm.context(mind.weights)
+    for done, piece in enumerate(mind.passes, 1):
+        context.feed(piece)
+        yield core.tell(ev.Progressed("passes read again", done, len(mind.passes)))
+    core.mind, core.context = replace(mind, passes=()), context
+    core.nights.undo(night)
+    yield core.tell(ev.WeightsReverted(night, context.n_tokens, context.kv_layer_bytes()))
+
+
+def scaling(core: Core, strength: float) -> Iterator[ev.Event]:
+    if not 0.0 <= strength <= STRENGTH_LIMIT:  # also refuses NaN
+        raise SleepvizError(
+            f"The strength {strength} is out of range.",
+            f"Expected 0 to {STRENGTH_LIMIT}.",
+        )
+    if not (core.weights.deltas or core.weights.slots):
+        raise SleepvizError("There are no dynamic weights to scale.", "Sleep first.")
+    weights = core.weights.scaled(strength)
+    context = core.llm.context(weights)
+    for event in read_again(context, core.mind.turns):
+        yield core.tell(event)
+    core.mind = replace(core.mind, weights=weights)
+    core.context = context
+    yield core.tell(ev.WeightsScaled(strength))
+
+
+def wearing(core: Core, night: int) -> Iterator[ev.Event]:
+    weights = core.nights.after(night)
+    context = core.llm.context(weights)
+    for event in read_again(context, core.mind.turns):
+        yield core.tell(event)
+    core.mind, core.context = replace(core.mind, weights=weights, night=night), context
+    yield core.tell(ev.NightWorn(night, context.n_tokens, context.kv_layer_bytes()))
+
+
+def adopting(core: Core, kept: Kept) -> Iterator[ev.Event]:
+    if core.history:
+        raise SleepvizError(
+            "Saved weights need a new, empty session.", "Start one, in the menu Session."
+        )
+    origin, weights = kept.origin, kept.weights
+    night = core.nights.begin()
+    n_bytes = origin.n_tokens * core.llm.shape.kv_bytes_per_token
+    for text in origin.notes:
+        yield core.tell(ev.TurnAdded("notes", text))
+    method = origin.method or "saved"
+    yield core.tell(ev.SleepStarted(night, method, origin.knobs, origin.n_tokens, n_bytes, None))
+    report = ev.SleepReport(
+        night=night,
+        method=method,
+        n_tokens=origin.n_tokens,
+        seconds=0.0,
+        kv_bytes=n_bytes,
+        peak_extra_bytes=0,
+        n_dreams=0,
+        gate=(),
+        details="Taken from a file: tokens and knobs are what the file says.",
+        slept_here=False,
+        **what_they_are(core.llm, weights),
+    )
+    slept = tuple(Turn("notes", text) for text in origin.notes)
+    core.nights.keep(night, Mind(), weights)
+    core.mind = Mind(weights=weights, slept=slept, night=night)
+    core.context = core.llm.context(weights)
+    yield core.tell(ev.SleepEnded(report))
+    if weights.scale != 1.0:
+        yield core.tell(ev.WeightsScaled(weights.scale))
