@@ -1,4 +1,4 @@
-"""The command line: `python -m sleepviz run | fetch | models | chain | bench`.
+"""The command line: `python -m sleepviz run | fetch | models | chain | bench | nights`.
 
 Knows arguments and how a terminal is drawn on; the work is done elsewhere.
 """
@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     from sleepviz.commands import bench as benching
     from sleepviz.commands import chain as chaining
     from sleepviz.commands import models
+    from sleepviz.commands import nights as sleeping
 
     parser = argparse.ArgumentParser(
         prog="python -m sleepviz",
@@ -77,6 +78,19 @@ def _parser() -> argparse.ArgumentParser:
     _knob_argument(bench)
     _model_argument(bench)
     bench.set_defaults(run=benching.bench)
+
+    nights = commands.add_parser("nights", help="tell and sleep story after story: what stays")
+    nights.add_argument("stories", metavar="STORIES.json", help="one story a night, in their order")
+    nights.add_argument("--method", action="append", required=True, metavar="NAME")
+    nights.add_argument("--story", action="append", default=[], metavar="ID", help="only this one")
+    nights.add_argument("--seed", action="append", type=int, default=[], metavar="N")
+    nights.add_argument(
+        "--keep-anyway", action="store_true", help="keep sleeps that the gate refuses"
+    )
+    nights.add_argument("--out", metavar="N.json", required=True)
+    _knob_argument(nights)
+    _model_argument(nights)
+    nights.set_defaults(run=sleeping.nights)
     return parser
 
 

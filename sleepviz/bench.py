@@ -141,8 +141,8 @@ def measure(
     yield ev.Progressed("arms", 1, len(ARMS))
     awake = llm.context().opened()
     run.controls = {
-        "base": _n_right(awake, controls),
-        "before": _n_right(full, controls),
+        "base": sum(ask_all(awake, controls)),
+        "before": sum(ask_all(full, controls)),
         "of": len(controls),
     }
     held_out = tuple(p.question for p in story.probes)
@@ -168,7 +168,7 @@ def measure(
             if arm != "both":
                 run.leak_audit &= all(_audited(context, arm, p, told) for p in story.probes)
         if arm == "slept":
-            run.controls["after"] = _n_right(context or full, controls)
+            run.controls["after"] = sum(ask_all(context or full, controls))
         comparison.release(arm)
         yield ev.Progressed("arms", done, len(ARMS))
     run.base_unchanged = llm.fingerprint() == before
@@ -238,11 +238,10 @@ def _logprobs(
     ]
 
 
-def _n_right(context: Context, controls: Sequence[Probe]) -> int:
-    replies = _replies(context, controls)
-    return sum(
-        bool(p.correct(context.llm.decode(r))) for p, r in zip(controls, replies, strict=True)
-    )
+def ask_all(context: Context, probes: Sequence[Probe]) -> list[bool]:
+    """Which of some questions are answered right in a context; it stays as it is."""
+    replies = _replies(context, probes)
+    return [bool(p.correct(context.llm.decode(r))) for p, r in zip(probes, replies, strict=True)]
 
 
 def _audited(context: Context, arm: str, probe: Probe, told: list[list[int]]) -> bool:

@@ -333,3 +333,25 @@ def test_a_result_that_cannot_be_written_is_told(
     rest = ("--story", "ship", "--method", "forget", "--out", str(out))
     assert main(["bench", stories, *rest]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("on_tiny")
+def test_nights_asks_after_every_night_for_all_that_was_told(
+    capsys: pytest.CaptureFixture[str], stories: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "N.json"
+    rest = ("--method", "forget", "--method", "nap", "--keep-anyway", "--out", str(out))
+    assert main(["nights", stories, *rest]) == 0
+    runs = results(out)["runs"]
+    assert [r["method"] for r in runs] == ["forget", "nap"]
+    for run in runs:
+        assert [list(n["known"]) for n in run["nights"]] == [["ship"], ["ship", "boat"]]
+    assert "after night" in capsys.readouterr().out.replace("\n", " ")
+
+
+@pytest.mark.usefixtures("no_model")
+def test_nights_wants_several_stories(
+    capsys: pytest.CaptureFixture[str], stories: str, tmp_path: Path
+) -> None:
+    rest = ("--story", "ship", "--method", "nap", "--out", str(tmp_path / "N.json"))
+    assert "only one story" in mistake(capsys, "nights", stories, *rest)

@@ -54,6 +54,7 @@ FLOORS = {
     "studio": 5,
     "bench": 5,
     "results": 5,
+    "many_nights": 5,
     "frontier": 5,
     "awake": 5,
     "frame": 6,

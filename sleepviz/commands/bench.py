@@ -39,8 +39,8 @@ def bench(arguments: Namespace) -> int:
             "bench needs STORIES.json, at least one --method and --out R.json (or --awake).",
             "Example: bench stories.json --method nap --out results.json",
         )
-    chosen = _methods(arguments.method, arguments.set)
-    stories, controls = _stories(arguments.stories, arguments.story)
+    chosen = chosen_methods(arguments.method, arguments.set)
+    stories, controls = chosen_stories(arguments.stories, arguments.story)
     out = Path(arguments.out)
     if out.is_dir():
         raise SleepvizError(f"{out} cannot be written: it is a folder.", "Choose another --out.")
@@ -79,7 +79,7 @@ class _Job:
         return planned(self.story, self.controls, self.method, self.seed)
 
 
-def _methods(names: Sequence[str], pairs: Sequence[str]) -> list[SleepMethod]:
+def chosen_methods(names: Sequence[str], pairs: Sequence[str]) -> list[SleepMethod]:
     """Every method with every combination of its knobs' values (nap.keep=0.1,0.2)."""
     from sleepviz import sleep
 
@@ -92,7 +92,8 @@ def _methods(names: Sequence[str], pairs: Sequence[str]) -> list[SleepMethod]:
     return chosen
 
 
-def _stories(file: str, ids: Sequence[str]) -> tuple[list[Story], tuple[Probe, ...]]:
+def chosen_stories(file: str, ids: Sequence[str]) -> tuple[list[Story], tuple[Probe, ...]]:
+    """The wanted stories of a file, all without `ids`, and its controls, or ours."""
     from sleepviz.stories import controls, read_stories
 
     stories, own = read_stories(Path(file))

@@ -1,0 +1,91 @@
+"""nights: several stories, told and slept on one after another; what is known after each.
+
+Knows what was asked for and how it is shown; measures nothing itself.
+"""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from sleepviz import SleepvizError
+from sleepviz.commands import models
+from sleepviz.commands.bench import chosen_methods, chosen_stories
+from sleepviz.commands.drawing import console, drawn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sleepviz.events import Event
+    from sleepviz.many_nights import Nights
+
+
+def nights(arguments: Namespace) -> int:
+    """Measure every method, knob and seed over all the stories as nights; write and print it."""
+    from sleepviz import sleep
+    from sleepviz.many_nights import measure_nights
+
+    out = Path(arguments.out)
+    if not out.parent.is_dir():
+        raise SleepvizError(
+            f"{out.parent} is not a folder.", "Make it first, or choose another --out."
+        )
+    methods = chosen_methods(arguments.method, arguments.set)
+    stories, controls = chosen_stories(arguments.stories, arguments.story)
+    if len(stories) < 2:
+        raise SleepvizError("There is only one story.", "Several nights need several stories.")
+    llm = models.loaded(arguments.model)
+    finished: list[Nights] = []
+    for method in methods:
+        for seed in arguments.seed or [0]:
+            work = measure_nights(
+                llm, stories, controls, method, seed, keep_anyway=arguments.keep_anyway
+            )
+            drawn(f"{sleep.name_of(method)} seed {seed}", _collecting(work, finished))
+            _write(out, llm.name, finished)
+            console.print(_table(finished[-1]))
+    return 0
+
+
+def _collecting(work: Iterator[Event | Nights], finished: list[Nights]) -> Iterator[Event]:
+    from sleepviz.many_nights import Nights
+
+    for item in work:
+        if isinstance(item, Nights):
+            finished.append(item)
+        else:
+            yield item
+
+
+def _table(got: Nights) -> Table:
+    kept = got.kept_of_first()
+    share = f"; of night 1 kept to the end: {kept:.0%}" if kept is not None else ""
+    knobs = ", ".join(f"{k}={v}" for k, v in got.knobs.items())
+    table = Table(title=f"{got.method} ({knobs}), seed {got.seed}{share} (MEASURED)")
+    for column in ("after night", "slept on", *(n.story for n in got.nights), "controls", "s"):
+        table.add_column(column, justify="right")
+    for number, night in enumerate(got.nights, 1):
+        right = [_right(night.known.get(other.story)) for other in got.nights]
+        slept = f"{night.story} (refused)" if night.refused else night.story
+        controls = f"{night.controls}/{got.n_controls}"
+        table.add_row(str(number), slept, *right, controls, f"{night.seconds:.0f}")
+    return table
+
+
+def _right(known: Sequence[bool] | None) -> str:
+    return "" if known is None else f"{sum(known)}/{len(known)}"
+
+
+def _write(out: Path, model: str, finished: Sequence[Nights]) -> None:
+    text = json.dumps({"model": model, "runs": [n.as_json() for n in finished]}, indent=1)
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SleepvizError(
+            f"{out} cannot be written: {error.strerror}.", "Free some space."
+        ) from error

@@ -1,0 +1,98 @@
+"""What is still known after several nights: stories told and slept on one after another.
+
+Knows how a matrix of facts by nights is measured; does not draw or print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sleepviz import events as ev
+from sleepviz.bench import ask_all
+from sleepviz.llm import Llm
+from sleepviz.session import Session
+from sleepviz.sleep import SleepMethod, name_of, settings
+from sleepviz.stories import Probe, Story
+
+
+@dataclass
+class OneNight:
+    """One night: what was slept on, and which questions of every story so far were right after."""
+
+    story: str
+    refused: str | None
+    seconds: float
+    dynamic_bytes: int
+    known: dict[str, list[bool]] = field(default_factory=dict)
+    controls: int = 0
+
+
+@dataclass
+class Nights:
+    """One method over all nights, with one seed."""
+
+    method: str
+    knobs: dict[str, float | int | str]
+    seed: int
+    nights: list[OneNight] = field(default_factory=list)
+    n_controls: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "knobs": self.knobs,
+            "seed": self.seed,
+            "n_controls": self.n_controls,
+            "nights": [vars(n) for n in self.nights],
+        }
+
+    def kept_of_first(self) -> float | None:
+        """Of the first night's questions that were right after it, the share right at the end."""
+        first = self.nights[0].known[self.nights[0].story]
+        last = self.nights[-1].known[self.nights[0].story]
+        known = sum(first)
+        return sum(a and b for a, b in zip(first, last, strict=True)) / known if known else None
+
+
+def measure_nights(
+    llm: Llm,
+    stories: Sequence[Story],
+    controls: Sequence[Probe],
+    method: SleepMethod,
+    seed: int,
+    *,
+    keep_anyway: bool = False,
+) -> Iterator[ev.Event | Nights]:
+    """Tell a story, sleep, ask all that was told so far; then the next. Last the finished `Nights`.
+
+    A question that a later story asks again, with other answers, is a correction: from then on the
+    later answers count.
+    """
+    session = Session(llm, seed=seed)
+    told: list[Story] = []
+    result = Nights(name_of(method), dict(settings(method)), seed, n_controls=len(controls))
+    held_out = tuple(p.question for s in stories for p in s.probes)
+    for number, story in enumerate(stories, 1):
+        told.append(story)
+        yield from session.read(story.text)
+        yield from session.sleep(method, keep_anyway=keep_anyway, held_out=held_out)
+        night = session.timeline.at().nights[-1]
+        ended = night.ended_s if night.ended_s is not None else night.started_s
+        one = OneNight(
+            story.id,
+            night.refusal.reason if night.refusal else None,
+            ended - night.started_s,
+            session.weights.n_bytes,
+        )
+        # a refused night leaves its notes in the cache: then they are asked of there
+        slept = session.context if session.mind.turns else llm.context(session.weights).opened()
+        latest = {p.question: p for s in told for p in s.probes}
+        for earlier in told:
+            probes = [latest[p.question] for p in earlier.probes]
+            one.known[earlier.id] = ask_all(slept, probes)
+        one.controls = sum(ask_all(slept, controls))
+        result.nights.append(one)
+        yield ev.Progressed("nights", number, len(stories))
+    yield result
