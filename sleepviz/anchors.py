@@ -196,6 +196,11 @@ def base_replies(llm: Llm, asked: tuple[str, ...]) -> list[list[int]]:
     return known[asked]
 
 
+def base_replies_known(llm: Llm, asked: tuple[str, ...]) -> bool:
+    """Whether the base's replies have been computed already."""
+    return asked in _replies.get(llm, {})
+
+
 @dataclass(frozen=True, slots=True)
 class Met:
     """How a context meets the held-out anchors.

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from sleepviz import SleepvizError, gate
+from sleepviz import SleepvizError, cost, gate
+from sleepviz.cost import Pace, Work
 from sleepviz.events import Event, GateReading, SleepRefused, SleepReport, SleepStepped
 from sleepviz.flops import Flops
 from sleepviz.llm import Context, Llm
@@ -23,6 +24,15 @@ from sleepviz.state import Turn
 from sleepviz.weights import DynamicWeights
 
 T = TypeVar("T")
+
+
+def expected_s(method: SleepMethod, llm: Llm, notes: Notes, pace: Pace) -> float | None:
+    """ESTIMATE of a sleep's seconds, its gate included; None where its method cannot tell."""
+    tells: Callable[[Llm, Notes], Work] | None = getattr(method, "expected", None)
+    if tells is None:
+        return None
+    work = tells(llm, notes)
+    return pace.seconds(work + gate.expected(llm) if method.keeps_notes else work)
 
 
 class Attempt:
@@ -52,6 +62,11 @@ class Attempt:
         self.details = ""
         self.n_dreams = 0
         self.flops = Flops()
+
+    def expected_s(self) -> float | None:
+        """ESTIMATE of the seconds that it will take, by this machine's pace."""
+        llm = self.context.llm
+        return expected_s(self.method, llm, self._notes, cost.pace(llm))
 
     def steps(self) -> Iterator[Event]:
         """Events of the method and of the gate.

@@ -52,7 +52,8 @@ class Run:
     """One method on one story with one seed.
 
     `kinds` are those of the questions, in their order; `digest` stands for what was read and asked;
-    `cost`: floating-point operations, and the dynamic weights as tokens of KV cache.
+    `cost`: floating-point operations, the dynamic weights as tokens of KV cache, and the seconds
+    that were expected before.
     """
 
     story: str
@@ -150,6 +151,8 @@ def measure(
     night = session.timeline.at().nights[-1]
     if night.refusal is not None:
         run.refused = night.refusal.reason
+    if night.started.estimate_s is not None:
+        run.cost["expected_s"] = night.started.estimate_s
     ended = night.ended_s if night.ended_s is not None else night.started_s
     run.seconds["sleep"] = ended - night.started_s
     report = night.report
@@ -157,7 +160,8 @@ def measure(
     run.bytes["dynamic_weights"] = session.weights.n_bytes
     run.bytes["peak"] = report.peak_extra_bytes if report else 0
     if report is not None:
-        run.cost = {"flops": report.flops, "kv_token_equivalents": report.kv_token_equivalents}
+        run.cost["flops"] = report.flops
+        run.cost["kv_token_equivalents"] = report.kv_token_equivalents
     comparison = Comparison(llm, session.history, session.weights, session.mind.night, full)
     told = consolidated_ids(llm, session.history)
     for done, arm in enumerate(ARMS[1:], 2):

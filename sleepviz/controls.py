@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ARMS = ("full", "cleared", "slept", "both")
 OWNER = "owner"  # in session_state: the handle of this visitor's session
+EXPECTED = "sleep.expected"  # in session_state: what the last estimate was for, and its seconds
 REFUSED = "frame.refused"  # in session_state: why the last click did nothing
 _NAME = re.compile(r"[\w-]{16,80}")
 
@@ -114,6 +115,30 @@ def sleep(method: str, values: Mapping[str, object], keep_anyway: bool = False) 
         lambda s: s.sleep(chosen, keep_anyway=keep_anyway, held_out=held_out),
         Lane.BATCH,
     )
+
+
+def expected_s(method: str, values: Mapping[str, object]) -> float | None:
+    """ESTIMATE of the seconds that a sleep now would take; None before the pace is known."""
+    from sleepviz import cost  # brings torch
+    from sleepviz import sleep as methods
+    from sleepviz.attempt import expected_s as expected_s_of
+    from sleepviz.attempt import told
+
+    mine = session()
+    pace = cost.known_pace(mine.llm) if mine else None
+    if mine is None or pace is None:
+        return None
+    key = (id(mine), mine.context.n_tokens, mine.mind.night, method, tuple(values.items()))
+    known = st.session_state.get(EXPECTED)
+    if known is None or known[0] != key:
+        try:
+            chosen = methods.make(method, values)
+        except SleepvizError:
+            return None
+        notes = methods.Notes(told(mine.mind.turns), told(mine.mind.slept), mine.context)
+        seconds = expected_s_of(chosen, mine.llm, notes, pace)
+        known = st.session_state[EXPECTED] = (key, seconds)
+    return None if known[1] is None else float(known[1])
 
 
 def ask(probes: tuple[Probe, ...], arms: tuple[str, ...] = ARMS) -> None:

@@ -30,6 +30,7 @@ STAGES = {
     "unpack": "Unpacking the weights",
     "convert": "Making the weights ready",
     "load": "Loading the weights into memory",
+    "pace": "Measuring how fast it is here",
 }
 CANCEL = {
     "reading": "Cancel reading",

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 
 import torch
 
-from sleepviz.anchors import HELD_OUT, N_REPLY, met
+from sleepviz.anchors import HELD_OUT, N_REPLY, PLAIN_TEXT, base_replies_known, met
 from sleepviz.batch import Batch
+from sleepviz.cost import Work, padded
 from sleepviz.events import GateReading
-from sleepviz.llm import Context
+from sleepviz.llm import Context, Llm
 from sleepviz.weights import DynamicWeights
 
 N_READINGS = 3
@@ -42,6 +43,15 @@ def readings(notes: Context, candidate: DynamicWeights) -> Iterator[GateReading]
     same = _same_replies(slept)
     more = max(0.0, same - _same_replies(reference)) if same else 0.0
     yield GateReading("identical replies, more than before", more, SAME_REPLY_LIMIT, "share")
+
+
+def expected(llm: Llm) -> Work:
+    """What the readings will have to compute: both contexts meet every anchor."""
+    asked = [len(llm.user_turn(q, first=True)) for q in HELD_OUT]
+    rows = [*(n + N_REPLY for n in asked), *(len(llm.encode_plain(t)) for t in PLAIN_TEXT)]
+    first = sum(asked) + len(asked) * N_REPLY if not base_replies_known(llm, HELD_OUT) else 0
+    predicted = 2.0 * (len(asked) * N_REPLY + sum(rows[len(asked) :]))
+    return Work(forward=2.0 * padded(rows, len(rows)) + sum(asked) + first, predicted=predicted)
 
 
 def _same_replies(context: Context) -> float:

@@ -14,12 +14,14 @@ import torch
 
 from sleepviz.attention import Look, observed_by
 from sleepviz.batch import Batch
+from sleepviz.cost import Work, padded
 from sleepviz.dreams import ABOUT, key_phrases, sentences
 from sleepviz.llm import CHUNK, Context, Llm
 from sleepviz.weights import Slots
 
 REPEAT = "Repeat the previous context."
 N_LATEST = 1  # the newest token always stays: it closes the turn
+ROWS = 24  # questions in one pass
 MAX_QUERIES = 8192  # reference queries per KV head; thinning costs recall (docs/experiments.md)
 
 At = tuple[int, int]
@@ -90,11 +92,25 @@ def rereadings(
     The texts come chunk by chunk; a question a sentence, with the sentence as its answer, in
     batches: the queries of an answer are those that read the facts.
     """
-    text = "\n".join(texts)
-    again = [*llm.user_turn(REPEAT, first=False), *llm.encode_plain(text)]
+    again, asked = _reread(llm, texts)
     batch = Batch(context, 1)
     for at in range(0, len(again), CHUNK * 4):
         yield batch, [again[at : at + CHUNK * 4]]
+    for at in range(0, len(asked), ROWS):
+        rows = asked[at : at + ROWS]
+        yield Batch(context, len(rows)), rows
+
+
+def expected_rereading(llm: Llm, texts: tuple[str, ...]) -> Work:
+    """What `rereadings` will have to compute."""
+    again, asked = _reread(llm, texts)
+    return Work(forward=len(again) + padded([len(row) for row in asked], ROWS))
+
+
+def _reread(llm: Llm, texts: tuple[str, ...]) -> tuple[list[int], list[list[int]]]:
+    """The ids that repeat the notes, and those of every question with its answer."""
+    text = "\n".join(texts)
+    again = [*llm.user_turn(REPEAT, first=False), *llm.encode_plain(text)]
     asked = [
         [
             *llm.user_turn(ABOUT[n % len(ABOUT)].format(phrases[0]), first=False),
@@ -103,9 +119,7 @@ def rereadings(
         for n, sentence in enumerate(sentences(text))
         if (phrases := key_phrases(sentence))
     ]
-    for at in range(0, len(asked), 24):
-        rows = asked[at : at + 24]
-        yield Batch(context, len(rows)), rows
+    return again, asked
 
 
 def heads_of(context: Context) -> dict[At, Head]:

@@ -16,6 +16,7 @@ from torch import nn
 
 from sleepviz import anchors
 from sleepviz.batch import logprobs_many
+from sleepviz.cost import Work, padded
 from sleepviz.dreams import Dream
 from sleepviz.llm import Context, Llm
 from sleepviz.trunk import Trunk
@@ -30,6 +31,7 @@ CLIP = 1.0
 DRIFT_SHARE = 0.2  # of the newest step in the running drift
 WEIGHT_UP, WEIGHT_DOWN = 1.1, 0.97  # a step, above and below the drift limit
 MOST_WEIGHT = 12.0
+PRACTISED = 0.75  # of the dreams in an epoch, as an estimate
 GOLD = 0.3  # weight of the dream's own words, where a teacher speaks too
 
 
@@ -195,6 +197,43 @@ class Practice:
                 optimiser.zero_grad(set_to_none=True)
                 left = len(packs) - at - 1 + len(packs) * (self.epochs - epoch - 1)
                 yield Practised(done, done + left, *losses)
+
+
+def expected(
+    llm: Llm,
+    dreams: Sequence[Dream],
+    practice: Practice,
+    first_layer: float,
+    *,
+    taught: bool = False,
+) -> Work:
+    """What making the lessons and practising them will compute; `first_layer` as a share.
+
+    How many dreams will soon be known, and skipped, is a guess: PRACTISED of them, on average.
+    """
+    prompts = [len(llm.user_turn(d.prompt, first=True)) for d in dreams]
+    answers = [len(llm.encode_plain(d.answer)) + 1 for d in dreams]
+    rows = [p + a for p, a in zip(prompts, answers, strict=True)]
+    asked = [len(llm.user_turn(q, first=True)) for q in anchors.TRAINED]
+    told = [len(llm.encode_plain(t)) for t in anchors.TRAINED_TEXT]
+    held = [*(n + anchors.N_REPLY for n in asked), *told]
+    per_anchor = sum(held) / len(held)
+    n_anchors = min(practice.n_anchors, len(held))
+    n_made = sum(held) if not taught else per_anchor * n_anchors
+    epochs, above = practice.epochs, 1.0 - first_layer
+    trained = epochs * (PRACTISED * sum(rows) + n_anchors * per_anchor)
+    opening = len(llm.opening_turn()) * trained / PACK_TOKENS
+    work = Work(
+        forward=first_layer * (padded(rows, ROWS) + 1.3 * n_made),
+        trained=above * (trained + opening),
+        predicted=2.0 * epochs * (PRACTISED * sum(answers) + n_anchors * anchors.N_REPLY),
+    )
+    if taught:
+        return work + Work(forward=padded(rows, ROWS) + 1.3 * n_made, predicted=sum(answers))
+    if llm not in _anchored:  # the base's replies, once per model
+        replies = len(asked) * anchors.N_REPLY
+        work += Work(forward=2.6 * sum(asked) + replies, predicted=2.0 * replies)
+    return work
 
 
 def optimiser_bytes(parameters: Sequence[torch.Tensor]) -> int:

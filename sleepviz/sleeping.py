@@ -22,8 +22,6 @@ from sleepviz.state import Turn
 
 STRENGTH_LIMIT = 1.5
 
-_pace: dict[tuple[str, str, tuple[object, ...]], float] = {}  # seconds per consolidated token
-
 
 def sleeping(
     core: Core, method: SleepMethod, keep_anyway: bool, held_out: tuple[str, ...]
@@ -32,8 +30,6 @@ def sleeping(
         raise SleepvizError("There is nothing to sleep on.", "Tell the model something first.")
     core.nights.require_all_on(core.mind.night)
     night, n_tokens = core.nights.begin(), core.context.n_tokens
-    pace_key = (core.llm.name, name_of(method), settings(method))
-    pace = _pace.get(pace_key)
     rng = Random(core.seed)
     attempt = Attempt(method, core.context, core.mind.turns, core.mind.slept, rng, held_out)
     try:
@@ -44,7 +40,7 @@ def sleeping(
                 knobs=settings(method),
                 n_tokens=n_tokens,
                 kv_bytes=core.context.kv_bytes,
-                estimate_s=pace * n_tokens if pace else None,
+                estimate_s=attempt.expected_s(),
             )
         )
         with memory.peak_watched() as peak:
@@ -56,7 +52,6 @@ def sleeping(
             yield core.tell(refusal)
             return
         report = attempt.report(night, peak.extra)
-        _pace[pace_key] = report.seconds / n_tokens
     except GeneratorExit:
         if core.timeline.at().asleep:
             core.tell(ev.SleepCancelled(night, time.perf_counter() - attempt.began))

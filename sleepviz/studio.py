@@ -93,10 +93,14 @@ class Studio:
             self.preflight.require_fits()
             folder = models.obtain(name, self._progress(name))
             self.loading = Loading(name, "load")
+            from sleepviz import cost
             from sleepviz.llm import Llm
 
             label = models.card(name).name
-            self.adopt(Llm.load(folder, name=label, provenance=models.provenance(folder)))
+            llm = Llm.load(folder, name=label, provenance=models.provenance(folder))
+            self.loading = Loading(name, "pace")
+            cost.pace(llm)
+            self.adopt(llm)
         except SleepvizError as error:
             self.error, self.loading = error, None
         except Exception as error:

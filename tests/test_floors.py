@@ -31,6 +31,7 @@ FLOORS = {
     "weights": 2,
     "memory": 2,
     "flops": 2,
+    "cost": 2,
     "llm": 2,
     "batch": 2,
     "trunk": 2,

@@ -56,7 +56,9 @@ class Step:
 class SleepMethod(Protocol):
     """A frozen dataclass; its docstring is the help text, its knob() fields become the form.
 
-    One that is only there to be compared with says so by `baseline: ClassVar[bool] = True`.
+    One that is only there to be compared with says so by `baseline: ClassVar[bool] = True`. One
+    that can tell what it will have to compute offers `expected(llm, notes) -> Work`; the page and
+    the command line then say about how long it will take.
     """
 
     title: ClassVar[str]  # on its card

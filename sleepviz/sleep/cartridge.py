@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch
 
 from sleepviz import SleepvizError, dreams, lessons
+from sleepviz.cost import Work
 from sleepviz.events import Dreamed
 from sleepviz.heads import heads_of
 from sleepviz.lessons import Lesson, Practice
@@ -52,6 +53,11 @@ class Cartridge:
         0.33, 0.0, 0.95, "Share of the layers below the first one that is trained"
     )
 
+    def expected(self, llm: Llm, notes: Notes) -> Work:
+        made = list(dreams.of_notes(notes.texts, notes.held_out))
+        taught = lessons.expected(llm, made, self._practice, self.first_layer, taught=True)
+        return Nap().expected(llm, notes) + taught
+
     def consolidate(
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random
     ) -> Iterator[Step]:
@@ -81,6 +87,10 @@ class Cartridge:
             yield Step("prepare", len(made) + len(anchored), len(made) + N_ANCHORS)
         yield from self._trained(llm, trunk, worn, practised, anchored, rng)
 
+    @property
+    def _practice(self) -> Practice:
+        return Practice(self.lr, self.epochs, N_ANCHORS, ANCHOR_WEIGHT, DRIFT_LIMIT)
+
     def _trained(
         self,
         llm: Llm,
@@ -96,12 +106,11 @@ class Cartridge:
         }
         parameters = [t for s in slots.values() for t in (s.keys, s.values) if t.requires_grad]
         n_bytes = lessons.optimiser_bytes(parameters)
-        practice = Practice(self.lr, self.epochs, N_ANCHORS, ANCHOR_WEIGHT, DRIFT_LIMIT)
 
         def student() -> DynamicWeights:
             return replace(worn, slots=slots)
 
-        for at in practice.steps(trunk, parameters, student, practised, anchored, rng):
+        for at in self._practice.steps(trunk, parameters, student, practised, anchored, rng):
             weights = None
             if at.done == at.of:
                 learnt = {k: _frozen(s, llm.dtype) for k, s in slots.items()}

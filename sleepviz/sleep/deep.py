@@ -19,6 +19,7 @@ from typing import ClassVar
 import torch
 
 from sleepviz import SleepvizError, anchors, dreams, lessons
+from sleepviz.cost import Work
 from sleepviz.events import Dreamed
 from sleepviz.lessons import Lesson, Practice
 from sleepviz.llm import Llm
@@ -62,6 +63,11 @@ class Deep:
         1, 0, 1, "1: practise all nights again; 0: only the newest notes, the naive way"
     )
 
+    def expected(self, llm: Llm, notes: Notes) -> Work:
+        texts = (*notes.earlier, *notes.texts) if self.replay else notes.texts
+        made = list(dreams.of_notes(texts, notes.held_out))
+        return lessons.expected(llm, made, self._practice, self.first_layer)
+
     def consolidate(
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random
     ) -> Iterator[Step]:
@@ -85,6 +91,10 @@ class Deep:
         start = base.deltas if not self.replay else {}
         yield from self._trained(llm, trunk, practised, held, dict(start), rng)
 
+    @property
+    def _practice(self) -> Practice:
+        return Practice(self.lr, self.epochs, N_ANCHORS, ANCHOR_WEIGHT, DRIFT_LIMIT)
+
     def _trained(
         self,
         llm: Llm,
@@ -97,9 +107,8 @@ class Deep:
         deltas = self._fresh_deltas(llm, trunk, start, rng)
         parameters = [t for d in deltas.values() for t in (d.a, d.b)]
         n_bytes = lessons.optimiser_bytes(parameters)
-        practice = Practice(self.lr, self.epochs, N_ANCHORS, ANCHOR_WEIGHT, DRIFT_LIMIT)
         worn = DynamicWeights(deltas)
-        for at in practice.steps(trunk, parameters, lambda: worn, practised, held, rng):
+        for at in self._practice.steps(trunk, parameters, lambda: worn, practised, held, rng):
             weights = None
             if at.done == at.of:
                 weights = DynamicWeights(

@@ -16,7 +16,8 @@ from typing import ClassVar
 
 import torch
 
-from sleepviz.heads import At, Queries, heads_of, most_read, rereadings, tally
+from sleepviz.cost import Work
+from sleepviz.heads import At, Queries, expected_rereading, heads_of, most_read, rereadings, tally
 from sleepviz.llm import Llm
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.weights import DynamicWeights
@@ -43,6 +44,9 @@ class Evict:
     keep: float = knob(
         0.3, 0.02, 1.0, "Share of the cache's slots to keep, over all heads together"
     )
+
+    def expected(self, llm: Llm, notes: Notes) -> Work:
+        return expected_rereading(llm, notes.texts)
 
     def consolidate(
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
+from sleepviz.cost import Work
 from sleepviz.llm import Llm
 from sleepviz.sleep import Notes, Step
 from sleepviz.weights import DynamicWeights
@@ -24,6 +25,9 @@ class Forget:
     stands_for: ClassVar[str] = "A control: the cache is cleared and nothing is learnt."
     paper: ClassVar[str] = "Control of arXiv 2605.26099 (https://arxiv.org/abs/2605.26099)"
     keeps_notes: ClassVar[bool] = False
+
+    def expected(self, llm: Llm, notes: Notes) -> Work:
+        return Work()
 
     def consolidate(
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random

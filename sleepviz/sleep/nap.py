@@ -16,13 +16,24 @@ from typing import ClassVar
 
 import torch
 
-from sleepviz.heads import At, Head, Queries, heads_of, most_read, rereadings, tally
+from sleepviz.cost import Work
+from sleepviz.heads import (
+    At,
+    Head,
+    Queries,
+    expected_rereading,
+    heads_of,
+    most_read,
+    rereadings,
+    tally,
+)
 from sleepviz.llm import Llm
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.weights import DynamicWeights, Slots
 
 LOG_WEIGHT_LIMIT = 3.0  # |bias| at most
 N_PROJECTED = 2
+FITTING = 2.0  # linear algebra for each token of the cache, in tokens of a pass (an estimate)
 RIDGE = 1e-3  # of the mean diagonal
 
 
@@ -45,6 +56,9 @@ class Nap:
     keep: float = knob(
         0.3, 0.02, 1.0, "Share of the cache's slots to keep, over all heads together"
     )
+
+    def expected(self, llm: Llm, notes: Notes) -> Work:
+        return expected_rereading(llm, notes.texts) + Work(forward=FITTING * len(notes.context.ids))
 
     def consolidate(
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from sleepviz import SleepvizError
+from sleepviz.cost import Work
 from sleepviz.llm import Llm
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.trunk import Trunk
@@ -51,6 +52,15 @@ class RawText:
     first_layer: float = knob(
         0.5, 0.0, 0.95, "Share of the layers below the first one that is trained"
     )
+
+    def expected(self, llm: Llm, notes: Notes) -> Work:
+        n = len(llm.encode_plain("\n".join((*notes.earlier, *notes.texts))))
+        above = 1.0 - self.first_layer
+        return Work(
+            forward=n * self.first_layer,
+            trained=n * self.epochs * above,
+            predicted=2.0 * n * self.epochs,
+        )
 
     def consolidate(
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random

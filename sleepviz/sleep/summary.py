@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch
 
 from sleepviz import SleepvizError
+from sleepviz.cost import Work
 from sleepviz.heads import heads_of
 from sleepviz.llm import Context, Llm
 from sleepviz.prompts import NOTES_PREFIX, NOTES_REPLY
@@ -46,6 +47,10 @@ class Summary:
     keep: float = knob(
         0.3, 0.02, 1.0, "Tokens to keep as a share of the cache's, the turns around it included"
     )
+
+    def expected(self, llm: Llm, notes: Notes) -> Work:
+        n_past, around = notes.context.n_tokens, len(llm.user_turn(NOTES_PREFIX, first=True))
+        return Work(forward=2 * around, decoded=max(LEAST, self.keep * n_past - around))
 
     def consolidate(
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import torch
 
+from sleepviz.cost import Work
 from sleepviz.heads import heads_of, tally
 from sleepviz.llm import Llm
 from sleepviz.sleep import Notes, Step, knob
@@ -38,6 +39,9 @@ class Window:
     baseline: ClassVar[bool] = True
 
     keep: float = knob(0.3, 0.02, 1.0, "Share of the cache's slots to keep, the same in every head")
+
+    def expected(self, llm: Llm, notes: Notes) -> Work:
+        return Work()
 
     def consolidate(
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random

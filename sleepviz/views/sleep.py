@@ -92,18 +92,12 @@ def _notes_in_cache(state: State) -> str:
 
 
 def _go(state: State, method: str, values: dict[str, object], busy: bool) -> None:
-    paces = [
-        n.report.seconds / n.report.n_tokens
-        for n in state.nights
-        if n.report and n.report.n_tokens and n.started.method == method
-        and dict(n.started.knobs) == values
-    ]  # fmt: skip
-    if paces:
-        words = f"about {paces[-1] * state.n_cached:,.0f} s, as fast as its last sleep of this kind"
-    else:
-        words = "no estimate yet: it has not slept like this here"
+    seconds = controls.expected_s(method, values)
+    words = f"about {seconds:,.0f} s, gate included" if seconds is not None else "no estimate yet"
     with st.container(horizontal=True, vertical_alignment="center", width="content"):
-        line = el("span", "small muted", words + " ", tag("ESTIMATE") if paces else None)
+        line = el(
+            "span", "small muted", words + " ", tag("ESTIMATE") if seconds is not None else None
+        )
         with st.container(width="content"):
             markup(line, key="sleep.estimate")
         st.button(

@@ -1,0 +1,105 @@
+"""What a piece of work will cost here: counted in tokens before, in seconds by this machine's pace.
+
+Knows how long a token takes, as measured in the first seconds; does not know sleep methods. All of
+it is an ESTIMATE until the work has been done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from weakref import WeakKeyDictionary
+
+import torch
+
+from sleepviz.llm import Llm
+
+TRIAL_TOKENS = 96  # a pass of that many tokens tells the pace of long passes
+TRIALS = 3
+BACKWARD = 1.1  # of a forward pass: gradients of the states, and of a few small matrices
+TRIAL_TEXT = "The days get longer, the snow melts, and many birds come back to build their nests. "
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Tokens to be computed, by how they go through the model.
+
+    forward: many in one pass, through all layers (half the layers count half). decoded: one by one.
+    trained: forward and back. predicted: rows of the vocabulary's matrix, forward.
+    """
+
+    forward: float = 0.0
+    decoded: float = 0.0
+    trained: float = 0.0
+    predicted: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            self.forward + other.forward,
+            self.decoded + other.decoded,
+            self.trained + other.trained,
+            self.predicted + other.predicted,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds that one token takes on this machine, measured."""
+
+    forward: float
+    decoded: float
+    predicted: float
+
+    def seconds(self, work: Work) -> float:
+        """ESTIMATE of the seconds that the work will take."""
+        trained = (1.0 + BACKWARD) * self.forward
+        return (
+            work.forward * self.forward
+            + work.decoded * self.decoded
+            + work.trained * trained
+            + work.predicted * self.predicted
+        )
+
+
+_paces: WeakKeyDictionary[Llm, Pace] = WeakKeyDictionary()
+
+
+def known_pace(llm: Llm) -> Pace | None:
+    """The pace, if it has been measured."""
+    return _paces.get(llm)
+
+
+def pace(llm: Llm) -> Pace:
+    """The pace; measured at the first call, which runs the model: call it where it is run."""
+    if llm not in _paces:
+        ids = (llm.encode_plain(TRIAL_TEXT) * TRIAL_TOKENS)[:TRIAL_TOKENS]
+        head = llm.model.get_output_embeddings()
+        assert isinstance(head, torch.nn.Linear)
+        states = torch.zeros(TRIAL_TOKENS, head.in_features, device=llm.device, dtype=llm.dtype)
+        forward, decoded, predicted = [], [], []
+        for _ in range(TRIALS):
+            context = llm.context()
+            forward.append(_seconds(partial(context.feed, ids)) / len(ids))
+            decoded.append(_seconds(partial(context.feed, ids[:1])))
+            with torch.inference_mode():
+                predicted.append(_seconds(partial(head, states)) / len(states))
+        _paces[llm] = Pace(min(forward), min(decoded), min(predicted))
+    return _paces[llm]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return time.perf_counter() - began
+
+
+def padded(lengths: Sequence[int], rows: int) -> int:
+    """Tokens that batches of so many rows compute, padding included."""
+    return sum(
+        max(lengths[at : at + rows]) * len(lengths[at : at + rows])
+        for at in range(0, len(lengths), rows)
+    )

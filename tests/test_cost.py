@@ -1,0 +1,48 @@
+"""What will be computed is told before, and this machine's pace turns it into seconds."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from tiny import all_of
+
+from sleepviz import cost, sleep
+from sleepviz.attempt import Attempt
+from sleepviz.cost import Pace, Work, padded
+from sleepviz.llm import Llm
+from sleepviz.session import Session
+
+NOTES = "The captain is Mira Okafor. The cat is Pixel. The bell was cast in Bergen in 1892."
+
+
+def test_work_adds_up_and_a_pace_makes_seconds_of_it() -> None:
+    work = Work(forward=10.0, decoded=2.0) + Work(forward=5.0, trained=1.0, predicted=4.0)
+    assert work == Work(15.0, 2.0, 1.0, 4.0)
+    pace = Pace(forward=1.0, decoded=3.0, predicted=0.5)
+    assert pace.seconds(work) == pytest.approx(15 + 6 + (1 + cost.BACKWARD) + 2)
+
+
+def test_padding_is_work_too() -> None:
+    assert padded([3, 5, 2], rows=2) == 2 * 5 + 2
+    assert padded([], rows=2) == 0
+
+
+def test_the_pace_is_measured_once_for_a_model(tiny_llm: Llm) -> None:
+    pace = cost.pace(tiny_llm)
+    assert cost.known_pace(tiny_llm) is cost.pace(tiny_llm) is pace
+    assert 0 < pace.forward < pace.decoded
+
+
+@pytest.mark.parametrize("name", sorted(sleep.methods()))
+def test_every_method_of_ours_tells_what_it_will_compute(tiny_llm: Llm, name: str) -> None:
+    session = Session(tiny_llm)
+    all_of(session.read(NOTES))
+    method = sleep.make(name)
+    seconds = Attempt(method, session.context, session.mind.turns, (), Random(0)).expected_s()
+    assert seconds is not None
+    assert seconds >= 0
+    started = next(
+        e for e in session.sleep(method, keep_anyway=True) if type(e).__name__ == "SleepStarted"
+    )
+    assert started.estimate_s == pytest.approx(seconds)  # type: ignore[union-attr]
