@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     chain.set_defaults(run=chaining.chain)
 
     bench = commands.add_parser("bench", help="measure methods over stories and seeds")
-    bench.add_argument("stories", metavar="STORIES.json", nargs="?")
+    bench.add_argument("stories", metavar="STORIES.json", nargs="*")
     bench.add_argument("--awake", action="store_true", help="the cost of talking, not of sleeping")
     bench.add_argument("--method", action="append", default=[], metavar="NAME")
     bench.add_argument("--story", action="append", default=[], metavar="ID", help="only this story")
@@ -80,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     bench.set_defaults(run=benching.bench)
 
     nights = commands.add_parser("nights", help="tell and sleep story after story: what stays")
-    nights.add_argument("stories", metavar="STORIES.json", help="one story a night, in their order")
+    nights.add_argument(
+        "stories", metavar="STORIES.json", nargs="+", help="one story a night, in their order"
+    )
     nights.add_argument("--method", action="append", required=True, metavar="NAME")
     nights.add_argument("--story", action="append", default=[], metavar="ID", help="only this one")
     nights.add_argument("--seed", action="append", type=int, default=[], metavar="N")

@@ -92,15 +92,27 @@ def chosen_methods(names: Sequence[str], pairs: Sequence[str]) -> list[SleepMeth
     return chosen
 
 
-def chosen_stories(file: str, ids: Sequence[str]) -> tuple[list[Story], tuple[Probe, ...]]:
-    """The wanted stories of a file, all without `ids`, and its controls, or ours."""
+def chosen_stories(
+    files: Sequence[str], ids: Sequence[str]
+) -> tuple[list[Story], tuple[Probe, ...]]:
+    """The wanted stories of some files, all without `ids`, and the controls of the first, or ours.
+
+    Raises `SleepvizError` for an unknown id, or one that is in two files.
+    """
     from sleepviz.stories import controls, read_stories
 
-    stories, own = read_stories(Path(file))
-    known = {s.id: s for s in stories}
+    known: dict[str, Story] = {}
+    own: tuple[Probe, ...] = ()
+    for file in files:
+        stories, some = read_stories(Path(file))
+        own = own or some
+        for story in stories:
+            if story.id in known:
+                raise SleepvizError(f"The story {story.id!r} is there twice.", "Rename one.")
+            known[story.id] = story
     for wrong in set(ids) - set(known):
-        raise SleepvizError(f"There is no story {wrong!r}.", f"The file holds: {', '.join(known)}.")
-    return [s for s in stories if not ids or s.id in ids], own or controls()
+        raise SleepvizError(f"There is no story {wrong!r}.", f"There are: {', '.join(known)}.")
+    return [s for s in known.values() if not ids or s.id in ids], own or controls()
 
 
 def _earlier(out: Path) -> Results | None:
