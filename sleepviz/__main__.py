@@ -68,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure methods over stories and seeds")
     bench.add_argument("stories", metavar="STORIES.json", nargs="*")
     bench.add_argument("--awake", action="store_true", help="the cost of talking, not of sleeping")
+    bench.add_argument(
+        "--peer", action="store_true", help="beside ours: NVIDIA kvpress, at the same kept shares"
+    )
     bench.add_argument("--method", action="append", default=[], metavar="NAME")
     bench.add_argument("--story", action="append", default=[], metavar="ID", help="only this story")
     bench.add_argument("--seed", action="append", type=int, default=[], metavar="N")

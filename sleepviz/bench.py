@@ -106,16 +106,21 @@ class Run:
         return (slept - cleared) / (full - cleared)
 
 
+def questions_digest(story: Story, controls: Sequence[Probe]) -> str:
+    """Stands for what was read and asked: the text, the questions, their answers, the controls."""
+    asked = [(p.question, p.answers) for p in (*story.probes, *controls)]
+    return sha256(repr((story.text, asked)).encode()).hexdigest()[:16]
+
+
 def planned(story: Story, controls: Sequence[Probe], method: SleepMethod, seed: int) -> Run:
     """A run as it stands before it is measured."""
-    asked = [(p.question, p.answers) for p in (*story.probes, *controls)]
     return Run(
         story=story.id,
         method=name_of(method),
         knobs=dict(settings(method)),
         seed=seed,
         kinds=tuple(p.kind for p in story.probes),
-        digest=sha256(repr((story.text, asked)).encode()).hexdigest()[:16],
+        digest=questions_digest(story, controls),
     )
 
 

@@ -56,6 +56,7 @@ FLOORS = {
     "bench": 5,
     "results": 5,
     "many_nights": 5,
+    "peer": 5,
     "frontier": 5,
     "awake": 5,
     "frame": 6,

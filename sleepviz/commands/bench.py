@@ -56,6 +56,9 @@ def bench(arguments: Namespace) -> int:
         for method, story, seed in product(chosen, stories, arguments.seed or [0])
     ]
     _measure(llm, jobs, results, out, keep_anyway=arguments.keep_anyway)
+    if arguments.peer:
+        _measure_peers(llm, arguments.model, stories, controls, chosen, results)
+        write_all(results, out)
     console.print(_table(results.runs))
     files = ", ".join(out.with_suffix(s).name for s in (out.suffix, ".csv", ".md", ".html"))
     console.print(f"written: {files}")
@@ -146,7 +149,6 @@ def _measure(
 ) -> None:
     from sleepviz import sleep
     from sleepviz.bench import measure
-    from sleepviz.frontier import write_picture
 
     if keep_anyway:  # what was refused before shall be kept now
         results.runs = [run for run in results.runs if run.refused is None]
@@ -165,8 +167,42 @@ def _measure(
         took.setdefault(name, []).append(time.perf_counter() - began)
         results.write(out)
         console.print(_run_line(results.runs[-1]))
-    write_picture(results, out.with_suffix(".html"))
+    write_all(results, out)
+
+
+def _measure_peers(
+    llm: Llm,
+    model: str | None,
+    stories: Sequence[Story],
+    controls: tuple[Probe, ...],
+    chosen: Sequence[SleepMethod],
+    results: Results,
+) -> None:
+    """kvpress at the shares that our methods keep, on the stories that it has not seen yet."""
+    from sleepviz.models import default_name, locate
+    from sleepviz.peer import PREFIX, measure_peers
+
+    folder = locate(model or default_name())
+    keep = sorted({float(m.keep) for m in chosen if hasattr(m, "keep")}) or [0.1, 0.2, 0.3]
+    done = {(r.story, r.knobs["keep"]) for r in results.runs if r.method.startswith(PREFIX)}
+    missing = [s for s in stories if any((s.id, k) not in done for k in keep)]
+    if folder is None or not missing:
+        return
+    again = {s.id for s in missing}
+    results.runs = [
+        r for r in results.runs if not (r.method.startswith(PREFIX) and r.story in again)
+    ]
+    cleared = {r.story: r.arms["cleared"] for r in results.runs}
+    work = measure_peers(llm, folder, missing, controls, keep, cleared)
+    drawn("kvpress", _collecting(work, results.runs))
+
+
+def write_all(results: Results, out: Path) -> None:
+    """Every file of the results."""
+    from sleepviz.frontier import write_picture
+
     results.write(out)
+    write_picture(results, out.with_suffix(".html"))
 
 
 def _estimate(missing: Sequence[_Job], took: dict[str, list[float]]) -> str:
