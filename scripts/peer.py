@@ -82,7 +82,7 @@ def kl(full: list[torch.Tensor], other: list[torch.Tensor]) -> float:
 
 
 def run(peer: Peer, story: dict[str, Any], press: Any, reference: dict[str, Any]) -> dict[str, Any]:
-    """One press on one story: replies to its questions and to the controls, divergence, seconds."""
+    """One press on one story: replies to its questions, their divergence, seconds."""
     context, n = story["context"], len(story["context"])
     began = time.perf_counter()
     cache = peer.filled(context, press)
@@ -96,7 +96,6 @@ def run(peer: Peer, story: dict[str, Any], press: Any, reference: dict[str, Any]
     full = reference.setdefault("logprobs", met)
     return {
         "replies": replies,
-        "controls": [peer.reply(cache, q, n) for q in story["controls"]],
         "kl": kl(full, met),
         "seconds": seconds,
     }

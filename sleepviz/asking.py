@@ -84,6 +84,12 @@ def questions(sentence: str) -> list[Asked]:
     return list(seen.values())[:MOST]
 
 
+def subjects(sentence: str) -> list[str]:
+    """The subjects of its clauses that have several words and no verb in them."""
+    found = dict.fromkeys(_lower_first(c.subject) for c in clauses(sentence))
+    return [s for s in found if " of " in s or " for " in s]
+
+
 def _sound(question: str, answer: str) -> bool:
     """Whether a question can be asked: long enough, not its own answer, not broken off."""
     words = [w.lower() for w in WORD.findall(question)]

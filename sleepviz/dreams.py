@@ -109,35 +109,57 @@ def of_notes(texts: Sequence[str], held_out: Sequence[str] = ()) -> Iterator[Dre
     of two with the same prompt and answer.
     """
     unwanted = [plain(q) for q in held_out]
+    pairs = [
+        pair
+        for found in map(sentences, texts)
+        for pair in zip(found, asking.resolved(found), strict=True)
+    ]
+    everything = [plain(whole) for _, whole in pairs]
     seen: set[tuple[str, str]] = set()
-    for text in texts:
-        found = sentences(text)
-        for source, resolved in zip(found, asking.resolved(found), strict=True):
-            for dream in extractive(source, resolved):
-                asked = plain(dream.prompt)
-                if (asked, dream.answer) in seen or any(q in asked for q in unwanted if q):
-                    continue
-                seen.add((asked, dream.answer))
-                yield dream
+    for source, resolved in pairs:
+        for dream in extractive(source, resolved, everything):
+            asked = plain(dream.prompt)
+            if (asked, dream.answer) in seen or any(q in asked for q in unwanted if q):
+                continue
+            seen.add((asked, dream.answer))
+            yield dream
 
 
-def extractive(source: str, resolved: str | None = None) -> Iterator[Dream]:
+def extractive(
+    source: str, resolved: str | None = None, everything: Sequence[str] = ()
+) -> Iterator[Dream]:
     """The dreams of one sentence, made without a model, so that every fact is asked for.
 
     `asked`: a question that the sentence answers; `about`: a phrase of it asks for the sentence;
     `gap`: the sentence without the phrase asks for the phrase. `resolved` is the sentence with its
-    pronoun replaced by whom it stands for.
+    pronoun replaced by whom it stands for. `everything` are all sentences as `plain` gives them:
+    nothing is asked about a phrase that several of them hold, since the answers would contradict
+    each other.
     """
     whole = resolved or source
     for question in asking.questions(whole):
         yield Dream("asked", question.question, excerpt(source, question.answer), source)
-    for n, phrase in enumerate(key_phrases(whole)):
-        yield Dream("about", ABOUT[n % 3].format(phrase), excerpt(source, phrase), source)
+    phrases = [*asking.subjects(whole), *key_phrases(whole)]
+    alone = [p for p in phrases if sum(_within(plain(p), s) for s in everything) <= 1]
+    for n, phrase in enumerate(alone or phrases[:1]):
+        asked = ABOUT[n % 3].format(_with_article(phrase, whole))
+        yield Dream("about", asked, excerpt(source, phrase), source)
     for phrase in key_phrases(source):
         if plain(phrase) == plain(source):
             continue  # nothing would be left to ask with
         gap = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", "what", source, count=1)
         yield Dream("gap", gap.rstrip(" .!") + "?", phrase, source)
+
+
+def _with_article(phrase: str, sentence: str) -> str:
+    """ "the goat" where the sentence says "a goat" or "her goat"; else the phrase as it is."""
+    before = rf"\b(?:the|an?|his|her|its|their|my|our|your)\s+{re.escape(phrase)}(?!\w)"
+    return f"the {phrase}" if re.search(before, sentence, re.IGNORECASE) else phrase
+
+
+def _within(phrase: str, sentence: str) -> bool:
+    """Whether a phrase stands in a sentence, word by word; both as `plain` gives them."""
+    return f" {phrase} " in f" {sentence} "
 
 
 def excerpt(sentence: str, phrase: str) -> str:

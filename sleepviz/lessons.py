@@ -32,6 +32,7 @@ DRIFT_SHARE = 0.2  # of the newest step in the running drift
 WEIGHT_UP, WEIGHT_DOWN = 1.1, 0.97  # a step, above and below the drift limit
 MOST_WEIGHT = 12.0
 PRACTISED = 0.75  # of the dreams in an epoch, as an estimate
+FEWEST_ANCHORS, ANCHORS_PER_DREAM = 16, 0.4
 GOLD = 0.3  # weight of the dream's own words, where a teacher speaks too
 
 
@@ -149,10 +150,10 @@ class Practice:
     """How lessons are practised: AdamW with warm-up and a straight line down.
 
     A dream that the student says with at least `known` (geometric mean of its tokens'
-    probabilities) is practised only in every third epoch; of the anchors, `n_anchors` are drawn for
-    each epoch, all plain texts among them. `anchor_weight` is what a token of an anchor counts
-    beside one of a dream, at least: it rises while the student is further than `drift_limit` (nats
-    per token) from what the anchors say.
+    probabilities) is practised only in every third epoch; of the anchors, at most `n_anchors` are
+    drawn for each epoch, all plain texts among them. `anchor_weight` is what a token of an anchor
+    counts beside one of a dream, at least: it rises while the student is further than `drift_limit`
+    (nats per token) from what the anchors say.
     """
 
     lr: float
@@ -161,6 +162,10 @@ class Practice:
     anchor_weight: float
     drift_limit: float
     known: float = 0.9
+
+    def drawn(self, n_dreams: int) -> int:
+        """Anchors in one epoch: fewer where there is little to dream of, so that it is heard."""
+        return min(self.n_anchors, max(FEWEST_ANCHORS, round(ANCHORS_PER_DREAM * n_dreams)))
 
     def steps(
         self,
@@ -173,13 +178,13 @@ class Practice:
     ) -> Iterator[Practised]:
         """Train `parameters` in place, a step at a time; `worn()` are the weights made of them."""
         optimiser = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=0.0)
-        prose = [x for x in held if x.prose][: self.n_anchors]
+        prose = [x for x in held if x.prose][: self.drawn(len(dreams))]
         others = [x for x in held if not x.prose]
         done, weight, drift = 0, self.anchor_weight, 0.0
         for epoch in range(self.epochs):
             due = [x for i, x in enumerate(dreams) if x.p < self.known or (epoch + i) % 3 == 0]
             due = due or list(dreams)
-            n_drawn = min(self.n_anchors - len(prose), len(others))
+            n_drawn = min(self.drawn(len(dreams)) - len(prose), len(others))
             packs = list(_packs([*due, *prose, *rng.sample(others, n_drawn)], rng))
             for at, pack in enumerate(packs):
                 done += 1
@@ -218,7 +223,7 @@ def expected(
     told = [len(llm.encode_plain(t)) for t in anchors.TRAINED_TEXT]
     held = [*(n + anchors.N_REPLY for n in asked), *told]
     per_anchor = sum(held) / len(held)
-    n_anchors = min(practice.n_anchors, len(held))
+    n_anchors = min(practice.drawn(len(dreams)), len(held))
     n_made = sum(held) if not taught else per_anchor * n_anchors
     epochs, above = practice.epochs, 1.0 - first_layer
     trained = epochs * (PRACTISED * sum(rows) + n_anchors * per_anchor)

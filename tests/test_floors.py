@@ -20,6 +20,7 @@ FLOORS = {
     "clauses": 1,
     "asking": 1,
     "figures": 1,
+    "measured": 1,
     "fetching": 1,
     "checkpoint": 1,
     "catalogue": 1,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from sleepviz.components.markup import el, markup
+from sleepviz.components.markup import Node, el, markup, tag
 from sleepviz.components.pieces import chip
+from sleepviz.measured import measured
 
 CHOSEN = "sleep.method"  # in session_state
 CARDS_IN_A_ROW = 3
@@ -57,6 +58,7 @@ def _cards(names: list[str], chosen: str, busy: bool) -> None:
                     el("b", "", method.title),
                     chip("chosen", "violet", dot="still") if name == chosen else None,
                 ),
+                _trade_off(name),
                 el("div", "small", sentences),
                 el("div", "small muted", stands_for, title=address.rstrip(")")),
             )
@@ -68,6 +70,24 @@ def _cards(names: list[str], chosen: str, busy: bool) -> None:
                 on_click=_choose,
                 args=(name,),
             )
+
+
+def _trade_off(name: str) -> Node | None:
+    """What it kept, cost and took where it was measured; not a promise for this machine."""
+    got = measured().get(name)
+    if got is None:
+        return None
+    hover = (
+        f"Means of {got.n_runs} sleeps at the default knobs: {got.on}. Kept: right answers without "
+        f"notes, of those that the notes give. Lost: control questions, of {got.n_controls}."
+    )
+    words = (
+        f"kept {got.kept:.0%}",
+        f"lost {got.lost:.1f} of {got.n_controls}",
+        f"{got.seconds:,.0f} s",
+        f"{got.mib:.1f} MiB",
+    )
+    return el("div", "row small", *(chip(w) for w in words), tag("MEASURED"), title=hover)
 
 
 def _choose(name: str) -> None:

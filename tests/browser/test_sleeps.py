@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -174,8 +175,13 @@ def test_a_model_that_is_not_there_says_so_and_another_one_can_be_loaded(
 
 def load(page: Page, name: str) -> None:
     """Type a model's name into the picker and load it."""
-    field = page.locator(".st-key-frame-model input").first
-    field.fill(name)
-    field.press("Enter")
-    settled(page)
+    button = page.locator(".st-key-frame-load button").first
+    for _ in range(5):  # while another try to load ends, the picker may be drawn anew
+        field = page.locator(".st-key-frame-model input").first
+        field.fill(name)
+        field.press("Enter")
+        settled(page)
+        with suppress(AssertionError):
+            expect(button).to_be_enabled(timeout=3_000)
+            break
     click(page, "frame.load")

@@ -1,0 +1,40 @@
+"""What was measured of each sleep method, shipped with it: its trade-off at a glance.
+
+Knows the file that scripts/measured writes from bench results; measures nothing itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+FILE = Path(__file__).parent / "sleep" / "measured.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Means of one method at its default knobs.
+
+    kept: normalised recall, (slept - cleared) / (full - cleared). lost: control questions that the
+    base answers and the model after sleep does not, of `n_controls`. `on`: model, device, stories.
+    """
+
+    kept: float
+    lost: float
+    n_controls: int
+    seconds: float
+    mib: float
+    n_runs: int
+    on: str
+
+
+@cache
+def measured() -> Mapping[str, Measured]:
+    """By method; empty where nothing was shipped."""
+    if not FILE.exists():
+        return {}
+    told = json.loads(FILE.read_text(encoding="utf-8"))
+    return {name: Measured(**numbers) for name, numbers in told.items()}
