@@ -43,8 +43,11 @@ def outcome(night: Night) -> Node:
     )
 
 
-def report(got: SleepReport, facts: SessionStarted | None) -> Node:
-    """Numbers, bytes against bytes, and the gate's readings with their limits."""
+def report(got: SleepReport, facts: SessionStarted | None, estimate_s: float | None = None) -> Node:
+    """Numbers, bytes against bytes, and the gate's readings with their limits.
+
+    `estimate_s` is what the sleep was expected to take.
+    """
     added, added_unit = split(got.dynamic_bytes)
     if not got.slept_here:
         return _taken(got)
@@ -72,6 +75,7 @@ def report(got: SleepReport, facts: SessionStarted | None) -> Node:
         el("div", "small muted", "Bytes against bytes"),
         bars(_bytes(got, where)),
         _gate(got.gate),
+        _bill(got, estimate_s),
         el("div", "small muted", got.details) if got.details else None,
     )
 
@@ -90,6 +94,18 @@ def _taken(got: SleepReport) -> Node:
 
 def _dreamt(got: SleepReport) -> str:
     return f"{got.n_dreams} dreams practised" if got.n_dreams else "no dreams: computed at once"
+
+
+def _bill(got: SleepReport, estimate_s: float | None) -> Node | None:
+    """Operations, and how good the estimate was."""
+    if not got.flops:
+        return None
+    exponent, unit = (12, "TFLOP") if got.flops >= 1e12 else (9, "GFLOP")
+    words = f"{got.flops / 10**exponent:,.1f} {unit} of matrix products, counted, gate included "
+    parts: list[Node | str] = [words, tag("MEASURED")]
+    if estimate_s is not None:
+        parts += [f" · expected: {estimate_s:,.1f} s ", tag("ESTIMATE")]
+    return el("div", "small muted", *parts)
 
 
 def _bytes(got: SleepReport, where: str) -> list[Bar]:

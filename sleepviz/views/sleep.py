@@ -206,7 +206,7 @@ def _report(state: State, night: Night) -> None:
     got = night.report
     left, right = st.columns([7, 6], gap="medium")
     with left:
-        markup(report(got, state.facts), key="sleep.report")
+        markup(report(got, state.facts, night.started.estimate_s), key="sleep.report")
     with right:
         name = "slots_kept" if got.slots_kept is not None else "weight_change"
         if got.slots_kept is not None or got.delta_norms:
