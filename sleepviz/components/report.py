@@ -102,7 +102,7 @@ def _bill(got: SleepReport, estimate_s: float | None) -> Node | None:
         return None
     exponent, unit = (12, "TFLOP") if got.flops >= 1e12 else (9, "GFLOP")
     words = f"{got.flops / 10**exponent:,.1f} {unit} of matrix products, counted, gate included "
-    parts: list[Node | str] = [words, tag("MEASURED")]
+    parts: list[Node | str | None] = [words, tag("MEASURED")]
     if estimate_s is not None:
         parts += [f" · expected: {estimate_s:,.1f} s ", tag("ESTIMATE")]
     return el("div", "small muted", *parts)
