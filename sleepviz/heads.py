@@ -140,8 +140,17 @@ def heads_of(context: Context) -> dict[At, Head]:
     return heads
 
 
-def most_read(importance: Mapping[At, torch.Tensor], keep: float) -> dict[At, torch.Tensor]:
-    """Indices of the slots to keep: `keep` of all, the most important over all heads together.
+def budget(context: Context, keep: float) -> int:
+    """How many slots may stay: a share of all that was ever told, over all heads together.
+
+    What earlier nights have compacted already is not compacted by the same share again.
+    """
+    n_heads = sum(cached.keys.shape[1] for cached in context.layers)
+    return round(keep * n_heads * context.position)
+
+
+def most_read(importance: Mapping[At, torch.Tensor], budget: int) -> dict[At, torch.Tensor]:
+    """Indices of the slots to keep: `budget` of them, the most important over all heads together.
 
     The first (the attention sink) and the newest of every head are among them, whatever it costs.
     """
@@ -152,7 +161,7 @@ def most_read(importance: Mapping[At, torch.Tensor], keep: float) -> dict[At, to
         forced[at][-N_LATEST:] = float("inf")
     everything = torch.cat(list(forced.values()))
     n_forced = int(torch.isinf(everything).sum())
-    n_kept = min(len(everything), max(n_forced, round(keep * len(everything))))
+    n_kept = min(len(everything), max(n_forced, budget))
     taken = torch.zeros(len(everything), dtype=torch.bool, device=everything.device)
     taken[torch.topk(everything, n_kept).indices] = True
     shares = taken.split([len(s) for s in forced.values()])

@@ -132,14 +132,14 @@ def test_deltas_of_earlier_nights_stay_as_strong_as_they_were(tiny_llm: Llm, nam
 
 def test_the_budget_is_met_exactly_also_where_all_is_read_alike() -> None:
     alike = {(0, 0): torch.ones(20), (0, 1): torch.ones(30)}
-    chosen = most_read(alike, 0.4)
+    chosen = most_read(alike, 20)
     assert sum(len(c) for c in chosen.values()) == 20
     assert torch.equal(alike[0, 0], torch.ones(20)), "what was measured is left as it was"
 
 
 def test_heads_share_one_budget_and_each_keeps_its_sink_and_its_newest() -> None:
     importance = {(0, 0): torch.linspace(0, 1, 20), (0, 1): torch.linspace(10, 11, 20)}
-    chosen = most_read(importance, 0.5)
+    chosen = most_read(importance, 20)
     assert chosen[0, 0].tolist() == [0, *range(20 - N_LATEST, 20)]
     rest = 20 - 1 - N_LATEST
     assert chosen[0, 1].tolist() == [0, *range(20 - rest + 1, 20)]

@@ -153,6 +153,20 @@ def test_two_nights_can_be_undone_one_by_one(tiny_llm: Llm) -> None:
         all_of(session.revert(1))
 
 
+def test_a_second_nap_does_not_squeeze_the_first_once_more(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    nap = sleep.make("nap", {"keep": 0.5})
+    all_of(session.sleep(nap, keep_anyway=True))
+    first = sum(len(s) for s in session.weights.slots.values())
+    all_of(session.read("The cook is Vale."))
+    position = session.context.position
+    all_of(session.sleep(nap, keep_anyway=True))
+    second = sum(len(s) for s in session.weights.slots.values())
+    n_heads = tiny_llm.shape.n_layers * tiny_llm.shape.n_kv_heads
+    assert second == round(0.5 * n_heads * position)
+    assert second > first
+
+
 def test_a_night_is_switched_off_and_on_again_and_nothing_is_lost(tiny_llm: Llm) -> None:
     session = told(tiny_llm)
     all_of(session.sleep(quick("nap"), keep_anyway=True))

@@ -18,7 +18,6 @@ import torch
 from sleepviz import SleepvizError, dreams, lessons
 from sleepviz.cost import Work
 from sleepviz.events import Dreamed
-from sleepviz.heads import heads_of
 from sleepviz.lessons import Lesson, Practice
 from sleepviz.llm import Llm
 from sleepviz.sleep import Notes, Step, knob
@@ -26,8 +25,8 @@ from sleepviz.sleep.nap import Nap
 from sleepviz.trunk import Trunk
 from sleepviz.weights import DynamicWeights, Slots
 
-N_ANCHORS = 16
-ANCHOR_WEIGHT = 1.0
+N_ANCHORS = 40
+ANCHOR_WEIGHT = 2.0
 DRIFT_LIMIT = 0.03  # nats per token
 
 
@@ -54,7 +53,7 @@ class Cartridge:
     )
 
     def expected(self, llm: Llm, notes: Notes) -> Work:
-        made = list(dreams.of_notes(notes.texts, notes.held_out))
+        made = list(dreams.of_notes((*notes.earlier, *notes.texts), notes.held_out))
         taught = lessons.expected(llm, made, self._practice, self.first_layer, taught=True)
         return Nap().expected(llm, notes) + taught
 
@@ -62,15 +61,13 @@ class Cartridge:
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random
     ) -> Iterator[Step]:
         """Steps: those of a nap, one per dream, one per batch of lessons, one per training step."""
-        held = heads_of(notes.context)
-        n_past = sum(len(h) for h in held.values()) / len(held)
-        keep = min(1.0, max(0.02, self.slots / n_past))
+        keep = min(1.0, max(0.02, self.slots / notes.context.position))
         worn: DynamicWeights | None = None
         for step in Nap(keep).consolidate(llm, notes, base, rng):
             worn = step.weights
             yield replace(step, weights=None)
         assert worn is not None
-        made = list(dreams.of_notes(notes.texts, notes.held_out))
+        made = list(dreams.of_notes((*notes.earlier, *notes.texts), notes.held_out))
         if not made:
             raise SleepvizError("The notes hold no sentence to dream of.", "Tell it some facts.")
         for n, d in enumerate(made, 1):

@@ -17,7 +17,16 @@ from typing import ClassVar
 import torch
 
 from sleepviz.cost import Work
-from sleepviz.heads import At, Queries, expected_rereading, heads_of, most_read, rereadings, tally
+from sleepviz.heads import (
+    At,
+    Queries,
+    budget,
+    expected_rereading,
+    heads_of,
+    most_read,
+    rereadings,
+    tally,
+)
 from sleepviz.llm import Llm
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.weights import DynamicWeights
@@ -42,11 +51,11 @@ class Evict:
     baseline: ClassVar[bool] = True
 
     keep: float = knob(
-        0.3, 0.02, 1.0, "Share of the cache's slots to keep, over all heads together"
+        0.3, 0.02, 1.0, "Share of the slots to keep, of all that was told, over all heads together"
     )
 
     def expected(self, llm: Llm, notes: Notes) -> Work:
-        return expected_rereading(llm, notes.texts)
+        return expected_rereading(llm, (*notes.earlier, *notes.texts))
 
     def consolidate(
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random
@@ -54,7 +63,7 @@ class Evict:
         """Steps: one per pass of re-reading, one per layer, one for the choice."""
         n_layers, n_kv_heads = llm.shape.n_layers, llm.shape.n_kv_heads
         watched = Queries(n_layers)
-        passes = list(rereadings(llm, notes.context, notes.texts))
+        passes = list(rereadings(llm, notes.context, (*notes.earlier, *notes.texts)))
         for done, one_pass in enumerate(passes, 1):
             watched.run(*one_pass)
             yield Step("re-read", done, len(passes))
@@ -66,7 +75,7 @@ class Evict:
                 scores = heads[layer, head].scores(watched.of(layer, head))
                 importance[layer, head] = _importance(torch.softmax(scores, dim=-1))
             yield Step("weigh", layer + 1, n_layers)
-        chosen = most_read(importance, self.keep)
+        chosen = most_read(importance, budget(notes.context, self.keep))
         slots = {at: heads[at].kept(chosen[at], llm.dtype) for at in heads}
         weights = base.with_slots(slots, notes.context.position)
         yield Step("keep", 1, 1, weights=weights, details=tally(slots, heads))

@@ -21,6 +21,7 @@ from sleepviz.heads import (
     At,
     Head,
     Queries,
+    budget,
     expected_rereading,
     heads_of,
     most_read,
@@ -54,11 +55,13 @@ class Nap:
     keeps_notes: ClassVar[bool] = True
 
     keep: float = knob(
-        0.3, 0.02, 1.0, "Share of the cache's slots to keep, over all heads together"
+        0.3, 0.02, 1.0, "Share of the slots to keep, of all that was told, over all heads together"
     )
 
     def expected(self, llm: Llm, notes: Notes) -> Work:
-        return expected_rereading(llm, notes.texts) + Work(forward=FITTING * len(notes.context.ids))
+        return expected_rereading(llm, (*notes.earlier, *notes.texts)) + Work(
+            forward=FITTING * len(notes.context.ids)
+        )
 
     def consolidate(
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random
@@ -66,7 +69,7 @@ class Nap:
         """Steps: one per pass of re-reading, then one per layer, twice."""
         n_layers, n_kv_heads = llm.shape.n_layers, llm.shape.n_kv_heads
         watched = Queries(n_layers)
-        passes = list(rereadings(llm, notes.context, notes.texts))
+        passes = list(rereadings(llm, notes.context, (*notes.earlier, *notes.texts)))
         for done, one_pass in enumerate(passes, 1):
             watched.run(*one_pass)
             yield Step("re-read", done, len(passes))
@@ -77,7 +80,7 @@ class Nap:
             for head in range(n_kv_heads):
                 importance[layer, head] = _weight(heads[layer, head], watched.of(layer, head))
             yield Step("weigh", layer + 1, n_layers)
-        chosen = most_read(importance, self.keep)
+        chosen = most_read(importance, budget(notes.context, self.keep))
         slots: dict[At, Slots] = {}
         for layer in range(n_layers):
             for head in range(n_kv_heads):

@@ -38,7 +38,9 @@ class Window:
     keeps_notes: ClassVar[bool] = True
     baseline: ClassVar[bool] = True
 
-    keep: float = knob(0.3, 0.02, 1.0, "Share of the cache's slots to keep, the same in every head")
+    keep: float = knob(
+        0.3, 0.02, 1.0, "Share of the slots to keep, of all that was told, the same in every head"
+    )
 
     def expected(self, llm: Llm, notes: Notes) -> Work:
         return Work()
@@ -51,7 +53,7 @@ class Window:
         slots = {}
         for at, head in heads.items():
             n = len(head)
-            n_kept = min(n, max(N_SINKS + 1, round(self.keep * n)))
+            n_kept = min(n, max(N_SINKS + 1, round(self.keep * notes.context.position)))
             order = torch.arange(n, device=head.bias.device)
             chosen = torch.cat([order[:N_SINKS], order[N_SINKS:][n - n_kept :]])
             slots[at] = head.kept(chosen, llm.dtype)
