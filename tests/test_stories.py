@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sleepviz import SleepvizError
+from sleepviz.sleep import make
 from sleepviz.stories import Probe, Story, controls, has_word, presets, read_stories
 
 STORIES = {
@@ -61,6 +62,13 @@ def test_there_are_presets_with_a_lesson_each() -> None:
         assert story.lesson.strip()
         assert len(story.probes) >= 5
         assert "\\" not in story.text
+
+
+@pytest.mark.parametrize("story", presets(), ids=lambda s: s.id)
+def test_what_a_preset_suggests_can_be_done(story: Story) -> None:
+    suggested = dict(story.suggests)
+    if suggested:
+        make(str(suggested.pop("method")), suggested)
 
 
 @pytest.mark.parametrize("story", presets(), ids=lambda s: s.id)

@@ -45,6 +45,7 @@ class Story:
     text: str
     probes: tuple[Probe, ...]
     lesson: str = ""  # what to expect of it, for a preset
+    suggests: tuple[tuple[str, str | int | float], ...] = ()  # ("method", name), then its knobs
 
 
 def has_word(text: str, word: str) -> bool:
@@ -103,6 +104,7 @@ def _story(raw: dict[str, Any], path: str, place: str) -> Story:
         text=text,
         probes=_probes(raw.get("questions"), path, f"{place}.questions", "direct"),
         lesson=_typed(raw.get("lesson", ""), str, path, f"{place}.lesson"),
+        suggests=tuple(_typed(raw.get("try", {}), dict, path, f"{place}.try").items()),
     )
 
 

@@ -10,12 +10,13 @@ import streamlit as st
 from sleepviz import controls, frame
 from sleepviz.components.dreams import dreams
 from sleepviz.components.markup import el, markup, tag
-from sleepviz.components.method_form import choose, knob_fields
+from sleepviz.components.method_form import CHOSEN, choose, knob_fields
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Card, cards, chip, empty, notice, split, track
 from sleepviz.components.report import outcome, report
 from sleepviz.components.strip import phase
 from sleepviz.state import Night, State
+from sleepviz.stories import presets
 from sleepviz.timeline import Timeline
 
 TITLE = "Sleep"
@@ -73,6 +74,7 @@ def _bedtime(state: State, busy: bool) -> None:
         Card("Dynamic weights", *split(state.dynamic_bytes), "from the nights before"),
     ]
     markup(cards(shown), key="sleep.what")
+    _suggestion(state, busy)
     method = choose(busy)
     with st.container(border=True, key="sleep_knobs"):
         values = knob_fields(method, busy)
@@ -82,6 +84,32 @@ def _bedtime(state: State, busy: bool) -> None:
             with st.popover("The notes", type="tertiary", key="sleep.notes"):
                 st.text(_notes_in_cache(state) or "No notes: only the conversation.")
         _go(state, method, values, busy)
+
+
+def _suggestion(state: State, busy: bool) -> None:
+    """What the last told preset wants to show: its method and knobs, one click away."""
+    told = [s for s in presets() if s.suggests and s.text.strip() in _notes_in_cache(state)]
+    if not told:
+        return
+    story, suggested = told[-1], dict(told[-1].suggests)
+    method = str(suggested.pop("method"))
+    knobs = "".join(f", {name.replace('_', ' ')} {value:g}" for name, value in suggested.items())
+
+    def take() -> None:
+        st.session_state[CHOSEN] = method
+        for name, value in suggested.items():
+            st.session_state[f"sleep.{method}.{name}"] = value
+
+    with st.container(horizontal=True, vertical_alignment="center", key="sleep_suggestion"):
+        with st.container(width="stretch"):
+            markup(el("span", "small muted", f"{story.title}: {story.lesson}"), key="sleep.lesson")
+        st.button(
+            f"Set {method}{knobs}",
+            key="sleep.suggested",
+            disabled=busy,
+            on_click=take,
+            icon=":material/lightbulb:",
+        )
 
 
 def _notes_in_cache(state: State) -> str:
