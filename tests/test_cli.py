@@ -355,3 +355,24 @@ def test_nights_wants_several_stories(
 ) -> None:
     rest = ("--story", "ship", "--method", "nap", "--out", str(tmp_path / "N.json"))
     assert "only one story" in mistake(capsys, "nights", stories, *rest)
+
+
+def test_run_gets_the_model_and_starts_the_server_on_the_app(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[tuple[list[str], Path, str]] = []
+
+    def start(command: list[str], *, cwd: Path, env: dict[str, str], check: bool) -> Any:
+        started.append((command, cwd, env["SLEEPVIZ_MODEL"]))
+        return type("Done", (), {"returncode": 0})
+
+    monkeypatch.setattr("sleepviz.commands.models.obtained", lambda _name: tmp_path)
+    monkeypatch.setattr("sleepviz.commands.models.subprocess.run", start)
+    assert main(["run", "--port", "8502", "--model", "my-model"]) == 0
+    ((command, folder, model),) = started
+    app = Path(command[command.index("run") + 1])
+    assert app.is_file()
+    assert app.parent == folder
+    assert "--server.address=127.0.0.1" in command
+    assert "--server.port=8502" in command
+    assert model == "my-model"

@@ -25,7 +25,7 @@ def run(arguments: Namespace) -> int:
     """Get the model, then hand the process over to the server."""
     name = arguments.model or models.default_name()
     obtained(name)
-    app = Path(__file__).resolve().parent.parent / "app.py"
+    app = Path(__file__).resolve().parents[2] / "app.py"
     url = f"http://{arguments.address}:{arguments.port}"
     console.print(f"\n  [bold]sleepviz[/bold] is at [link={url}]{url}[/link]   (Ctrl+C stops it)\n")
     command = [sys.executable, "-m", "streamlit", "run", str(app)]
