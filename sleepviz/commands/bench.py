@@ -238,7 +238,8 @@ def _table(runs: Sequence[Run]) -> Table:
 
     table = Table(title="Means over stories and seeds (MEASURED)", show_lines=True)
     for column in COLUMNS:
-        table.add_column(column, justify="left" if column in ("method", "by kind") else "right")
+        is_text = column in ("method", "by kind")
+        table.add_column(column, justify="left" if is_text else "right", overflow="fold")
     for row in rows(summaries(runs)):
         table.add_row(*row)
     return table

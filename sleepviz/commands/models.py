@@ -45,7 +45,8 @@ def models_table(_arguments: Namespace) -> int:
     """The catalogue with sizes, and whether each model fits."""
     table = Table(title="Models (download, memory: ESTIMATE; KV per token: DERIVED, float32)")
     for column in ("name", "parameters", "download", "memory needed", "free", "KV / token", "here"):
-        table.add_column(column, justify="left" if column == "name" else "right")
+        is_name = column == "name"
+        table.add_column(column, justify="left" if is_name else "right", no_wrap=is_name)
     for name in models.CATALOGUE:
         flight = models.preflight(name)
         table.add_row(
