@@ -7,8 +7,8 @@ its answer is in that sentence word for word.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sleepviz import asking
 
@@ -28,6 +28,7 @@ _STOP = frozenset(
     """.split()  # noqa: SIM905 - a list of words reads better as words
 )
 
+_RECENT = re.compile(r"\b(?:new|now|current|currently) ", re.IGNORECASE)
 EXCERPT_WORDS = 20  # of a long sentence, in an answer: about what a short reply can hold
 ABOUT = (
     "What do you know about {}?",
@@ -106,23 +107,44 @@ def of_notes(texts: Sequence[str], held_out: Sequence[str] = ()) -> Iterator[Dre
     """Every dream of some notes, sentence by sentence, without those that ask a held-out question.
 
     A dream whose prompt holds a held-out question, however typed, is left out; so is the second
-    of two with the same prompt and answer.
+    of two with the same prompt and answer. Where a later text answers a question of an earlier one
+    ("her new cat is named ..."), the earlier answer is not practised any more.
     """
     unwanted = [plain(q) for q in held_out]
-    pairs = [
-        pair
-        for found in map(sentences, texts)
+    told = [
+        (at, *pair)
+        for at, found in enumerate(map(sentences, texts))
         for pair in zip(found, asking.resolved(found), strict=True)
     ]
-    everything = [plain(whole) for _, whole in pairs]
+    everything = [plain(whole) for *_, whole in told]
+    latest = {_timeless(q.question): at for at, _, whole in told for q in asking.questions(whole)}
     seen: set[tuple[str, str]] = set()
-    for source, resolved in pairs:
-        for dream in extractive(source, resolved, everything):
+    for at, source, whole in told:
+        for dream in _retold(extractive(source, whole, everything), latest, at):
             asked = plain(dream.prompt)
             if (asked, dream.answer) in seen or any(q in asked for q in unwanted if q):
                 continue
             seen.add((asked, dream.answer))
             yield dream
+
+
+def _timeless(question: str) -> str:
+    """A question's words without "new" and "now": what it asks for at any time."""
+    return plain(_RECENT.sub("", question))
+
+
+def _retold(dreams: Iterator[Dream], latest: Mapping[str, int], at: int) -> Iterator[Dream]:
+    """The dreams of text number `at`, without questions that a later one answers anew.
+
+    A question about the new state of things is also asked without its "new" or "now".
+    """
+    for dream in dreams:
+        if dream.kind != "asked":
+            yield dream
+        elif latest.get(_timeless(dream.prompt), at) == at:
+            yield dream
+            if _RECENT.search(dream.prompt):
+                yield replace(dream, prompt=_RECENT.sub("", dream.prompt))
 
 
 def extractive(

@@ -208,3 +208,15 @@ def test_of_a_long_sentence_an_excerpt_keeps_the_clauses_around_the_phrase() -> 
 def test_a_long_sentence_without_clauses_stays_whole() -> None:
     long = "word " * (EXCERPT_WORDS + 5) + "end."
     assert excerpt(long, "end") == long.strip()
+
+
+def test_a_later_text_takes_the_place_of_an_earlier_answer() -> None:
+    old, new = "Greta keeps a cat. Her cat is named Pixel.", "Her new cat is named Comet."
+    dreams = list(of_notes((old, new)))
+    called = {d.answer for d in dreams if d.prompt == "What is the name of her cat?"}
+    asked = [d for d in dreams if d.kind == "asked" and "name" in d.prompt]
+    assert asked, "the cat's name is asked for"
+    assert called <= {new}
+    assert any("Comet" in d.answer and "new" not in d.prompt for d in asked)
+    alone = list(of_notes((old,)))
+    assert any("Pixel" in d.answer for d in alone if d.kind == "asked")
