@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sleepviz import SleepvizError, studio
+from sleepviz import SleepvizError, sleep, studio
 from sleepviz.llm import Llm
 from sleepviz.serving import COOKIE, HIDDEN, Guard
+from sleepviz.stories import presets
 from sleepviz.views import views
 
 PAGE = Path(__file__).resolve().parent.parent / "page.py"
@@ -104,6 +105,46 @@ def test_a_click_reads_the_chosen_story(app: AppTest) -> None:
     state = session.timeline.at()
     assert state.n_cached > 0
     assert f"{state.n_cached:,} / {state.facts.context_limit:,} tokens" in painted(app)  # type: ignore[union-attr]
+
+
+def test_nights_are_asked_one_by_one_switched_and_taken_over_from_a_file(app: AppTest) -> None:
+    story = presets()[0]
+    nap = sleep.make("nap", {"keep": 0.5})
+    for text in (story.text, "The dentist is called Ida Bloom."):
+        act(app, lambda s, text=text: s.read(text))
+        act(app, lambda s: s.sleep(nap, keep_anyway=True))
+    visit(app, "compare")
+    app.button(key="compare.ask_nights").click().run()
+    done(app)
+    state = session_of(app).timeline.at()
+    asked = {(a.night, a.question) for _, a in state.answers}
+    assert asked == {(n, p.question) for n in (1, 2) for p in story.probes}
+    assert [n.number for n in state.nights_in_force] == [1, 2]
+
+    visit(app, "sleep")
+    app.toggle(key="sleep.on.2").set_value(False).run()
+    done(app)
+    assert [n.number for n in session_of(app).timeline.at().nights_in_force] == [1]
+    app.toggle(key="sleep.on.1").set_value(False).run()
+    done(app)
+    assert session_of(app).weights.empty
+    app.toggle(key="sleep.on.2").set_value(True).run()
+    done(app)
+    assert len(session_of(app).timeline.at().nights_in_force) == 2
+
+
+def test_what_a_story_suggests_is_one_click_away(app: AppTest) -> None:
+    story = next(s for s in presets() if dict(s.suggests).get("lr"))
+    act(app, lambda s: s.read(story.text))
+    visit(app, "sleep")
+    app.button(key="sleep.suggested").click().run()
+    assert app.session_state["sleep.method"] == "deep"
+    assert app.number_input(key="sleep.deep.lr").value == dict(story.suggests)["lr"]
+    assert app.number_input(key="sleep.deep.epochs").value == 1
+
+
+def session_of(app: AppTest) -> Any:
+    return studio.studio().session(app.session_state["owner"])
 
 
 def test_text_with_markup_stays_text(app: AppTest) -> None:
