@@ -79,8 +79,8 @@ def _trade_off(name: str) -> Node | None:
         return None
     hover = (
         f"Means of {got.n_runs} sleeps at the default knobs: {got.on}. Kept: right answers without "
-        f"notes, of those that the notes give. Lost: control questions that the base answers, of {got.n_controls}; "
-        "notes in the context cost some as well."
+        "notes, of those that the notes give. Lost: control questions that the base answers, of "
+        f"{got.n_controls}; notes in the context cost some as well."
     )
     words = (
         f"kept {got.kept:.0%}",
