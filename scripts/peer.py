@@ -8,10 +8,12 @@ for; some presses mask heads instead of dropping keys, and hold the whole cache 
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,41 +36,83 @@ class Peer:
             self.model.model(input_ids=torch.tensor([context]), past_key_values=cache)
         return cache
 
-    def logits(self, cache: DynamicCache, ids: list[int], position: int) -> torch.Tensor:
-        """Logits [id, vocabulary] after each of the ids; they stay in the cache."""
-        positions = torch.arange(position, position + len(ids))[None]
-        out = self.model(
-            input_ids=torch.tensor([ids]), past_key_values=cache, position_ids=positions
-        )
-        return out.logits[0]
+    def run(
+        self, cache: DynamicCache, n: int, asked: list[list[int]], position: int
+    ) -> tuple[DynamicCache, torch.Tensor, torch.Tensor]:
+        """Feed one row of ids per question to copies of the cache, padded on the left.
 
-    def reply(self, cache: DynamicCache, question: list[int], position: int) -> list[int]:
-        """The greedy reply; the cache is as before afterwards."""
-        lengths = [layer.keys.shape[2] for layer in cache.layers]
-        said: list[int] = []
-        ids, at = question, position
-        while len(said) < self.max_new:
-            token = int(self.logits(cache, ids, at)[-1].argmax())
-            if token in self.stop:
-                break
-            said.append(token)
-            at, ids = at + len(ids), [token]
-        cut(cache, lengths)
+        `n` entries of the cache stand for `position` tokens. Returns the copies, the mask of what
+        is real [row, entry] and the logits [row, token, vocabulary].
+        """
+        rows, longest = len(asked), max(map(len, asked))
+        ids = torch.tensor([[0] * (longest - len(a)) + a for a in asked])
+        real = torch.tensor([[0] * (longest - len(a)) + [1] * len(a) for a in asked])
+        mask = torch.cat([torch.ones(rows, n, dtype=torch.long), real], dim=1)
+        positions = position + (real.cumsum(-1) - 1).clamp_min(0)
+        copies = copy.deepcopy(cache)
+        copies.batch_repeat_interleave(rows)
+        out = self.model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=copies
+        )
+        return copies, mask, out.logits
+
+    def replies(
+        self, cache: DynamicCache, questions: list[list[int]], position: int
+    ) -> list[list[int]]:
+        """The greedy reply to each question; the cache stays as it is."""
+        n = cache.layers[0].keys.shape[2]
+        with for_rows(self.model, len(questions)):
+            copies, mask, logits = self.run(cache, n, questions, position)
+            said: list[list[int]] = [[] for _ in questions]
+            at = torch.tensor([[position + len(q)] for q in questions])
+            going = [True] * len(questions)
+            for _ in range(self.max_new):
+                tokens = logits[:, -1].argmax(-1)
+                for row, token in enumerate(tokens.tolist()):
+                    going[row] = going[row] and token not in self.stop
+                    if going[row]:
+                        said[row].append(token)
+                if not any(going):
+                    break
+                mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+                logits = self.model(
+                    input_ids=tokens[:, None],
+                    attention_mask=mask,
+                    position_ids=at,
+                    past_key_values=copies,
+                ).logits
+                at = at + 1
         return said
 
     def logprobs(
-        self, cache: DynamicCache, question: list[int], reply: list[int], position: int
-    ) -> torch.Tensor:
-        """Log-probabilities [token, vocabulary] of a reply; the cache is as before afterwards."""
-        lengths = [layer.keys.shape[2] for layer in cache.layers]
-        logits = self.logits(cache, [*question, *reply[:-1]], position)
-        cut(cache, lengths)
-        return torch.log_softmax(logits[len(question) - 1 :], dim=-1)
+        self,
+        cache: DynamicCache,
+        questions: list[list[int]],
+        replies: list[list[int]],
+        position: int,
+    ) -> list[torch.Tensor]:
+        """Log-probabilities [token, vocabulary] of each reply; the cache stays as it is."""
+        n = cache.layers[0].keys.shape[2]
+        rows = [[*q, *r[:-1]] for q, r in zip(questions, replies, strict=True)]
+        with for_rows(self.model, len(questions)):
+            _, _, logits = self.run(cache, n, rows, position)
+        return [
+            torch.log_softmax(row[len(row) - len(r) :].float(), dim=-1)
+            for row, r in zip(logits, replies, strict=True)
+        ]
 
 
-def cut(cache: DynamicCache, lengths: list[int]) -> None:
-    for layer, n in zip(cache.layers, lengths, strict=True):
-        layer.keys, layer.values = layer.keys[:, :, :n], layer.values[:, :, :n]
+@contextmanager
+def for_rows(model: Any, n: int) -> Iterator[None]:
+    """Let keys that a press masks head by head (KVzip) be masked in every row of a batch."""
+    modules = [m for m in model.modules() if getattr(m, "masked_key_indices", None) is not None]
+    single = [m.masked_key_indices for m in modules]
+    for module, (row, head, entry) in zip(modules, single, strict=True):
+        rows = torch.arange(n, device=row.device).repeat_interleave(len(row))
+        module.masked_key_indices = (rows, head.repeat(n), entry.repeat(n))
+    yield
+    for module, before in zip(modules, single, strict=True):
+        module.masked_key_indices = before
 
 
 def kl(full: list[torch.Tensor], other: list[torch.Tensor]) -> float:
@@ -87,12 +131,9 @@ def run(peer: Peer, story: dict[str, Any], press: Any, reference: dict[str, Any]
     began = time.perf_counter()
     cache = peer.filled(context, press)
     seconds = time.perf_counter() - began
-    replies = [peer.reply(cache, q, n) for q in story["questions"]]
+    replies = peer.replies(cache, story["questions"], n)
     said = reference.setdefault("replies", replies)
-    met = [
-        peer.logprobs(cache, q, r, n) if r else torch.zeros(0)
-        for q, r in zip(story["questions"], said, strict=True)
-    ]
+    met = peer.logprobs(cache, story["questions"], said, n)
     full = reference.setdefault("logprobs", met)
     return {
         "replies": replies,

@@ -132,7 +132,7 @@ class Summary:
     lost_base: Mean
     seconds: Mean
     mib: Mean
-    petaflop: Mean
+    teraflop: Mean
     token_equivalents: Mean
 
 
@@ -163,7 +163,7 @@ def _summary(method: str, values: dict[str, object], runs: list[Run]) -> Summary
         lost_base=Mean.of([_lost(r, "base") for r in runs]),
         seconds=Mean.of([r.seconds.get("sleep") for r in runs]),
         mib=Mean.of([r.bytes["dynamic_weights"] / 2**20 for r in runs if r.refused is None]),
-        petaflop=Mean.of([f / 1e15 if (f := r.cost.get("flops")) else None for r in runs]),
+        teraflop=Mean.of([f / 1e12 if (f := r.cost.get("flops")) else None for r in runs]),
         token_equivalents=Mean.of([r.cost.get("kv_token_equivalents") for r in runs]),
     )
 
@@ -207,7 +207,7 @@ COLUMNS = (
     "seconds",
     "MiB",
     "= KV tokens",
-    "PFLOP",
+    "TFLOP",
 )
 
 
@@ -227,7 +227,7 @@ def rows(some: Sequence[Summary]) -> Iterator[tuple[str, ...]]:
             s.seconds.told(1),
             s.mib.told(1),
             s.token_equivalents.told(0),
-            s.petaflop.told(3),
+            s.teraflop.told(2),
         )
 
 
