@@ -124,6 +124,29 @@ def planned(story: Story, controls: Sequence[Probe], method: SleepMethod, seed: 
     )
 
 
+class Unslept:
+    """A story's questions and controls in the arms that no sleep changes, asked once.
+
+    Several runs on one story share it: the model is greedy, so they would be answered the same.
+    """
+
+    def __init__(self, llm: Llm, story: Story, controls: Sequence[Probe]) -> None:
+        session = Session(llm)
+        for _ in session.read(story.text):
+            pass
+        full, fresh = session.context, llm.context().opened()
+        self.reference = _Reference(full, story.probes)
+        self.arms = {
+            "full": self.reference.score(full),
+            "cleared": self.reference.score(fresh),
+        }
+        self.controls = {
+            "base": sum(ask_all(fresh, controls)),
+            "before": sum(ask_all(full, controls)),
+            "of": len(controls),
+        }
+
+
 def measure(
     llm: Llm,
     story: Story,
@@ -132,27 +155,46 @@ def measure(
     seed: int,
     *,
     keep_anyway: bool = False,
+    unslept: Unslept | None = None,
 ) -> Iterator[ev.Event | Run]:
-    """Read, sleep, ask: events of the session as they happen, and last the finished `Run`."""
+    """Read, sleep, ask: events of the session as they happen, and last the finished `Run`.
+
+    `unslept` is what was asked before of the same story and controls.
+    """
     run = planned(story, controls, method, seed)
     before = llm.fingerprint()
+    unslept = unslept or Unslept(llm, story, controls)
+    yield ev.Progressed("arms", 2, len(ARMS))
+    run.arms, run.controls = dict(unslept.arms), dict(unslept.controls)
     session = Session(llm, seed=seed)
     began = time.perf_counter()
     yield from session.read(story.text)
     run.seconds["prefill"] = time.perf_counter() - began
     run.bytes["kv_before"] = session.context.kv_bytes
     full = session.context
-    reference = _Reference(full, story.probes)
-    run.arms["full"] = reference.score(full)
-    yield ev.Progressed("arms", 1, len(ARMS))
-    awake = llm.context().opened()
-    run.controls = {
-        "base": sum(ask_all(awake, controls)),
-        "before": sum(ask_all(full, controls)),
-        "of": len(controls),
-    }
     held_out = tuple(p.question for p in story.probes)
     yield from session.sleep(method, keep_anyway=keep_anyway, held_out=held_out)
+    _account(run, session)
+    comparison = Comparison(llm, session.history, session.weights, session.mind.night, full)
+    told = consolidated_ids(llm, session.history)
+    for done, arm in enumerate(ARMS[1:], 2):
+        yield from comparison.prepared(arm)
+        context = comparison.context(arm)
+        if context is not None:
+            if arm not in run.arms:
+                run.arms[arm] = unslept.reference.score(context)
+            if arm != "both":
+                run.leak_audit &= all(_audited(context, arm, p, told) for p in story.probes)
+        if arm == "slept":
+            run.controls["after"] = sum(ask_all(context or full, controls))
+        comparison.release(arm)
+        yield ev.Progressed("arms", done, len(ARMS))
+    run.base_unchanged = llm.fingerprint() == before
+    yield run
+
+
+def _account(run: Run, session: Session) -> None:
+    """Note what the sleep has cost and left."""
     night = session.timeline.at().nights[-1]
     if night.refusal is not None:
         run.refused = night.refusal.reason
@@ -167,21 +209,6 @@ def measure(
     if report is not None:
         run.cost["flops"] = report.flops
         run.cost["kv_token_equivalents"] = report.kv_token_equivalents
-    comparison = Comparison(llm, session.history, session.weights, session.mind.night, full)
-    told = consolidated_ids(llm, session.history)
-    for done, arm in enumerate(ARMS[1:], 2):
-        yield from comparison.prepared(arm)
-        context = comparison.context(arm)
-        if context is not None:
-            run.arms[arm] = reference.score(context)
-            if arm != "both":
-                run.leak_audit &= all(_audited(context, arm, p, told) for p in story.probes)
-        if arm == "slept":
-            run.controls["after"] = sum(ask_all(context or full, controls))
-        comparison.release(arm)
-        yield ev.Progressed("arms", done, len(ARMS))
-    run.base_unchanged = llm.fingerprint() == before
-    yield run
 
 
 class _Reference:

@@ -47,6 +47,7 @@ class Core:
                 context_limit=shape.context_limit,
                 weight_bytes=shape.weight_bytes,
                 kv_bytes_per_token=shape.kv_bytes_per_token,
+                windows=shape.windows,
             )
         )
         self._sample(force=True)

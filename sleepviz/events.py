@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from sleepviz.formulas import kv_layer_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Token:
@@ -38,6 +40,11 @@ class SessionStarted:
     context_limit: int
     weight_bytes: int
     kv_bytes_per_token: int  # derived: 2 * n_layers * n_kv_heads * head_dim * itemsize
+    windows: tuple[int, ...] = ()  # [layer]: tokens that its cache keeps at most; 0, or none: all
+
+    def kv_layer_bytes(self, n_tokens: int) -> tuple[int, ...]:
+        """DERIVED bytes of keys and values per layer."""
+        return kv_layer_bytes(n_tokens, self.kv_bytes_per_token, self.n_layers, self.windows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,8 +107,8 @@ class Fold:
             self.turns[-1] = Turn(last.role, last.text + event.token.text, complete=False)
 
     def _cached(self, n_tokens: int, layer_bytes: tuple[int, ...]) -> None:
-        per_token = self.facts.kv_bytes_per_token if self.facts else 0
-        n_bytes, predicted = sum(layer_bytes), n_tokens * per_token
+        predicted = sum(self.facts.kv_layer_bytes(n_tokens)) if self.facts else 0
+        n_bytes = sum(layer_bytes)
         index = self.position - 1
         self.kv.append(KvPoint(index, self.at_s, n_tokens, n_bytes, predicted, layer_bytes))
 

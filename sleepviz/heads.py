@@ -1,4 +1,4 @@
-"""What each KV head holds of the past, the queries that read it, and which slots are read most.
+"""What each KV head holds of the past, and the queries that read it.
 
 Knows keys, values and attention; does not know sleep methods. A slot here is one key and value of
 the past: a cached token's, or one that an earlier sleep left.
@@ -20,8 +20,8 @@ from sleepviz.llm import CHUNK, Context, Llm
 from sleepviz.weights import Slots
 
 REPEAT = "Repeat the previous context."
-N_LATEST = 1  # the newest token always stays: it closes the turn
 ROWS = 24  # questions in one pass
+ANSWER_COUNT = 3.0  # what a query of an answered question counts, beside one of the repeated notes
 MAX_QUERIES = 8192  # reference queries per KV head; thinning costs recall (docs/experiments.md)
 
 At = tuple[int, int]
@@ -54,13 +54,15 @@ class Queries:
 
     def __init__(self, n_layers: int) -> None:
         self._seen: list[list[torch.Tensor]] = [[] for _ in range(n_layers)]
-        self._settled: dict[At, torch.Tensor] = {}
+        self._counts: list[torch.Tensor] = []  # [token], of each pass
+        self._settled: dict[At, tuple[torch.Tensor, torch.Tensor]] = {}
         self._valid: torch.Tensor | None = None
 
-    def run(self, batch: Batch, rows: list[list[int]]) -> None:
-        """Feed `rows` and keep every real (unpadded) token's queries."""
+    def run(self, batch: Batch, rows: list[list[int]], count: float = 1.0) -> None:
+        """Feed `rows` and keep every real (unpadded) token's queries; each counts so much."""
         longest = max(len(r) for r in rows)
         self._valid = torch.tensor([[t < len(r) for t in range(longest)] for r in rows])
+        self._counts.append(torch.full((int(self._valid.sum()),), count, device=batch.llm.device))
         with observed_by(self._look):
             batch.feed(rows)
 
@@ -74,31 +76,36 @@ class Queries:
         queries = torch.cat(self._seen[layer], dim=1)
         self._seen[layer] = []
         grouped = queries.reshape(n_kv_heads, -1, queries.shape[-1])
+        counts = torch.cat(self._counts).repeat(queries.shape[0] // n_kv_heads)
         for head in range(n_kv_heads):
             n = grouped.shape[1]
             kept = sorted(rng.sample(range(n), min(n, MAX_QUERIES)))
-            self._settled[layer, head] = grouped[head, kept]
+            self._settled[layer, head] = (grouped[head, kept], counts[kept])
 
     def of(self, layer: int, head: int) -> torch.Tensor:
         """The queries [query, head_dim] of one KV head, once its layer is settled."""
-        return self._settled[layer, head]
+        return self._settled[layer, head][0]
+
+    def counts_of(self, layer: int, head: int) -> torch.Tensor:
+        """How much each of them counts, [query]."""
+        return self._settled[layer, head][1]
 
 
 def rereadings(
     llm: Llm, context: Context, texts: tuple[str, ...]
-) -> Iterator[tuple[Batch, list[list[int]]]]:
+) -> Iterator[tuple[Batch, list[list[int]], float]]:
     """What the queries are taken from: the model repeats the notes, then answers about them.
 
     The texts come chunk by chunk; a question a sentence, with the sentence as its answer, in
-    batches: the queries of an answer are those that read the facts.
+    batches: the queries of an answer are those that read the facts, and count ANSWER_COUNT times.
     """
     again, asked = _reread(llm, texts)
     batch = Batch(context, 1)
     for at in range(0, len(again), CHUNK * 4):
-        yield batch, [again[at : at + CHUNK * 4]]
+        yield batch, [again[at : at + CHUNK * 4]], 1.0
     for at in range(0, len(asked), ROWS):
         rows = asked[at : at + ROWS]
-        yield Batch(context, len(rows)), rows
+        yield Batch(context, len(rows)), rows, ANSWER_COUNT
 
 
 def expected_rereading(llm: Llm, texts: tuple[str, ...]) -> Work:
@@ -138,34 +145,6 @@ def heads_of(context: Context) -> dict[At, Head]:
                 bias = torch.cat([before.bias.float() + strength.to(bias.device), bias])
             heads[layer, head] = Head(keys, values, bias)
     return heads
-
-
-def budget(context: Context, keep: float) -> int:
-    """How many slots may stay: a share of all that was ever told, over all heads together.
-
-    What earlier nights have compacted already is not compacted by the same share again.
-    """
-    n_heads = sum(cached.keys.shape[1] for cached in context.layers)
-    return round(keep * n_heads * context.position)
-
-
-def most_read(importance: Mapping[At, torch.Tensor], budget: int) -> dict[At, torch.Tensor]:
-    """Indices of the slots to keep: `budget` of them, the most important over all heads together.
-
-    The first (the attention sink) and the newest of every head are among them, whatever it costs.
-    """
-    forced = {}
-    for at, scores in importance.items():
-        forced[at] = scores.clone()
-        forced[at][0] = float("inf")
-        forced[at][-N_LATEST:] = float("inf")
-    everything = torch.cat(list(forced.values()))
-    n_forced = int(torch.isinf(everything).sum())
-    n_kept = min(len(everything), max(n_forced, budget))
-    taken = torch.zeros(len(everything), dtype=torch.bool, device=everything.device)
-    taken[torch.topk(everything, n_kept).indices] = True
-    shares = taken.split([len(s) for s in forced.values()])
-    return {at: torch.nonzero(share).flatten() for at, share in zip(forced, shares, strict=True)}
 
 
 def tally(slots: Mapping[At, Slots], heads: Mapping[At, Head]) -> str:

@@ -24,6 +24,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from sleepviz import SleepvizError, attention
 from sleepviz.events import Token
+from sleepviz.formulas import kv_layer_bytes
 from sleepviz.prompts import PromptFormat, format_of
 from sleepviz.weights import DynamicWeights
 
@@ -43,6 +44,11 @@ class Shape:
     context_limit: int
     weight_bytes: int
     kv_bytes_per_token: int
+    windows: tuple[int, ...] = ()  # [layer]: tokens that its cache keeps at most; 0: all
+
+    def kv_layer_bytes(self, n_tokens: int) -> tuple[int, ...]:
+        """DERIVED bytes of keys and values per layer."""
+        return kv_layer_bytes(n_tokens, self.kv_bytes_per_token, self.n_layers, self.windows)
 
 
 class Llm:
@@ -353,7 +359,16 @@ def _shape_of(model: PreTrainedModel) -> Shape:
         context_limit=config.max_position_embeddings,
         weight_bytes=sum(p.numel() * p.element_size() for p in parameters),
         kv_bytes_per_token=2 * config.num_hidden_layers * n_kv_heads * head_dim * itemsize,
+        windows=_windows(model),
     )
+
+
+def _windows(model: PreTrainedModel) -> tuple[int, ...]:
+    """How many tokens each layer's cache keeps at most (0: all), from the cache object itself."""
+    layers = DynamicCache(config=model.config).layers
+    # a window of n is the newest token and n - 1 before it, which is what has to be kept
+    kept = [max(0, (getattr(layer, "sliding_window", None) or 1) - 1) for layer in layers]
+    return tuple(kept) if any(kept) else ()
 
 
 def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -10,9 +10,10 @@ import torch
 from tiny import all_of
 
 from sleepviz import SleepvizError, sleep
-from sleepviz.heads import N_LATEST, Head, heads_of, most_read
+from sleepviz.heads import Head, heads_of
 from sleepviz.llm import Llm
 from sleepviz.prompts import NOTES_PREFIX, NOTES_REPLY
+from sleepviz.selection import N_LATEST, most_read
 from sleepviz.session import Session
 from sleepviz.sleep import Notes, Step, raw_text, summary
 from sleepviz.weights import Delta, DynamicWeights

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {
     "__init__": 0,
+    "formulas": 0,
     "events": 0,
     "state": 1,
     "fold": 1,
@@ -43,6 +44,7 @@ FLOORS = {
     "probes": 3,
     "gate": 3,
     "heads": 3,
+    "selection": 3,
     "sleep": 3,
     "comparing": 3,
     "attempt": 3,

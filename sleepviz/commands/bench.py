@@ -53,7 +53,7 @@ def bench(arguments: Namespace) -> int:
     results = _results(llm, earlier, out)
     jobs = [
         _Job(method, story, controls, seed)
-        for method, story, seed in product(chosen, stories, arguments.seed or [0])
+        for story, method, seed in product(stories, chosen, arguments.seed or [0])
     ]
     _measure(llm, jobs, results, out, keep_anyway=arguments.keep_anyway)
     if arguments.peer:
@@ -148,7 +148,7 @@ def _measure(
     llm: Llm, jobs: Sequence[_Job], results: Results, out: Path, *, keep_anyway: bool
 ) -> None:
     from sleepviz import sleep
-    from sleepviz.bench import measure
+    from sleepviz.bench import Unslept, measure
 
     if keep_anyway:  # what was refused before shall be kept now
         results.runs = [run for run in results.runs if run.refused is None]
@@ -157,12 +157,23 @@ def _measure(
         done = len(jobs) - len(missing)
         console.print(f"{done} of {len(jobs)} runs are in {out} already; going on.")
     took: dict[str, list[float]] = {}
+    asked: dict[str, Unslept] = {}
     for number, job in enumerate(missing, 1):
         name = sleep.name_of(job.method)
         left = _estimate(missing[number - 1 :], took)
         label = f"{number}/{len(missing)} {left}{job.story.id} {name} seed {job.seed}"
         began = time.perf_counter()
-        work = measure(llm, job.story, job.controls, job.method, job.seed, keep_anyway=keep_anyway)
+        if job.story.id not in asked:  # one story's at a time: it holds many megabytes
+            asked = {job.story.id: Unslept(llm, job.story, job.controls)}
+        work = measure(
+            llm,
+            job.story,
+            job.controls,
+            job.method,
+            job.seed,
+            keep_anyway=keep_anyway,
+            unslept=asked[job.story.id],
+        )
         drawn(label, _collecting(work, results.runs))
         took.setdefault(name, []).append(time.perf_counter() - began)
         results.write(out)

@@ -30,6 +30,7 @@ from sleepviz.weights import Delta, DynamicWeights
 N_ANCHORS = 48  # drawn for each epoch
 ANCHOR_WEIGHT = 2.5
 DRIFT_LIMIT = 0.03  # nats per token
+SHRINK = 0.9  # of what was learnt: other knowledge gains by it, the notes do not lose
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Deep:
             if at.done == at.of:
                 weights = DynamicWeights(
                     {
-                        n: Delta(d.a.detach().to(llm.dtype), d.b.detach().to(llm.dtype))
+                        n: Delta(d.a.detach().to(llm.dtype), SHRINK * d.b.detach().to(llm.dtype))
                         for n, d in deltas.items()
                     }
                 )

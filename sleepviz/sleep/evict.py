@@ -17,17 +17,9 @@ from typing import ClassVar
 import torch
 
 from sleepviz.cost import Work
-from sleepviz.heads import (
-    At,
-    Queries,
-    budget,
-    expected_rereading,
-    heads_of,
-    most_read,
-    rereadings,
-    tally,
-)
+from sleepviz.heads import At, Queries, expected_rereading, heads_of, rereadings, tally
 from sleepviz.llm import Llm
+from sleepviz.selection import budget, most_read
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.weights import DynamicWeights
 

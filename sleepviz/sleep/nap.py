@@ -2,8 +2,9 @@
 
 Zweiger, Fu, Guo, Kim, "Fast KV Compaction via Attention Matching", https://arxiv.org/abs/2602.16284.
 Per layer and KV head a few slots (key, value, bias) are found such that reference queries read the
-same from them as from the whole cache: the same attention output and the same attention mass. A
-compacted head is a small two-layer softmax network computed from the context, which is why it
+same from them as from the whole cache: the same attention output and the same attention mass. The
+keys are chosen by forward selection (selection.py), over all heads under one budget. A compacted
+head is a small two-layer softmax network computed from the context, which is why it
 counts as dynamic weights.
 """
 
@@ -17,18 +18,9 @@ from typing import ClassVar
 import torch
 
 from sleepviz.cost import Work
-from sleepviz.heads import (
-    At,
-    Head,
-    Queries,
-    budget,
-    expected_rereading,
-    heads_of,
-    most_read,
-    rereadings,
-    tally,
-)
+from sleepviz.heads import At, Head, Queries, expected_rereading, heads_of, rereadings, tally
 from sleepviz.llm import Llm
+from sleepviz.selection import Ranking, budget
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.weights import DynamicWeights, Slots
 
@@ -74,31 +66,30 @@ class Nap:
             watched.run(*one_pass)
             yield Step("re-read", done, len(passes))
         heads = heads_of(notes.context)
-        importance: dict[At, torch.Tensor] = {}
+        n_kept = budget(notes.context, self.keep)
+        ranking = Ranking(n_kept / len(heads))
         for layer in range(n_layers):
             watched.settle(layer, n_kv_heads, rng)
             for head in range(n_kv_heads):
-                importance[layer, head] = _weight(heads[layer, head], watched.of(layer, head))
+                at = (layer, head)
+                gram = _gram(heads[at], watched.of(*at), watched.counts_of(*at))
+                ranking.add(at, gram, heads[at].values)
             yield Step("weigh", layer + 1, n_layers)
-        chosen = most_read(importance, budget(notes.context, self.keep))
+        chosen = ranking.chosen(n_kept)
         slots: dict[At, Slots] = {}
         for layer in range(n_layers):
-            for head in range(n_kv_heads):
-                at = (layer, head)
-                slots[at] = _fitted(heads[at], watched.of(layer, head), chosen[at], llm.dtype)
+            for at in ((layer, head) for head in range(n_kv_heads)):
+                slots[at] = _fitted(heads[at], watched.of(*at), chosen[at], llm.dtype)
             if layer + 1 < n_layers:
                 yield Step("fit", layer + 1, n_layers)
         weights = base.with_slots(slots, notes.context.position)
         yield Step("fit", n_layers, n_layers, weights=weights, details=tally(slots, heads))
 
 
-def _weight(head: Head, queries: torch.Tensor) -> torch.Tensor:
-    """What each slot brings to a head's output, [slot]: how much it is read, times its size.
-
-    The root mean square over the queries, so that a slot which few queries need still counts.
-    """
-    read = torch.softmax(head.scores(queries), dim=-1).square().mean(0).sqrt()
-    return read * torch.linalg.vector_norm(head.values, dim=-1)
+def _gram(head: Head, queries: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """The mean products of the slots' attention weights over the queries, [slot, slot]."""
+    shares = torch.softmax(head.scores(queries), dim=-1)
+    return shares.T @ (shares * counts[:, None]) / counts.sum()
 
 
 def _fitted(head: Head, queries: torch.Tensor, chosen: torch.Tensor, dtype: torch.dtype) -> Slots:

@@ -1,0 +1,156 @@
+"""Which slots of which head to keep under one budget: what is read most, or what explains most.
+
+Knows how much slots are read and how well some of them stand in for all; does not know where
+queries come from, or what is done with the slots that are kept. The first slot (the attention sink)
+and the newest (it closes the turn) of every head always stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from sleepviz.heads import At
+from sleepviz.llm import Context
+
+N_LATEST = 1
+FEWEST_CANDIDATES = 512  # slots of a head that forward selection chooses from
+ROOM = 2**26  # bytes of matrices that it works on at once
+EXHAUSTED = 1e-9  # of a slot's own size: the rest of it is in those that are chosen already
+
+
+def budget(context: Context, keep: float) -> int:
+    """How many slots may stay: a share of all that was ever told, over all heads together.
+
+    What earlier nights have compacted already is not compacted by the same share again.
+    """
+    n_heads = sum(cached.keys.shape[1] for cached in context.layers)
+    return round(keep * n_heads * context.position)
+
+
+def most_read(importance: Mapping[At, torch.Tensor], budget: int) -> dict[At, torch.Tensor]:
+    """Indices of the slots to keep: `budget` of them, the most important over all heads together.
+
+    The first (the attention sink) and the newest of every head are among them, whatever it costs.
+    """
+    forced = {}
+    for at, scores in importance.items():
+        forced[at] = scores.clone()
+        forced[at][0] = float("inf")
+        forced[at][-N_LATEST:] = float("inf")
+    everything = torch.cat(list(forced.values()))
+    n_forced = int(torch.isinf(everything).sum())
+    n_kept = min(len(everything), max(n_forced, budget))
+    taken = torch.zeros(len(everything), dtype=torch.bool, device=everything.device)
+    taken[torch.topk(everything, n_kept).indices] = True
+    shares = taken.split([len(s) for s in forced.values()])
+    return {at: torch.nonzero(share).flatten() for at, share in zip(forced, shares, strict=True)}
+
+
+class Ranking:
+    """Each head's slots in the order in which they explain what it reads, for a common budget.
+
+    By forward selection (orthogonal least squares: Chen, Billings and Luo, 1989,
+    https://doi.org/10.1080/00207178908953472): each head takes one by one the slot which, with
+    those before it and values fitted anew, leaves the least squared error in the head's output. The
+    budget goes to the heads whose next slot takes away most. `n_fair`: the slots of a head if all
+    got equally many.
+    """
+
+    def __init__(self, n_fair: float) -> None:
+        self.n_fair = n_fair
+        self._waiting: dict[At, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+        self._orders: dict[At, torch.Tensor] = {}
+        self._gains: dict[At, torch.Tensor] = {}
+
+    def add(self, at: At, gram: torch.Tensor, values: torch.Tensor) -> None:
+        """A head: `gram` [slot, slot], `values` [slot, head_dim].
+
+        The Gram matrix holds the mean products of the slots' attention weights over the queries.
+        """
+        some = _candidates(gram, values, self.n_fair)
+        chosen = gram[some]
+        cross = chosen @ values
+        held = next(iter(self._waiting.values()), None)
+        full = held is not None and len(self._waiting) * held[0].numel() * 8 > ROOM
+        if held is not None and (full or len(held[0]) != len(some)):
+            self._rank()
+        self._waiting[at] = (_on_cpu(chosen[:, some]), _on_cpu(cross), some.cpu())
+
+    def chosen(self, budget: int) -> dict[At, torch.Tensor]:
+        """Indices of the slots to keep, per head in their order: `budget` of them."""
+        self._rank()
+        gains = list(self._gains.values())
+        n_forced = sum(int(torch.isinf(g).sum()) for g in gains)
+        n_kept = min(sum(len(g) for g in gains), max(n_forced, budget))
+        taken = torch.zeros(sum(len(g) for g in gains), dtype=torch.long)
+        taken[torch.topk(torch.cat(gains), n_kept).indices] = 1
+        counts = [int(part.sum()) for part in taken.split([len(g) for g in gains])]
+        return {
+            at: order[:n].sort().values
+            for (at, order), n in zip(self._orders.items(), counts, strict=True)
+        }
+
+    def _rank(self) -> None:
+        """Rank the heads that wait; they have equally many slots."""
+        if not self._waiting:
+            return
+        grams, crosses, some = zip(*self._waiting.values(), strict=True)
+        orders, gains = _forward(torch.stack(grams), torch.stack(crosses))
+        for at, own, order, gain in zip(self._waiting, some, orders, gains, strict=True):
+            self._orders[at], self._gains[at] = own[order], gain
+        self._waiting.clear()
+
+
+def _candidates(gram: torch.Tensor, values: torch.Tensor, n_fair: float) -> torch.Tensor:
+    """Indices of the slots to choose from, in order: in a long context, the most read ones."""
+    n = len(gram)
+    most = max(FEWEST_CANDIDATES, round(2 * n_fair))
+    if n <= most:
+        return torch.arange(n, device=gram.device)
+    read = gram.diagonal() * values.square().sum(-1)
+    read[[0, *range(n - N_LATEST, n)]] = float("inf")
+    return read.topk(most).indices.sort().values
+
+
+def _on_cpu(matrix: torch.Tensor) -> torch.Tensor:
+    """In float64, which not every accelerator has; many small steps are quicker on a CPU, too."""
+    return matrix.cpu().double()
+
+
+def _forward(gram: torch.Tensor, cross: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The order in which each head takes its slots, and what each adds, both [head, slot].
+
+    gram [head, slot, slot] and cross [head, slot, head_dim], float64. Gains never rise along the
+    order (a later one that is larger than the one before counts as that one), so that a budget
+    takes the beginning of every head's order; those of the slots that must stay are infinite.
+    """
+    n_heads, n = gram.shape[:2]
+    heads = torch.arange(n_heads)
+    forced = list(dict.fromkeys([0, *range(n - N_LATEST, n)]))
+    basis = torch.zeros_like(gram)  # [head, step, slot]: the chosen columns, made orthogonal
+    left = gram.diagonal(dim1=1, dim2=2).clone()  # of each slot's size, what no chosen one has
+    smallest = EXHAUSTED * left.amax(dim=1, keepdim=True).clamp_min(torch.finfo(left.dtype).tiny)
+    missing = cross.clone()
+    free = torch.ones(n_heads, n, dtype=torch.bool)
+    order = torch.zeros(n_heads, n, dtype=torch.long)
+    gains = torch.full((n_heads, n), float("inf"), dtype=gram.dtype)
+    for step in range(n):
+        gain = missing.square().sum(-1) / left.clamp_min(smallest)
+        gain = torch.where(left > smallest, gain, 0.0).masked_fill(~free, -1.0)
+        if step < len(forced):
+            picked = torch.full((n_heads,), forced[step])
+        else:
+            picked = gain.argmax(-1)
+            gains[:, step] = torch.minimum(gain[heads, picked], gains[:, step - 1])
+        order[:, step], free[heads, picked] = picked, False
+        size = left[heads, picked].clamp_min(smallest[:, 0]).sqrt()
+        before = basis[heads, :step, picked]
+        along = torch.bmm(before[:, None], basis[:, :step])[:, 0]
+        column = (gram[heads, picked] - along) / size[:, None]
+        share = missing[heads, picked] / size[:, None]
+        basis[:, step] = column
+        missing = missing - column[:, :, None] * share[:, None]
+        left = left - column.square()
+    return order, gains
