@@ -1,0 +1,103 @@
+"""What can happen to a session, as frozen records of plain values and numpy arrays.
+
+Knows the vocabulary of facts; does not know who caused them, when (the timeline stamps them) or how
+they are drawn. Bytes are measured from tensors unless a field says otherwise; times are
+milliseconds where a name ends in `_ms`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from sleepviz.events.asking import Answered, ArmUnavailable, LeakAudited
+from sleepviz.events.looking import AttentionCaptured
+from sleepviz.events.sleeping import (
+    CacheCleared,
+    Dreamed,
+    GateReading,
+    NightWorn,
+    SleepCancelled,
+    SleepEnded,
+    SleepRefused,
+    SleepReport,
+    SleepStarted,
+    SleepStepped,
+    WeightsReverted,
+    WeightsScaled,
+)
+from sleepviz.events.talking import (
+    MemorySampled,
+    Prefilled,
+    SessionStarted,
+    Token,
+    TokenGenerated,
+    TurnAdded,
+    TurnEnded,
+)
+from sleepviz.events.working import Failed, JobEnded, JobStarted, Noted, Progressed
+
+__all__ = [
+    "Answered",
+    "ArmUnavailable",
+    "AttentionCaptured",
+    "CacheCleared",
+    "Dreamed",
+    "Event",
+    "Failed",
+    "GateReading",
+    "JobEnded",
+    "JobStarted",
+    "LeakAudited",
+    "MemorySampled",
+    "NightWorn",
+    "Noted",
+    "Prefilled",
+    "Progressed",
+    "SessionStarted",
+    "SleepCancelled",
+    "SleepEnded",
+    "SleepRefused",
+    "SleepReport",
+    "SleepStarted",
+    "SleepStepped",
+    "Token",
+    "TokenGenerated",
+    "TurnAdded",
+    "TurnEnded",
+    "WeightsReverted",
+    "WeightsScaled",
+    "plain",
+]
+
+Event = (
+    SessionStarted
+    | TurnAdded
+    | Prefilled
+    | TokenGenerated
+    | TurnEnded
+    | MemorySampled
+    | AttentionCaptured
+    | SleepStarted
+    | Dreamed
+    | SleepStepped
+    | SleepEnded
+    | SleepCancelled
+    | SleepRefused
+    | CacheCleared
+    | LeakAudited
+    | Answered
+    | ArmUnavailable
+    | WeightsScaled
+    | NightWorn
+    | WeightsReverted
+    | Progressed
+    | JobStarted
+    | JobEnded
+    | Noted
+    | Failed
+)
+
+
+def plain(event: Event) -> dict[str, object]:
+    """The fields of an event by name, for tables and recordings."""
+    return {f.name: getattr(event, f.name) for f in fields(event)}

@@ -1,0 +1,57 @@
+"""What happens while questions are asked in the arms of a comparison.
+
+Knows answers and audits; does not know how an arm came about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LeakAudited:
+    """Whether an answer's prompt was free of the consolidated text.
+
+    `prompt` is the exact text in front of the answer; `hits` are the fact strings and spans of at
+    least five consolidated tokens found in it; the cache must hold exactly the prompt's tokens.
+    """
+
+    arm: str
+    ok: bool
+    hits: tuple[str, ...]
+    prompt: str
+    cache_tokens: int
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One arm answered one question, greedily.
+
+    `gold_logprob` (nats, all tokens of the reference) is None where there is no reference;
+    `correct` likewise.
+    """
+
+    arm: str
+    question: str
+    reply: str
+    tokens: tuple[tuple[str, float], ...]  # (text, probability)
+    ms: float
+    n_prompt: int
+    kv_bytes: int
+    dynamic_bytes: int
+    gold_logprob: float | None
+    correct: bool | None
+    kind: str  # direct, paraphrase, reverse, control, free
+    expected: tuple[str, ...]
+    night: int  # sleeps in force when asked
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class ArmUnavailable:
+    """An arm of a comparison could not be asked, and why."""
+
+    arm: str
+    question: str
+    reason: str

@@ -1,0 +1,148 @@
+"""What happens while a model sleeps, and to its dynamic weights afterwards.
+
+Knows steps, verdicts and reports; does not know methods.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class SleepStarted:
+    """A sleep began. `estimate_s` is an ESTIMATE from earlier sleeps here, `None` without any."""
+
+    night: int
+    method: str
+    knobs: tuple[tuple[str, float | int | str], ...]
+    n_tokens: int
+    kv_bytes: int
+    estimate_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dreamed:
+    """A deep sleep prepared one text to practise on; `source` is the sentence that it came from."""
+
+    kind: str
+    prompt: str
+    answer: str
+    source: str
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SleepStepped:
+    """Consolidation advanced to `step` of `of` in `phase`.
+
+    Losses in nats per token; lower is better.
+    """
+
+    phase: str
+    step: int
+    of: int
+    seconds: float  # since the sleep began
+    loss: float | None
+    anchor_loss: float | None
+    estimate_s: float | None  # ESTIMATE of the seconds left, None before there is a basis
+
+
+@dataclass(frozen=True, slots=True)
+class GateReading:
+    """One measure of harm: refused if `value` is above `limit`."""
+
+    name: str
+    value: float
+    limit: float
+    unit: str
+
+    @property
+    def passed(self) -> bool:
+        return self.value <= self.limit  # a NaN is above every limit
+
+
+@dataclass(frozen=True, slots=True)
+class SleepReport:
+    """What a sleep that was kept has cost and left."""
+
+    night: int
+    method: str
+    n_tokens: int  # consolidated
+    seconds: float
+    kv_bytes: int  # of the consolidated cache, now free
+    dynamic_bytes: int
+    kv_token_equivalents: float  # derived: numbers stored / numbers of one cached token
+    peak_extra_bytes: int  # highest of process RSS or accelerator memory above the sleep's start
+    n_dreams: int
+    gate: tuple[GateReading, ...]
+    slots_kept: np.ndarray | None = None  # [layer, kv_head] slots per head, None without slots
+    delta_norms: tuple[tuple[str, float], ...] = ()  # (module, ||dW|| / ||W||) per changed matrix
+    details: str = ""
+    slept_here: bool = True  # False: taken from a file; then tokens are what the file says
+    flops: int = 0  # floating-point operations of matrix products, counted; with the gate's
+
+
+@dataclass(frozen=True, slots=True)
+class SleepEnded:
+    """The sleep was kept: the dynamic weights are in force from here on."""
+
+    report: SleepReport
+
+
+@dataclass(frozen=True, slots=True)
+class SleepCancelled:
+    """The sleep was stopped by hand; nothing has changed."""
+
+    night: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SleepRefused:
+    """The gate refused the sleep and rolled it back; nothing has changed."""
+
+    night: int
+    gate: str
+    value: float
+    limit: float
+    unit: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CacheCleared:
+    """The KV cache was emptied."""
+
+    n_tokens: int
+    bytes_before: int
+    bytes_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsScaled:
+    """The strength of the dynamic weights was set; 0 is off, 1 is as learnt."""
+
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class NightWorn:
+    """The dynamic weights are those of after sleep number `night` (0: of before any sleep).
+
+    Later nights are switched off: their weights wait, and their notes are not known.
+    """
+
+    night: int
+    n_tokens: int
+    kv_layer_bytes: tuple[int, ...]  # [layer], measured after what is in the context was read again
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsReverted:
+    """The session went back to before sleep number `night`; its notes are in the cache again."""
+
+    night: int
+    n_tokens: int
+    kv_layer_bytes: tuple[int, ...]  # [layer], measured after the notes were read again

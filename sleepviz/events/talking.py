@@ -1,0 +1,96 @@
+"""What happens while a model is told things and talks: facts, tokens, bytes, milliseconds.
+
+Knows what a token has cost; does not know sleeps or questions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sleepviz.formulas import kv_layer_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of the context: its vocabulary id, its text, and its (RoPE) position."""
+
+    id: int
+    text: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStarted:
+    """A session began on this model; the figures that every formula on screen needs."""
+
+    model: str
+    provenance: str
+    device: str
+    dtype: str
+    seed: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    n_params: int
+    context_limit: int
+    weight_bytes: int
+    kv_bytes_per_token: int  # derived: 2 * n_layers * n_kv_heads * head_dim * itemsize
+    windows: tuple[int, ...] = ()  # [layer]: tokens that its cache keeps at most; 0, or none: all
+
+    def kv_layer_bytes(self, n_tokens: int) -> tuple[int, ...]:
+        """DERIVED bytes of keys and values per layer."""
+        return kv_layer_bytes(n_tokens, self.kv_bytes_per_token, self.n_layers, self.windows)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnAdded:
+    """A turn of the transcript began; its tokens follow. Roles: system, notes, user, assistant."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prefilled:
+    """A chunk of text was read: its tokens went into the KV cache in one pass."""
+
+    tokens: tuple[Token, ...]
+    ms: float
+    kv_layer_bytes: tuple[int, ...]  # [layer], measured after the chunk
+    n_cached: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenGenerated:
+    """The model said one token. `logprob` is the natural logarithm of its probability."""
+
+    token: Token
+    ms: float
+    logprob: float
+    top: tuple[tuple[str, float], ...]  # the likeliest tokens with their probabilities
+    kv_layer_bytes: tuple[int, ...]  # [layer], measured
+    n_cached: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    """A generated turn is complete; `text` is what was said."""
+
+    role: str
+    text: str
+    stopped: str  # "end of turn", "length limit" or "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySampled:
+    """Where the bytes are now. `None`: this machine has no such figure (no accelerator)."""
+
+    weights: int
+    kv: int
+    dynamic_weights: int
+    optimiser: int  # trainable copies, their gradients and the optimiser's moments, during a sleep
+    rss: int  # the whole process, with everything in it
+    allocated: int | None  # accelerator: live tensors
+    reserved: int | None  # accelerator: kept by torch for reuse
+    peak: int | None  # accelerator: highest allocated so far
