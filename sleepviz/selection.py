@@ -16,7 +16,9 @@ from sleepviz.llm import Context
 
 N_LATEST = 1
 FEWEST_CANDIDATES = 512  # slots of a head that forward selection chooses from
-ROOM = 2**26  # bytes of matrices that it works on at once
+MOST_OF_FAIR = 4  # times the slots of a head if all got equally many: no head gets more
+FEWEST_STEPS = 32
+ROOM = 2**21  # bytes of matrices that it works on at once: what a processor's cache can hold
 EXHAUSTED = 1e-9  # of a slot's own size: the rest of it is in those that are chosen already
 
 
@@ -97,7 +99,8 @@ class Ranking:
         if not self._waiting:
             return
         grams, crosses, some = zip(*self._waiting.values(), strict=True)
-        orders, gains = _forward(torch.stack(grams), torch.stack(crosses))
+        n_steps = min(len(some[0]), max(FEWEST_STEPS, round(MOST_OF_FAIR * self.n_fair)))
+        orders, gains = _forward(torch.stack(grams), torch.stack(crosses), n_steps)
         for at, own, order, gain in zip(self._waiting, some, orders, gains, strict=True):
             self._orders[at], self._gains[at] = own[order], gain
         self._waiting.clear()
@@ -119,8 +122,10 @@ def _on_cpu(matrix: torch.Tensor) -> torch.Tensor:
     return matrix.cpu().double()
 
 
-def _forward(gram: torch.Tensor, cross: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The order in which each head takes its slots, and what each adds, both [head, slot].
+def _forward(
+    gram: torch.Tensor, cross: torch.Tensor, n_steps: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The slots that each head takes, one by one, and what each adds, both [head, step].
 
     gram [head, slot, slot] and cross [head, slot, head_dim], float64. Gains never rise along the
     order (a later one that is larger than the one before counts as that one), so that a budget
@@ -129,28 +134,30 @@ def _forward(gram: torch.Tensor, cross: torch.Tensor) -> tuple[torch.Tensor, tor
     n_heads, n = gram.shape[:2]
     heads = torch.arange(n_heads)
     forced = list(dict.fromkeys([0, *range(n - N_LATEST, n)]))
-    basis = torch.zeros_like(gram)  # [head, step, slot]: the chosen columns, made orthogonal
+    basis = gram.new_zeros(n_heads, n_steps, n)  # the chosen slots' columns, made orthogonal
     left = gram.diagonal(dim1=1, dim2=2).clone()  # of each slot's size, what no chosen one has
     smallest = EXHAUSTED * left.amax(dim=1, keepdim=True).clamp_min(torch.finfo(left.dtype).tiny)
-    missing = cross.clone()
+    missing = cross.clone()  # [head, slot, head_dim]: what each slot has of the error that is left
+    squared = missing.square().sum(-1)
     free = torch.ones(n_heads, n, dtype=torch.bool)
-    order = torch.zeros(n_heads, n, dtype=torch.long)
-    gains = torch.full((n_heads, n), float("inf"), dtype=gram.dtype)
-    for step in range(n):
-        gain = missing.square().sum(-1) / left.clamp_min(smallest)
-        gain = torch.where(left > smallest, gain, 0.0).masked_fill(~free, -1.0)
+    order = torch.zeros(n_heads, n_steps, dtype=torch.long)
+    gains = gram.new_full((n_heads, n_steps), float("inf"))
+    for step in range(n_steps):
         if step < len(forced):
             picked = torch.full((n_heads,), forced[step])
         else:
-            picked = gain.argmax(-1)
-            gains[:, step] = torch.minimum(gain[heads, picked], gains[:, step - 1])
+            gain = torch.where(left > smallest, squared / left.clamp_min(smallest), 0.0)
+            best, picked = gain.masked_fill(~free, -1.0).max(-1)
+            gains[:, step] = torch.minimum(best, gains[:, step - 1])
         order[:, step], free[heads, picked] = picked, False
-        size = left[heads, picked].clamp_min(smallest[:, 0]).sqrt()
+        size = left[heads, picked].clamp_min(smallest[:, 0]).sqrt()[:, None]
         before = basis[heads, :step, picked]
         along = torch.bmm(before[:, None], basis[:, :step])[:, 0]
-        column = (gram[heads, picked] - along) / size[:, None]
-        share = missing[heads, picked] / size[:, None]
+        column = (gram[heads, picked] - along) / size
+        share = missing[heads, picked] / size
+        met = torch.bmm(missing, share[:, :, None])[:, :, 0]
+        squared += column * (column * share.square().sum(-1, keepdim=True) - 2.0 * met)
+        missing.baddbmm_(column[:, :, None], share[:, None], alpha=-1.0)
+        left -= column.square()
         basis[:, step] = column
-        missing = missing - column[:, :, None] * share[:, None]
-        left = left - column.square()
     return order, gains
