@@ -1,4 +1,4 @@
-"""The command line: `python -m sleepviz run | fetch | models | chain | bench | nights`.
+"""The command line: `python -m sleepviz run | fetch | models | chain | bench | nights | check`.
 
 Knows arguments and how a terminal is drawn on; the work is done elsewhere.
 """
@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     from sleepviz.commands import bench as benching
     from sleepviz.commands import chain as chaining
+    from sleepviz.commands import check as checking
     from sleepviz.commands import models
     from sleepviz.commands import nights as sleeping
 
@@ -96,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     _knob_argument(nights)
     _model_argument(nights)
     nights.set_defaults(run=sleeping.nights)
+
+    check = commands.add_parser("check", help="is what is shown true here? a table")
+    _model_argument(check)
+    check.set_defaults(run=checking.check)
     return parser
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from random import Random
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -21,9 +22,10 @@ from sleepviz.flops import Flops
 from sleepviz.llm import Context, Llm
 from sleepviz.sleep import Notes, SleepMethod, Step, name_of
 from sleepviz.state import Turn
-from sleepviz.weights import DynamicWeights
+from sleepviz.weights import Delta, DynamicWeights
 
 T = TypeVar("T")
+FORMING_EVERY_S = 1.0  # how often weights in training are looked at
 
 
 def expected_s(method: SleepMethod, llm: Llm, notes: Notes, pace: Pace) -> float | None:
@@ -62,6 +64,7 @@ class Attempt:
         self.details = ""
         self.n_dreams = 0
         self.flops = Flops()
+        self._formed_at = 0.0
 
     def expected_s(self) -> float | None:
         """ESTIMATE of the seconds that it will take, by this machine's pace."""
@@ -112,14 +115,20 @@ class Attempt:
 
     def _stepped(self, step: Step, in_phase: float) -> SleepStepped:
         left = in_phase / step.done * (step.of - step.done) if step.of and step.done > 1 else None
+        now = time.perf_counter()
+        forming: tuple[tuple[str, float], ...] = ()
+        if step.forming and now - self._formed_at >= FORMING_EVERY_S:
+            self._formed_at = now
+            forming = tuple(_ratios(self.context.llm, step.forming))
         return SleepStepped(
             step.phase,
             step.done,
             step.of,
-            time.perf_counter() - self.began,
+            now - self.began,
             step.loss,
             step.anchor_loss,
             left,
+            forming,
         )
 
     def refusal(self, night: int) -> SleepRefused | None:
@@ -175,7 +184,11 @@ def what_they_are(llm: Llm, weights: DynamicWeights) -> dict[str, Any]:
         "dynamic_bytes": weights.n_bytes,
         "kv_token_equivalents": weights.n_numbers / per_token,
         "slots_kept": slots,
-        "delta_norms": tuple(_norms(llm, weights)),
+        "delta_norms": tuple(_ratios(llm, weights.deltas)),
+        "spectra": tuple(
+            (name, tuple(delta.singular_values().tolist()))
+            for name, delta in weights.deltas.items()
+        ),
     }
 
 
@@ -189,10 +202,14 @@ def told(turns: tuple[Turn, ...]) -> tuple[str, ...]:
     return tuple(t.text for t in turns if t.role in ("notes", "user"))
 
 
-def _norms(llm: Llm, weights: DynamicWeights) -> Iterator[tuple[str, float]]:
-    for name, delta in weights.deltas.items():
-        base = llm.model.get_submodule(name).weight
-        yield (
-            name,
-            float(torch.linalg.norm(delta.matrix()) / torch.linalg.norm(base.float())),
-        )
+_base_norms: WeakKeyDictionary[Llm, dict[str, float]] = WeakKeyDictionary()
+
+
+def _ratios(llm: Llm, deltas: Mapping[str, Delta]) -> Iterator[tuple[str, float]]:
+    """How large each change is against its matrix: the ratio of their Frobenius norms."""
+    known = _base_norms.setdefault(llm, {})
+    for name, delta in deltas.items():
+        if name not in known:
+            known[name] = float(torch.linalg.norm(llm.model.get_submodule(name).weight.float()))
+        change = float(torch.linalg.vector_norm(delta.singular_values()))
+        yield name, change / known[name]

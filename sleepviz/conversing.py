@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sleepviz import events as ev
-from sleepviz.core import Core
+from sleepviz.core import MAP_EVERY, Core
 from sleepviz.prompts import NOTES_PREFIX, NOTES_REPLY, SYSTEM
 from sleepviz.state import Turn
 from sleepviz.telling import clean
@@ -52,6 +52,7 @@ def talking(core: Core, text: str, max_new: int) -> Iterator[ev.Event]:
         core.mind = replace(core.mind, turns=(*core.mind.turns, reply))
         ended = core.tell(ev.TurnEnded("assistant", reply.text, stopped))
     yield ended
+    yield from core.mapped()
 
 
 def _answering(core: Core, said: list[int], max_new: int) -> Iterator[ev.Event]:
@@ -71,6 +72,7 @@ def _answering(core: Core, said: list[int], max_new: int) -> Iterator[ev.Event]:
                 n_cached=core.context.n_tokens,
             )
         )
+        yield from core.mapped(MAP_EVERY)
         yield from core.sampled()
 
 
@@ -92,6 +94,7 @@ def _take_in(core: Core, role: str, text: str, ids: list[int]) -> Iterator[ev.Ev
                 n_cached=core.context.n_tokens,
             )
         )
+        yield from core.mapped()
         yield from core.sampled()
 
 

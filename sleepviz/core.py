@@ -6,17 +6,20 @@ Knows a mind, a context and a timeline; does not know what can be done with them
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Iterator
 
 from sleepviz import SleepvizError, memory
 from sleepviz import events as ev
 from sleepviz.llm import Context, Llm
+from sleepviz.mapping import cache_seen
 from sleepviz.nights import Mind, Nights
 from sleepviz.state import Turn
 from sleepviz.timeline import Timeline
 from sleepviz.weights import DynamicWeights
 
 SAMPLE_EVERY_S = 0.25  # of the memory ledger while something runs
+MAP_EVERY = 8  # generated tokens
 
 
 class Core:
@@ -31,6 +34,7 @@ class Core:
         self.nights = Nights()
         self._doing: str | None = None
         self._sampled_at = 0.0
+        self._mapped: tuple[weakref.ref[Context] | None, int] = (None, 0)
         shape = llm.shape
         self.timeline.append(
             ev.SessionStarted(
@@ -99,6 +103,14 @@ class Core:
         event = self._sample(extra=extra, optimiser=optimiser)
         if event is not None:
             yield event
+
+    def mapped(self, least: int = 1) -> Iterator[ev.Event]:
+        """What lies in the cache, if at least so many tokens are new since the last time."""
+        seen, start = self._mapped
+        start = start if seen is not None and seen() is self.context else 0
+        if self.context.n_tokens - start >= least:
+            self._mapped = (weakref.ref(self.context), self.context.n_tokens)
+            yield self.tell(cache_seen(self.context, start))
 
     def _sample(
         self, *, force: bool = False, extra: int = 0, optimiser: int = 0

@@ -32,6 +32,9 @@ class Fold:
     notes: list[str] = field(default_factory=list)
     facts: ev.SessionStarted | None = None
     attention: ev.AttentionCaptured | None = None
+    heads: ev.HeadsSeen | None = None
+    cache_seen: list[ev.CacheSeen] = field(default_factory=list)
+    checks: list[ev.Checked] = field(default_factory=list)
     scale: float = 1.0
     worn: int | None = None
     job: str | None = None
@@ -69,6 +72,9 @@ class Fold:
                 unavailable=tuple(self.unavailable),
                 audits=tuple(self.audits),
                 attention=self.attention,
+                heads=self.heads,
+                cache_seen=tuple(self.cache_seen),
+                checks=tuple(self.checks),
                 scale=self.scale,
                 worn=self.worn,
                 job=self.job,
@@ -118,6 +124,17 @@ class Fold:
     def captured(self, event: ev.AttentionCaptured) -> None:
         self.attention = event
 
+    def cache_was_seen(self, event: ev.CacheSeen) -> None:
+        if event.start == 0:
+            self.cache_seen = []
+        self.cache_seen.append(event)
+
+    def heads_were_seen(self, event: ev.HeadsSeen) -> None:
+        self.heads = event
+
+    def checked(self, event: ev.Checked) -> None:
+        self.checks.append(event)
+
     def sleep_started(self, event: ev.SleepStarted) -> None:
         self.steps, self.dreams = [], []
         n_turns, n_tokens = len(self.turns), len(self.tokens)
@@ -164,6 +181,7 @@ class Fold:
             replace(t, fate=fate, night=number) if t.fate == "cache" else t for t in self.tokens
         ]
         self._cached(0, tuple(0 for _ in self.kv[-1].layer_bytes) if self.kv else ())
+        self.cache_seen = []
 
     def answered(self, event: ev.Answered) -> None:
         self.answers.append((self.position - 1, event))
@@ -180,7 +198,7 @@ class Fold:
     def night_worn(self, event: ev.NightWorn) -> None:
         kept = [n.number for n in self.nights if n.outcome == "kept" and not n.undone]
         self.worn = None if kept and event.night >= kept[-1] else event.night
-        self.scale, self.attention = 1.0, None
+        self.scale, self.attention, self.cache_seen = 1.0, None, []
         self._cached(event.n_tokens, event.kv_layer_bytes)
 
     def reverted(self, event: ev.WeightsReverted) -> None:
@@ -193,7 +211,7 @@ class Fold:
         ]
         self._cached(event.n_tokens, event.kv_layer_bytes)
         self.scale, self.worn = 1.0, None
-        self.attention = None
+        self.attention, self.cache_seen = None, []
 
     def progressed(self, event: ev.Progressed) -> None:
         whole = self.progress[:1]
@@ -202,6 +220,8 @@ class Fold:
 
     def job_started(self, event: ev.JobStarted) -> None:
         self.job, self.failure, self.progress = event.kind, None, ()
+        if event.kind == "checking":
+            self.checks = []
 
     def job_ended(self, event: ev.JobEnded) -> None:
         self.job, self.progress = None, ()
@@ -225,6 +245,9 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ev.TokenGenerated: Fold.generated,
     ev.MemorySampled: Fold.sampled,
     ev.AttentionCaptured: Fold.captured,
+    ev.CacheSeen: Fold.cache_was_seen,
+    ev.HeadsSeen: Fold.heads_were_seen,
+    ev.Checked: Fold.checked,
     ev.SleepStarted: Fold.sleep_started,
     ev.Dreamed: Fold.dreamed,
     ev.SleepStepped: Fold.stepped,

@@ -14,6 +14,7 @@ from sleepviz import events as ev
 from sleepviz.attempt import told
 from sleepviz.comparing import Comparison
 from sleepviz.core import Core
+from sleepviz.glancing import glanced
 from sleepviz.keeping import Kept
 from sleepviz.llm import Context
 from sleepviz.looking import captured
@@ -89,7 +90,11 @@ class Session(Core):
 
     def look(self, layer: int, head: int) -> Iterator[ev.Event]:
         """Capture the attention weights of one head over what is in the context."""
-        return self.job("looking", self._looking(layer, head))
+        return self.job("looking", self._told(captured(self.context, layer, head)))
+
+    def glance(self) -> Iterator[ev.Event]:
+        """Measure what every head looks at, over what is in the context."""
+        return self.job("looking", self._told(glanced(self.context)))
 
     # how asking and looking are done ----------------------------------------------------------
 
@@ -118,6 +123,6 @@ class Session(Core):
         """The context that holds everything told so far, if there is one."""
         return self.context if not self.mind.slept and self.weights.empty else None
 
-    def _looking(self, layer: int, head: int) -> Iterator[ev.Event]:
-        for event in captured(self.context, layer, head):
+    def _told(self, work: Iterator[ev.Event]) -> Iterator[ev.Event]:
+        for event in work:
             yield self.tell(event)

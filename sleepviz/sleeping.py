@@ -80,6 +80,7 @@ def reverting(core: Core, night: int) -> Iterator[ev.Event]:
     core.mind, core.context = replace(mind, passes=()), context
     core.nights.undo(night)
     yield core.tell(ev.WeightsReverted(night, context.n_tokens, context.kv_layer_bytes()))
+    yield from core.mapped()
 
 
 def scaling(core: Core, strength: float) -> Iterator[ev.Event]:
@@ -97,6 +98,7 @@ def scaling(core: Core, strength: float) -> Iterator[ev.Event]:
     core.mind = replace(core.mind, weights=weights)
     core.context = context
     yield core.tell(ev.WeightsScaled(strength))
+    yield from core.mapped()
 
 
 def wearing(core: Core, night: int) -> Iterator[ev.Event]:
@@ -106,6 +108,7 @@ def wearing(core: Core, night: int) -> Iterator[ev.Event]:
         yield core.tell(event)
     core.mind, core.context = replace(core.mind, weights=weights, night=night), context
     yield core.tell(ev.NightWorn(night, context.n_tokens, context.kv_layer_bytes()))
+    yield from core.mapped()
 
 
 def adopting(core: Core, kept: Kept) -> Iterator[ev.Event]:

@@ -98,6 +98,9 @@ class State:
     unavailable: tuple[ev.ArmUnavailable, ...] = ()
     audits: tuple[ev.LeakAudited, ...] = ()
     attention: ev.AttentionCaptured | None = None
+    heads: ev.HeadsSeen | None = None
+    cache_seen: tuple[ev.CacheSeen, ...] = ()  # of what is in the cache now, in order
+    checks: tuple[ev.Checked, ...] = ()  # of the last self-check
     scale: float = 1.0
     worn: int | None = None  # the last night that is switched on; None: every one
     job: str | None = None  # the kind of work going on

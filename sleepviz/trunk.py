@@ -33,10 +33,11 @@ class Trunk:
         self.first_layer = first_layer
         self._worn = worn
         body: Any = llm.model.base_model
-        if not all(hasattr(body, name) for name in ("layers", "norm", "rotary_emb")):
+        alike = all(hasattr(body, name) for name in ("layers", "norm", "rotary_emb"))
+        if not alike or llm.shape.windows or isinstance(body.rotary_emb.rope_type, dict):
             raise SleepvizError(
                 f"A deep sleep cannot train {llm.name}: "
-                "its layers are not those of the Llama family.",
+                "its layers are not those of the Llama family, all alike.",
                 "Use a nap, or a model such as SmolLM2, Qwen or Llama.",
             )
         self._layers: Sequence[nn.Module] = list(body.layers)

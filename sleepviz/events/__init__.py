@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from sleepviz.events.asking import Answered, ArmUnavailable, LeakAudited
-from sleepviz.events.looking import AttentionCaptured
+from sleepviz.events.looking import MEASURES, AttentionCaptured, CacheSeen, HeadsSeen
 from sleepviz.events.sleeping import (
     CacheCleared,
     Dreamed,
@@ -34,17 +34,21 @@ from sleepviz.events.talking import (
     TurnAdded,
     TurnEnded,
 )
-from sleepviz.events.working import Failed, JobEnded, JobStarted, Noted, Progressed
+from sleepviz.events.working import Checked, Failed, JobEnded, JobStarted, Noted, Progressed
 
 __all__ = [
+    "MEASURES",
     "Answered",
     "ArmUnavailable",
     "AttentionCaptured",
     "CacheCleared",
+    "CacheSeen",
+    "Checked",
     "Dreamed",
     "Event",
     "Failed",
     "GateReading",
+    "HeadsSeen",
     "JobEnded",
     "JobStarted",
     "LeakAudited",
@@ -77,6 +81,9 @@ Event = (
     | TurnEnded
     | MemorySampled
     | AttentionCaptured
+    | CacheSeen
+    | HeadsSeen
+    | Checked
     | SleepStarted
     | Dreamed
     | SleepStepped

@@ -1,4 +1,4 @@
-"""What is seen inside a model on request.
+"""What is seen inside a model: its cache as it grows, its attention on request.
 
 Knows attention and caches as arrays; does not know how they are drawn.
 """
@@ -26,4 +26,37 @@ class AttentionCaptured:
     tokens: tuple[Token, ...]
     weights: np.ndarray
     slot_share: np.ndarray
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSeen:
+    """How large the newest keys and values in the cache are, layer by layer.
+
+    `keys` and `values` [layer, token] float32: the Euclidean norm over all KV heads of one token's
+    key and value; NaN where a sliding layer has dropped it. The first of these tokens is number
+    `start` in the cache; 0 begins anew.
+    """
+
+    start: int
+    keys: np.ndarray
+    values: np.ndarray
+
+
+MEASURES = ("sink", "entropy", "distance", "previous", "induction", "names", "slots")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadsSeen:
+    """What every head looks at, as means over the queries of what is in the context.
+
+    Each of `measures` [measure, layer, head] float32, in the order of MEASURES: the share of the
+    attention on the first token (`sink`), the entropy in bit, the mean distance in tokens, the
+    share on the token just before (`previous`), on tokens that followed an earlier occurrence of
+    the query's token (`induction`; NaN where none occurs twice), on words with a capital letter
+    within a sentence (`names`; NaN without any), and on `slots` of dynamic weights.
+    """
+
+    measures: np.ndarray
+    n_tokens: int
     ms: float

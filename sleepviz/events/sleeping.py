@@ -47,6 +47,7 @@ class SleepStepped:
     loss: float | None
     anchor_loss: float | None
     estimate_s: float | None  # ESTIMATE of the seconds left, None before there is a basis
+    forming: tuple[tuple[str, float], ...] = ()  # (module, ||dW|| / ||W||) so far, now and then
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class SleepReport:
     gate: tuple[GateReading, ...]
     slots_kept: np.ndarray | None = None  # [layer, kv_head] slots per head, None without slots
     delta_norms: tuple[tuple[str, float], ...] = ()  # (module, ||dW|| / ||W||) per changed matrix
+    spectra: tuple[tuple[str, tuple[float, ...]], ...] = ()  # (module, singular values of dW)
     details: str = ""
     slept_here: bool = True  # False: taken from a file; then tokens are what the file says
     flops: int = 0  # floating-point operations of matrix products, counted; with the gate's

@@ -45,3 +45,22 @@ class Failed:
 
     what: str
     hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One thing that must hold: how far off it is, in `unit`, and how far it may be.
+
+    `note` says what was compared, or why it could not be (`off` is None then).
+    """
+
+    name: str
+    off: float | None
+    limit: float
+    unit: str
+    note: str
+
+    @property
+    def ok(self) -> bool:
+        """True where it holds, and where it could not be asked."""
+        return self.off is None or self.off <= self.limit

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol, cast
 from sleepviz import SleepvizError
 from sleepviz.events import Dreamed
 from sleepviz.llm import Context, Llm
-from sleepviz.weights import DynamicWeights
+from sleepviz.weights import Delta, DynamicWeights
 
 Value = float | int | str
 
@@ -40,7 +40,10 @@ class Notes:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of consolidation. Losses in nats per token. Only the last step carries `weights`."""
+    """One step of consolidation. Losses in nats per token. Only the last step carries `weights`.
+
+    `forming` are deltas in training, as they are now: to be looked at, not kept.
+    """
 
     phase: str
     done: int
@@ -51,6 +54,7 @@ class Step:
     optimiser_bytes: int = 0
     weights: DynamicWeights | None = None
     details: str = ""
+    forming: Mapping[str, Delta] | None = None
 
 
 class SleepMethod(Protocol):

@@ -118,7 +118,16 @@ class Deep:
                         for n, d in deltas.items()
                     }
                 )
-            yield Step("learn", at.done, at.of, at.loss, at.anchor_loss, None, n_bytes, weights)
+            yield Step(
+                "learn",
+                at.done,
+                at.of,
+                at.loss,
+                at.anchor_loss,
+                optimiser_bytes=n_bytes,
+                weights=weights,
+                forming=deltas,
+            )
 
     def _fresh_deltas(
         self, llm: Llm, trunk: Trunk, start: dict[str, Delta], rng: Random

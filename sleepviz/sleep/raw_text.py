@@ -86,7 +86,7 @@ class RawText:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             if step < len(plan):
-                yield Step("learn", step, len(plan), loss, optimiser_bytes=n_bytes)
+                yield Step("learn", step, len(plan), loss, optimiser_bytes=n_bytes, forming=deltas)
         learnt = {
             n: Delta(d.a.detach().to(llm.dtype), d.b.detach().to(llm.dtype))
             for n, d in deltas.items()

@@ -1,0 +1,189 @@
+"""The self-check: whether what is shown is true on this machine, with this model and version.
+
+Knows what must hold and how far off it may be; does not know how results are shown. Every check
+computes something twice, in two ways, and gives the difference.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from sleepviz import SleepvizError, __version__, sleep
+from sleepviz.events import AttentionCaptured, Checked, Event, Progressed, TokenGenerated
+from sleepviz.llm import Context, Llm
+from sleepviz.looking import captured
+from sleepviz.session import Session
+from sleepviz.sleep import SleepMethod
+
+NOTES = (
+    "The captain of the ferry is Mira Okafor, and her cat is called Pixel. The bell was cast in "
+    "Bergen in 1892. The ferry leaves at seven and comes back at nine with letters and bread."
+)
+QUESTION = "What is the cat called?"
+N_SAID = 8
+ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-6}  # of an attention weight; else LOW_ROUNDING
+LOW_ROUNDING = 3e-2
+
+
+def checking(session: Session) -> Iterator[Event]:
+    """Every check on the session's model, told in the session; nothing else of it is used."""
+    return session.job("checking", (session.tell(event) for event in checks(session.llm)))
+
+
+def checks(llm: Llm) -> Iterator[Event]:
+    """Every check, one after another, with progress between them."""
+    for done, check in enumerate(_CHECKS):
+        yield Progressed("checks", done, len(_CHECKS))
+        try:
+            yield from check(llm)
+        except SleepvizError as error:
+            yield Checked(str(check.__doc__).rstrip("."), None, 0.0, "", f"not asked: {error.what}")
+    yield Progressed("checks", len(_CHECKS), len(_CHECKS))
+
+
+def versions() -> dict[str, str]:
+    """What the numbers depend on besides the model: the versions that are installed here."""
+    packages = ("torch", "transformers", "streamlit", "numpy", "plotly")
+    installed = {name: version(name) for name in packages}
+    return {"sleepviz": __version__, **installed, "python": platform.python_version()}
+
+
+def _read(llm: Llm) -> Session:
+    session = Session(llm)
+    for _ in session.read(NOTES):
+        pass
+    return session
+
+
+def _attention(llm: Llm) -> Iterator[Checked]:
+    """Our attention is transformers' eager attention."""
+    context = _read(llm).context
+    eager = _eager(llm, context.ids)
+    limit = ROUNDING.get(llm.dtype, LOW_ROUNDING)
+    layers = sorted({0, llm.shape.n_layers // 2, llm.shape.n_layers - 1, *_sliding(llm)})
+    heads = sorted({0, llm.shape.n_heads - 1})
+    most, rows, n_rows = 0.0, 0.0, 0
+    for layer in layers:
+        for head in heads:
+            seen = _seen(context, layer, head)
+            most = max(most, float(np.abs(seen.weights - eager[layer][head]).max()))
+            rows = max(rows, float(np.abs(seen.weights.sum(1) + seen.slot_share - 1.0).max()))
+            n_rows += len(seen.weights)
+    what = f"{len(layers) * len(heads)} heads over {len(context.ids)} tokens"
+    yield Checked("attention = eager", most, limit, "weight", f"largest difference, {what}")
+    yield Checked(
+        "attention rows sum to 1", rows, limit, "weight", f"largest difference, {n_rows} rows"
+    )
+
+
+def _seen(context: Context, layer: int, head: int) -> AttentionCaptured:
+    last = list(captured(context, layer, head))[-1]
+    assert isinstance(last, AttentionCaptured)
+    return last
+
+
+@torch.no_grad()
+def _eager(llm: Llm, ids: list[int]) -> list[np.ndarray]:
+    """[head, query, key] of every layer, by transformers' own eager implementation."""
+    before = llm.model.config._attn_implementation
+    llm.model.set_attn_implementation("eager")
+    try:
+        output = llm.model(input_ids=torch.tensor([ids], device=llm.device), output_attentions=True)
+    finally:
+        llm.model.set_attn_implementation(before)
+    return [layer[0].float().cpu().numpy() for layer in output.attentions]
+
+
+def _sliding(llm: Llm) -> list[int]:
+    """The first layer that looks back over a window only, if there is one."""
+    return [n for n, window in enumerate(llm.shape.windows) if window][:1]
+
+
+def _kv_bytes(llm: Llm) -> Iterator[Checked]:
+    """The cache's bytes are those of the formula."""
+    session = _read(llm)
+    for _ in session.say(QUESTION, max_new=N_SAID):
+        pass
+    context = session.context
+    derived = llm.shape.kv_layer_bytes(context.n_tokens)
+    most = max(abs(a - b) for a, b in zip(context.kv_layer_bytes(), derived, strict=True))
+    note = (
+        f"largest difference of a layer; {context.kv_bytes:,} B in all, {context.n_tokens} tokens"
+    )
+    yield Checked("KV bytes = formula", most, 0.0, "B", note)
+
+
+def _generate(llm: Llm) -> Iterator[Checked]:
+    """The tokens said are those of transformers' own greedy loop."""
+    session = _read(llm)
+    prompt = [*session.context.ids, *llm.user_turn(QUESTION, first=False)]
+    said = [
+        e.token.id for e in session.say(QUESTION, max_new=N_SAID) if isinstance(e, TokenGenerated)
+    ]
+    before = llm.model.config._attn_implementation
+    llm.model.set_attn_implementation("sdpa")
+    try:
+        ids = torch.tensor([prompt], device=llm.device)
+        # mypy takes the decorated method of a module for a tensor
+        output = cast(Any, llm.model).generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=N_SAID,
+            do_sample=False,
+            eos_token_id=sorted(llm.stop_ids) or None,
+            pad_token_id=min(llm.stop_ids, default=0),
+        )
+    finally:
+        llm.model.set_attn_implementation(before)
+    told = [i for i in output[0, len(prompt) :].tolist() if i not in llm.stop_ids]
+    differ = sum(a != b for a, b in zip(said, told, strict=False)) + abs(len(said) - len(told))
+    yield Checked("tokens = generate", differ, 0.0, "tokens", f"that differ, of {len(told)} said")
+
+
+def _sleep(llm: Llm) -> Iterator[Checked]:
+    """A sleep leaves the base model as it was, and strength 0 is the base model."""
+    before = llm.fingerprint()
+    session = _read(llm)
+    method: SleepMethod = sleep.make("nap", {})
+    for _ in session.sleep(method, keep_anyway=True):
+        pass
+    changed = float(llm.fingerprint() != before)
+    note = "of the model's parameters, after a nap" if not changed else "something wrote to them"
+    yield Checked("base model unchanged", changed, 0.0, "hashes", note)
+    ids = [*llm.opening_turn(), *llm.user_turn(QUESTION, first=True)]
+    plain = llm.context().feed(ids)
+    off = llm.context(session.weights.scaled(0.0)).feed(ids)
+    on = llm.context(session.weights).feed(ids)
+    differ = float((plain - off).abs().max())
+    moved = float((plain - on).abs().max())
+    note = f"largest difference of a logit; at strength 1 it is {moved:.2g}"
+    yield Checked("strength 0 = no dynamic weights", differ, 0.0, "logit", note)
+
+
+def _replay(llm: Llm) -> Iterator[Checked]:
+    """What is read again is what was lived."""
+    session = _read(llm)
+    for _ in session.say(QUESTION, max_new=N_SAID):
+        pass
+    again = llm.context(session.context.weights)
+    for ids in session.context.fed:
+        again.feed(ids)
+    assert again.logits is not None
+    assert session.context.logits is not None
+    differ = float((again.logits - session.context.logits).abs().max())
+    yield Checked("read again = lived", differ, 0.0, "logit", "largest difference of a logit")
+
+
+_CHECKS: tuple[Callable[[Llm], Iterator[Checked]], ...] = (
+    _attention,
+    _kv_bytes,
+    _generate,
+    _sleep,
+    _replay,
+)

@@ -1,0 +1,35 @@
+"""What lies in a KV cache, layer by layer and token by token: how large each key and value is.
+
+Knows a context's cache; does not know pictures. Only what is new since the last time is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from sleepviz.events import CacheSeen
+from sleepviz.llm import Context
+
+
+def cache_seen(context: Context, start: int) -> CacheSeen:
+    """The norms of the cached keys and values from token number `start` of the context on."""
+    n_new = context.n_tokens - start
+    layers = context.layers
+    return CacheSeen(
+        start=start,
+        keys=_norms([layer.keys for layer in layers], n_new),
+        values=_norms([layer.values for layer in layers], n_new),
+    )
+
+
+def _norms(tensors: Sequence[torch.Tensor], n_new: int) -> np.ndarray:
+    """[layer, token] over all heads of each of the newest tokens; NaN for those dropped again."""
+    norms = np.full((len(tensors), n_new), np.nan, dtype=np.float32)
+    for layer, tensor in enumerate(tensors):
+        newest = tensor[0, :, -n_new:].float()  # [kv_head, token, head_dim]
+        found = torch.linalg.vector_norm(newest, dim=(0, 2)).cpu().numpy()
+        norms[layer, n_new - len(found) :] = found
+    return norms

@@ -1,0 +1,91 @@
+"""The self-check passes on every family, and fails where something is not true."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from architectures import FAMILIES, WINDOW, model_of
+from tiny import all_of
+
+from sleepviz import SleepvizError, checking, sleep
+from sleepviz.events import Checked
+from sleepviz.llm import Context
+from sleepviz.looking import captured
+from sleepviz.session import Session
+
+NAMES = {
+    "attention = eager",
+    "attention rows sum to 1",
+    "KV bytes = formula",
+    "tokens = generate",
+    "base model unchanged",
+    "strength 0 = no dynamic weights",
+    "read again = lived",
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_passes_on(family: str) -> None:
+    session = Session(model_of(family))
+    all_of(checking.checking(session))
+    found = session.timeline.at().checks
+    assert {c.name for c in found} == NAMES
+    assert [(c.name, c.off, c.note) for c in found if not c.ok or c.off is None] == []
+
+
+def test_a_cache_that_slides_stops_growing() -> None:
+    llm = model_of("gemma3")
+    context = llm.context()
+    sizes = []
+    for at in range(4):
+        context.feed(range(at * 20, at * 20 + 20))
+        sizes.append(context.kv_layer_bytes())
+    assert llm.shape.windows == (WINDOW - 1,) * 3 + (0,)
+    assert sizes[-1][0] == sizes[-2][0] < sizes[-1][3]
+    assert [llm.shape.kv_layer_bytes(n) for n in (20, 40, 60, 80)] == sizes
+
+
+@pytest.mark.parametrize("method", ["deep", "cartridge", "raw_text"])
+@pytest.mark.parametrize("family", ["gemma3", "gpt2"])
+def test_what_cannot_be_trained_says_so_and_changes_nothing(family: str, method: str) -> None:
+    session = Session(model_of(family))
+    all_of(session.read("The cat is called Pixel. The captain is Mira."))
+    before = session.context.n_tokens
+    with pytest.raises(SleepvizError, match="cannot train"):
+        all_of(session.sleep(sleep.make(method, {})))
+    assert session.context.n_tokens == before
+    assert session.weights.empty
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", ["nap", "evict", "window"])
+def test_what_needs_no_training_sleeps_and_talks_on(family: str, method: str) -> None:
+    session = Session(model_of(family))
+    all_of(session.read("The cat is called Pixel. The captain is Mira. The bell is old. " * 3))
+    all_of(session.sleep(sleep.make(method, {}), keep_anyway=True))
+    all_of(session.say("Who is the captain?", max_new=4))
+    last = list(captured(session.context, 3, 1))[-1]
+    assert last.weights.sum(1) + last.slot_share == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_lie_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    llm = model_of("llama")
+    bytes_of = Context.kv_layer_bytes
+    monkeypatch.setattr(Context, "kv_layer_bytes", lambda c: tuple(b + 8 for b in bytes_of(c)))
+    found = {c.name: c for c in checking.checks(llm) if isinstance(c, Checked)}
+    assert not found["KV bytes = formula"].ok
+    assert found["KV bytes = formula"].off == 8
+    assert found["attention = eager"].ok
+
+
+def test_a_model_that_was_written_to_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    llm = model_of("llama")
+
+    def careless(_self: Context, _ids: object) -> None:
+        with torch.no_grad():
+            next(llm.model.parameters()).add_(1e-3)
+
+    feed = Context.feed
+    monkeypatch.setattr(Context, "feed", lambda c, ids: (careless(c, ids), feed(c, ids))[1])
+    found = {c.name: c for c in checking.checks(llm) if isinstance(c, Checked)}
+    assert not found["base model unchanged"].ok
