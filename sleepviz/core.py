@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from sleepviz import SleepvizError, memory
 from sleepviz import events as ev
 from sleepviz.llm import Context, Llm
-from sleepviz.mapping import cache_seen
+from sleepviz.mapping import cache_seen, kv_slack
 from sleepviz.nights import Mind, Nights
 from sleepviz.state import Turn
 from sleepviz.timeline import Timeline
@@ -125,5 +125,6 @@ class Core:
                 kv=self.context.kv_bytes + extra,
                 dynamic_weights=self.weights.n_bytes,
                 optimiser=optimiser,
+                kv_slack=kv_slack(self.context),
             )
         )

@@ -14,6 +14,7 @@ from sleepviz.components.markup import el, markup
 from sleepviz.components.pieces import Card, cards, empty, notice, track
 from sleepviz.components.strip import strip
 from sleepviz.figures import theme
+from sleepviz.quantities import Kind
 from sleepviz.state import State
 from sleepviz.studio import Loading, studio
 from sleepviz.views import View, views
@@ -253,19 +254,25 @@ def _preflight() -> None:
     markup(welcome, key="frame.welcome")
     if flight is None:
         return
-    download = theme.size(flight.download_bytes) if flight.download_bytes else "none"
+    download = Card("Download", "none", note="weights are here", kind=None)
+    if flight.download_bytes:
+        size = theme.size(flight.download_bytes)
+        download = Card("Download", size, note="once", kind=Kind.ESTIMATE)
     shown = [
-        Card("Parameters", f"{flight.n_params / 1e6:,.1f}", "million", kind=""),
-        Card(
-            "Download", download, note="weights are here" if download == "none" else "once", kind=""
-        ),
+        Card("Parameters", f"{flight.n_params / 1e6:,.1f}", "million", kind=None),
+        download,
         Card(
             "Memory needed",
             theme.size(flight.memory_needed),
             note=f"of {theme.size(flight.memory_free)} free ({flight.memory_of})",
-            kind="ESTIMATE",
+            kind=Kind.ESTIMATE,
         ),
-        Card("KV cache", theme.size(flight.kv_bytes_per_token), note="per token", kind="DERIVED"),
+        Card(
+            "KV cache",
+            theme.size(flight.kv_bytes_per_token),
+            note="per token",
+            kind=Kind.DERIVED,
+        ),
     ]
     markup(cards(shown), key="frame.preflight")
 

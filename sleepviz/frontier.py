@@ -5,11 +5,8 @@ Knows summaries of results; does not know how they came about.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import plotly.graph_objects as go
 
-from sleepviz import SleepvizError
 from sleepviz.figures import theme
 from sleepviz.results import Results, Summary, summaries
 
@@ -84,12 +81,6 @@ def alt(results: Results) -> str:
     )
 
 
-def write_picture(results: Results, file: Path) -> None:
-    """The picture as a page of its own that asks for nothing from elsewhere."""
-    page = methods_compared(results).to_html(include_plotlyjs=True, full_html=True)
-    try:
-        file.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise SleepvizError(
-            f"{file} cannot be written: {error.strerror}.", "Free some space."
-        ) from error
+def page(results: Results) -> str:
+    """The picture as a web page of its own that asks for nothing from elsewhere."""
+    return str(methods_compared(results).to_html(include_plotlyjs=True, full_html=True))

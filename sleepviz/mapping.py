@@ -25,6 +25,16 @@ def cache_seen(context: Context, start: int) -> CacheSeen:
     )
 
 
+def kv_slack(context: Context) -> int:
+    """Bytes of the cache's storage beyond the keys and values in it: room that was reserved."""
+    slack = 0
+    for layer in context.layers:
+        if layer.is_initialized:
+            for tensor in (layer.keys, layer.values):
+                slack += tensor.untyped_storage().nbytes() - tensor.numel() * tensor.element_size()
+    return max(0, slack)
+
+
 def _norms(tensors: Sequence[torch.Tensor], n_new: int) -> np.ndarray:
     """[layer, token] over all heads of each of the newest tokens; NaN for those dropped again."""
     norms = np.full((len(tensors), n_new), np.nan, dtype=np.float32)

@@ -19,7 +19,9 @@ from sleepviz.events import MemorySampled
 _process = psutil.Process(os.getpid())
 
 
-def sample(*, weights: int, kv: int, dynamic_weights: int, optimiser: int = 0) -> MemorySampled:
+def sample(
+    *, weights: int, kv: int, dynamic_weights: int, optimiser: int = 0, kv_slack: int = 0
+) -> MemorySampled:
     """One line of the ledger: the given tensor bytes, and what process and accelerator hold now."""
     on_accelerator = torch.accelerator.is_available()
     return MemorySampled(
@@ -27,6 +29,7 @@ def sample(*, weights: int, kv: int, dynamic_weights: int, optimiser: int = 0) -
         kv=kv,
         dynamic_weights=dynamic_weights,
         optimiser=optimiser,
+        kv_slack=kv_slack,
         rss=rss(),
         allocated=torch.accelerator.memory_allocated() if on_accelerator else None,
         reserved=torch.accelerator.memory_reserved() if on_accelerator else None,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -15,6 +18,7 @@ from sleepviz import SleepvizError, figures
 from sleepviz import events as ev
 from sleepviz.components.chart import packed, paints
 from sleepviz.figures import theme
+from sleepviz.quantities import Kind
 from sleepviz.state import State
 from sleepviz.timeline import Timeline
 
@@ -47,7 +51,15 @@ class Story:
     def read(self, n_tokens: int) -> Story:
         self.n_cached += n_tokens
         tokens = tuple(ev.Token(1, "a", i) for i in range(n_tokens))
-        return self.add(ev.Prefilled(tokens, 2.0 * n_tokens, self.layer_bytes(), self.n_cached))
+        start = self.n_cached - n_tokens
+        norms = np.linspace(1.0, 9.0, N_LAYERS * n_tokens, dtype=np.float32)
+        seen = ev.CacheSeen(start, norms.reshape(N_LAYERS, -1), norms.reshape(N_LAYERS, -1) + 1)
+        read = ev.Prefilled(tokens, 2.0 * n_tokens, self.layer_bytes(), self.n_cached)
+        return self.add(read, seen)
+
+    def glance(self) -> Story:
+        measures = np.random.default_rng(0).random((len(ev.MEASURES), N_LAYERS, 4))
+        return self.add(ev.HeadsSeen(measures.astype(np.float32), self.n_cached, 3.0))
 
     def say(self, n_tokens: int) -> Story:
         for _ in range(n_tokens):
@@ -86,6 +98,7 @@ class Story:
             (),
             slots,
             norms,
+            tuple((name, (0.5, 0.1, 0.01)) for name, _ in norms),
         )
         self.add(ev.SleepEnded(report), ev.CacheCleared(n, kv, 0))
         self.n_cached = 0
@@ -112,7 +125,7 @@ class Story:
 
 
 def _one() -> State:
-    story = Story().read(3).sample().sleep(n_steps=1)
+    story = Story().read(3).sample().sleep(n_steps=1).read(2).glance()
     return story.answer("Who?", "full", -1.0, night=0).answer("Who?", "slept", -1.0).state
 
 
@@ -123,6 +136,7 @@ def _many() -> State:
         for i in range(5_000):
             story.sample(rss=10**9 + i)
         story.sleep(n_steps=10_000)
+    story.read(700).glance()
     for i in range(2_500):
         for arm in ("full", "cleared", "slept", "both"):
             story.answer(f"Question {i}?", arm, -1.0, "control" if i % 5 == 0 else "direct")
@@ -150,7 +164,7 @@ def test_every_picture_can_be_drawn_titled_and_described_at_any_size(name: str, 
     assert figure.layout.title.text == picture.title
     assert figure.layout.meta["alt"] == picture.alt(state)
     assert len(picture.alt(state)) > len(picture.title)
-    assert any(word in picture.formula(state) for word in ("MEASURED", "DERIVED", "ESTIMATE"))
+    assert any(kind in picture.formula(state) for kind in Kind)
     assert "nan" not in picture.alt(state) + picture.formula(state)
     json.loads(figure.to_json())
 
@@ -183,6 +197,79 @@ def test_every_axis_has_a_title_and_a_unit_or_names(name: str, which: str) -> No
 @pytest.mark.parametrize("which", ["one of each", "many"])
 def test_every_trace_says_its_values_on_hover(name: str, which: str) -> None:
     assert all(t.hovertemplate for t in PICTURES[name].draw(STATES[which]).data)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("which", STATES)
+def test_all_that_is_drawn_says_what_its_numbers_are_and_is_dashed_like_that(
+    name: str, which: str
+) -> None:
+    picture, state = PICTURES[name], STATES[which]
+    for trace in picture.draw(state).data:
+        kind = Kind(trace.meta["kind"])
+        assert kind in picture.formula(state)
+        if "lines" in (getattr(trace, "mode", None) or ""):
+            assert (
+                trace.line.dash == {"MEASURED": "solid", "DERIVED": "dash", "ESTIMATE": "dot"}[kind]
+            )
+        else:  # dots and cells have no dash by which an estimate could be told apart
+            assert kind is not Kind.ESTIMATE
+
+
+FILES = sorted(p for p in Path(figures.__path__[0]).glob("*.py") if p.stem != "theme")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_no_picture_adds_data_but_by_the_theme_which_asks_for_its_kind(path: Path) -> None:
+    called = [
+        node.func
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
+    assert not [f.attr for f in called if f.attr.startswith("add_")]
+    assert not [f.attr for f in called if isinstance(f.value, ast.Name) and f.value.id == "go"]
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_line_beside_a_measured_one_is_dashed_unless_measured(kind: Kind) -> None:
+    figure = theme.blank("Both", "both", x="time (s)", y="memory (MiB)")
+    for some in (Kind.MEASURED, kind):
+        theme.line(figure, some, name=some, x=[0, 1], y=[0, 1], hover="%{y}", colour=theme.KV)
+    first, second = figure.data
+    assert first.line.dash == "solid"
+    assert (second.line.dash == "solid") == (kind is Kind.MEASURED)
+    assert len(set(theme.DASHES.values())) == len(Kind)
+
+
+def test_what_a_sleep_will_have_paid_is_an_estimate_and_drawn_as_one() -> None:
+    story = Story().read(100).sleep(1)
+    story.answer("Who?", "full", -1.0, night=0).answer("Who?", "slept", -1.0)
+    lines = PICTURES["break_even"].draw(story.state).data
+    assert {t.meta["kind"] for t in lines} == {Kind.ESTIMATE}
+    assert PICTURES["break_even"].formula(story.state).startswith("ESTIMATE: n = sleep / ")
+
+
+def test_the_loss_that_must_stay_flat_is_as_measured_as_the_other() -> None:
+    story = Story().read(4).begin_sleep(1, [2.0, 1.0])
+    story.add(ev.SleepStepped("learning", 3, 3, 9.0, 0.5, 0.4, None))
+    other = _trace("falling_asleep", story.state, "other text")
+    assert (other.meta["kind"], other.line.dash) == (Kind.MEASURED, "solid")
+
+
+def test_a_running_median_is_derived_from_measured_dots() -> None:
+    state = Story().read(16).say(200).state
+    dots, median = (_trace("time_per_token", state, n) for n in ("generated", "median, generated"))
+    assert (dots.meta["kind"], dots.mode) == (Kind.MEASURED, "markers")
+    assert (median.meta["kind"], median.line.dash) == (Kind.DERIVED, "dash")
+    assert _trace("time_per_token", state, "read").meta["kind"] == Kind.DERIVED  # ms / tokens
+
+
+@pytest.mark.parametrize("name", ["facts_kept", "facts_by_night"])
+def test_grids_of_words_have_their_names_above_and_read_downwards(name: str) -> None:
+    layout = PICTURES[name].draw(STATES["one of each"]).layout
+    assert (layout.xaxis.side, layout.xaxis.tickangle) == ("top", 0)
+    assert layout.yaxis.autorange == "reversed"
+    assert layout.margin.t == 56
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -397,3 +484,59 @@ def test_a_sleep_pays_where_the_lines_cross_or_never() -> None:
     assert again.y[-1] == pytest.approx(again.x[-1] * 1.2)
     assert sleep.y[0] == pytest.approx(5.0)
     assert picture.alt(slower.state).count("never") == 2
+
+
+def test_a_cache_map_of_many_tokens_shows_the_largest_of_each_column() -> None:
+    figure = PICTURES["kv_map"].draw(Story().read(600).state)
+    assert np.asarray(figure.data[0].z).shape == (N_LAYERS, 200)
+    assert np.nanmax(figure.data[0].customdata) == 9.0
+    assert "3 tokens a column" in str(figure.layout.annotations)
+    assert "2 query heads share" in PICTURES["kv_map"].formula(Story().read(3).state)
+
+
+def test_a_cache_map_leaves_blank_what_a_sliding_layer_has_dropped() -> None:
+    story = Story()
+    facts = story.timeline.at().facts
+    assert facts is not None
+    slides = Timeline(clock=lambda: 0.0)
+    slides.append(replace(facts, windows=(4, 0)), 0.0)
+    for entry in story.read(10).timeline.since(1):
+        slides.append(entry.event, entry.at_s)
+    figure = PICTURES["kv_map"].draw(slides.at())
+    z = np.asarray(figure.data[0].z, dtype=float)
+    assert np.isnan(z[0]).tolist() == [True] * 6 + [False] * 4
+    assert not np.isnan(z[1]).any()
+    assert slides.at().kv[-1].predicted_bytes == PER_TOKEN // 2 * (10 + 4)
+    assert "1 of 2 layers slide" in PICTURES["kv_map"].formula(slides.at())
+
+
+@pytest.mark.parametrize("name", ["kv_map", "heads_glance"])
+def test_every_choice_of_a_picture_can_be_drawn(name: str) -> None:
+    picture = PICTURES[name]
+    drawn = set()
+    for choice in picture.choices:
+        figure = picture.draw(STATES["many"], choice)
+        drawn.add(picture.alt(STATES["many"], choice))
+        assert figure.layout.meta["alt"] == picture.alt(STATES["many"], choice)
+    assert len(drawn) == len(picture.choices)
+
+
+def test_heads_without_names_or_repeats_say_so() -> None:
+    measures = np.full((len(ev.MEASURES), N_LAYERS, 4), np.nan, dtype=np.float32)
+    state = Story().read(9).add(ev.HeadsSeen(measures, 9, 1.0)).state
+    for choice in PICTURES["heads_glance"].choices:
+        assert theme.sentence(PICTURES["heads_glance"].draw(state, choice)).endswith(".")
+
+
+def test_a_spectrum_tells_the_rank_used_of_the_rank_paid() -> None:
+    picture, state = PICTURES["spectrum"], STATES["one of each"]
+    assert "2 of 3 ranks hold 99%" in picture.alt(state)
+    assert "model.layers.1.self_attn.q_proj" in picture.alt(
+        state, "model.layers.1.self_attn.q_proj"
+    )
+
+
+def test_the_ledger_adds_up_to_the_process() -> None:
+    figure = PICTURES["memory_now"].draw(Story().read(3).sample(rss=10**8).state)
+    below = [t.x[0] for t in figure.data if t.y[0] == "the machine"]
+    assert sum(below) == pytest.approx(10**8 / 2**20)

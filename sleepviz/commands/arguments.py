@@ -1,6 +1,6 @@
-"""Arguments that several commands take: a story, and knobs of methods.
+"""Arguments that several commands take: a story, knobs of methods, and the file for results.
 
-Knows how they are written; does not know what is done with them.
+Knows how they are written and what a file needs to be one; does not know what is done with them.
 """
 
 from __future__ import annotations
@@ -39,6 +39,30 @@ def story(where: str) -> Story:
         f"There is no story {where!r}.",
         f"Presets: {', '.join(known)}; or give a .txt file, or FILE.json:ID.",
     )
+
+
+def out_file(where: str) -> Path:
+    """The file of --out. Raises `SleepvizError`, before any work, where it cannot be written."""
+    out = Path(where)
+    if out.is_dir():
+        raise SleepvizError(f"{out} cannot be written: it is a folder.", "Choose another --out.")
+    if not out.parent.is_dir():
+        raise SleepvizError(
+            f"{out.parent} is not a folder.", "Make it first, or choose another --out."
+        )
+    return out
+
+
+def write(file: Path, text: str) -> None:
+    """A file, whole or not at all. Raises `SleepvizError` where there is no room for it."""
+    part = file.with_name(file.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(file)
+    except OSError as error:
+        raise SleepvizError(
+            f"{file} cannot be written: {error.strerror}.", "Free some space."
+        ) from error
 
 
 def knob_values(pairs: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, str]]:

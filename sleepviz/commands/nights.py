@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from sleepviz import SleepvizError
 from sleepviz.commands import models
+from sleepviz.commands.arguments import out_file, write
 from sleepviz.commands.bench import chosen_methods, chosen_stories
 from sleepviz.commands.drawing import console, drawn
 
@@ -30,11 +30,7 @@ def nights(arguments: Namespace) -> int:
     from sleepviz import sleep
     from sleepviz.many_nights import measure_nights
 
-    out = Path(arguments.out)
-    if not out.parent.is_dir():
-        raise SleepvizError(
-            f"{out.parent} is not a folder.", "Make it first, or choose another --out."
-        )
+    out = out_file(arguments.out)
     methods = chosen_methods(arguments.method, arguments.set)
     stories, controls = chosen_stories(arguments.stories, arguments.story)
     if len(stories) < 2:
@@ -47,7 +43,7 @@ def nights(arguments: Namespace) -> int:
                 llm, stories, controls, method, seed, keep_anyway=arguments.keep_anyway
             )
             drawn(f"{sleep.name_of(method)} seed {seed}", _collecting(work, finished))
-            _write(out, llm.name, finished)
+            write(out, _as_json(llm.name, finished))
             console.print(_table(finished[-1]))
     return 0
 
@@ -81,11 +77,5 @@ def _right(known: Sequence[bool] | None) -> str:
     return "" if known is None else f"{sum(known)}/{len(known)}"
 
 
-def _write(out: Path, model: str, finished: Sequence[Nights]) -> None:
-    text = json.dumps({"model": model, "runs": [n.as_json() for n in finished]}, indent=1)
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SleepvizError(
-            f"{out} cannot be written: {error.strerror}.", "Free some space."
-        ) from error
+def _as_json(model: str, finished: Sequence[Nights]) -> str:
+    return json.dumps({"model": model, "runs": [n.as_json() for n in finished]}, indent=1)

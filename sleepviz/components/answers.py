@@ -13,6 +13,7 @@ from sleepviz.components.markup import Node, el, tag
 from sleepviz.components.pieces import chip
 from sleepviz.events import Answered
 from sleepviz.figures import theme
+from sleepviz.quantities import Kind
 
 ARMS: Mapping[str, tuple[str, str, str]] = {
     "full": ("with its notes", "the whole text in the context", "blue"),
@@ -42,7 +43,7 @@ def answers(
         ],
     )
     words = " greedily, once in each arm; words that differ from the first column are underlined."
-    return el("div", "stack", columns, el("div", "small muted", tag("MEASURED"), words))
+    return el("div", "stack", columns, el("div", "small muted", tag(Kind.MEASURED), words))
 
 
 def _answer(arm: str, answer: Answered, first: Answered | None, outdated: str) -> Node:

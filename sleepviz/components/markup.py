@@ -11,6 +11,8 @@ from typing import TypeAlias
 
 import streamlit as st
 
+from sleepviz.quantities import Kind
+
 Node: TypeAlias = "str | list[object]"  # a text, or [tag, attributes, children]
 
 _HERE = Path(__file__)
@@ -43,11 +45,8 @@ def markup(*nodes: Node | None, key: str) -> None:
     _MOUNT(data={"nodes": [n for n in nodes if n is not None]}, key=key)
 
 
-def tag(kind: str) -> Node | None:
-    """What a number is: MEASURED, DERIVED or ESTIMATE."""
-    hover = {
-        "MEASURED": "Read from the tensors, the process or the clock.",
-        "DERIVED": "Computed by a formula from measured numbers.",
-        "ESTIMATE": "A forecast from what was seen so far.",
-    }
-    return el("span", f"tag {kind.lower()}", kind, title=hover.get(kind, "")) if kind else None
+def tag(kind: Kind | None) -> Node | None:
+    """What a number is; nothing for one that is no measurement, such as a count of parameters."""
+    if kind is None:
+        return None
+    return el("span", f"tag {kind.lower()}", kind.value, title=kind.meaning)

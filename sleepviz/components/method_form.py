@@ -10,6 +10,7 @@ import streamlit as st
 from sleepviz.components.markup import Node, el, markup, tag
 from sleepviz.components.pieces import chip
 from sleepviz.measured import measured
+from sleepviz.quantities import Kind
 
 CHOSEN = "sleep.method"  # in session_state
 CARDS_IN_A_ROW = 3
@@ -78,9 +79,9 @@ def _trade_off(name: str) -> Node | None:
     if got is None:
         return None
     hover = (
-        f"Means of {got.n_runs} sleeps at the default knobs: {got.on}. Kept: right answers without "
-        "notes, of those that the notes give. Lost: control questions that the base answers, of "
-        f"{got.n_controls}; notes in the context cost some as well."
+        f"Means of {got.n_runs} measured sleeps at the default knobs: {got.on}. Kept: right "
+        "answers without notes, of those that the notes give. Lost: control questions that the "
+        f"base answers, of {got.n_controls}; notes in the context cost some as well."
     )
     words = (
         f"kept {got.kept:.0%}",
@@ -88,7 +89,7 @@ def _trade_off(name: str) -> Node | None:
         f"{got.seconds:,.0f} s",
         f"{got.mib:.1f} MiB",
     )
-    return el("div", "row small", *(chip(w) for w in words), tag("MEASURED"), title=hover)
+    return el("div", "row small", *(chip(w) for w in words), tag(Kind.DERIVED), title=hover)
 
 
 def _choose(name: str) -> None:

@@ -6,23 +6,24 @@ Knows how they are built; does not know what a session is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sleepviz.components.markup import Node, el, sparkline, tag
 from sleepviz.figures import theme
+from sleepviz.quantities import Kind, Quantity
 
 SIGNS = {"orange": "!", "green": "✓", "violet": "☾", "blue": "i", "plain": "·"}
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One number with its unit, what it is (MEASURED, DERIVED, ESTIMATE), and a remark."""
+    """One number with its unit, what it is (None: no measurement), and a remark."""
 
     name: str
     value: str
     unit: str = ""
     note: str = ""
-    kind: str = "MEASURED"
+    kind: Kind | None = field(kw_only=True)
     series: tuple[float, ...] = ()
     tone: str = "violet"
 
@@ -55,6 +56,12 @@ def _card(card: Card) -> Node:
         el("div", "value", card.value, el("span", "unit", card.unit) if card.unit else None),
         el("div", "note", card.note or "\u00a0"),
     )
+
+
+def told(words: str, number: Quantity, digits: int = 0) -> Node:
+    """Words with a number in the place of their `{}`, and what that number is."""
+    text = words.replace("{}", number.told(digits))
+    return el("span", "", f"{text} ", tag(number.kind))
 
 
 def chip(text: str, tone: str = "plain", *, hover: str = "", dot: str = "") -> Node:

@@ -6,9 +6,10 @@ Knows sleeps and their reports; does not know how a method works.
 from __future__ import annotations
 
 from sleepviz.components.markup import Node, el, tag
-from sleepviz.components.pieces import Bar, Card, bars, cards, chip, split
+from sleepviz.components.pieces import Bar, Card, bars, cards, chip, split, told
 from sleepviz.events import GateReading, SessionStarted, SleepReport
 from sleepviz.figures import theme
+from sleepviz.quantities import Kind, estimate, measured
 from sleepviz.state import Night
 
 OUTCOMES = {
@@ -53,26 +54,21 @@ def report(got: SleepReport, facts: SessionStarted | None, estimate_s: float | N
         return _taken(got)
     freed, freed_unit = split(got.kv_bytes)
     peak, peak_unit = split(got.peak_extra_bytes)
+    out = f"{got.n_tokens:,} tokens are out of the context"
     shown = [
+        Card("KV cache freed", freed, freed_unit, out, kind=Kind.MEASURED),
+        Card("Dynamic weights", added, added_unit, worth(got), kind=Kind.MEASURED, tone="orange"),
+        Card("Time asleep", f"{got.seconds:,.1f}", "s", _dreamt(got), kind=Kind.MEASURED),
         Card(
-            "KV cache freed", freed, freed_unit, f"{got.n_tokens:,} tokens are out of the context"
+            "Peak of sleeping", f"+{peak}", peak_unit, "highest − at its start", kind=Kind.DERIVED
         ),
-        Card(
-            "Dynamic weights",
-            added,
-            added_unit,
-            f"worth {got.kv_token_equivalents:,.0f} tokens of KV cache",
-            tone="orange",
-        ),
-        Card("Time asleep", f"{got.seconds:,.1f}", "s", _dreamt(got)),
-        Card("Peak of sleeping", f"+{peak}", peak_unit, "above the start, at its highest"),
     ]
     where = "accelerator" if facts and facts.device != "cpu" else "process"
     return el(
         "div",
         "talk",
         cards(shown),
-        el("div", "small muted", "Bytes against bytes"),
+        el("div", "small muted", "Bytes against bytes ", tag(Kind.MEASURED)),
         bars(_bytes(got, where)),
         _gate(got.gate),
         _bill(got, estimate_s),
@@ -84,12 +80,18 @@ def _taken(got: SleepReport) -> Node:
     """Of weights from a file nothing was measured here but their size."""
     added, added_unit = split(got.dynamic_bytes)
     kept, kept_unit = split(got.kv_bytes)
-    worth = f"worth {got.kv_token_equivalents:,.0f} tokens of KV cache"
     shown = [
-        Card("Dynamic weights", added, added_unit, worth, tone="orange"),
-        Card("They stand for", kept, kept_unit, f"{got.n_tokens:,} tokens of KV", kind="DERIVED"),
+        Card("Dynamic weights", added, added_unit, worth(got), kind=Kind.MEASURED, tone="orange"),
+        Card(
+            "They stand for", kept, kept_unit, f"{got.n_tokens:,} tokens of KV", kind=Kind.DERIVED
+        ),
     ]
     return el("div", "talk", cards(shown), el("div", "small muted", got.details))
+
+
+def worth(got: SleepReport) -> str:
+    """The dynamic weights against the cache: as many tokens would take the same room."""
+    return f"worth {got.kv_token_equivalents:,.0f} tokens of KV cache ({Kind.DERIVED.lower()})"
 
 
 def _dreamt(got: SleepReport) -> str:
@@ -101,10 +103,10 @@ def _bill(got: SleepReport, estimate_s: float | None) -> Node | None:
     if not got.flops:
         return None
     exponent, unit = (12, "TFLOP") if got.flops >= 1e12 else (9, "GFLOP")
-    words = f"{got.flops / 10**exponent:,.1f} {unit} of matrix products, counted, gate included "
-    parts: list[Node | str | None] = [words, tag("MEASURED")]
+    flops = measured(got.flops / 10**exponent, unit)
+    parts = [told("{} of matrix products, counted, gate included", flops, 1)]
     if estimate_s is not None:
-        parts += [f" · expected: {estimate_s:,.1f} s ", tag("ESTIMATE")]
+        parts.append(told(" · expected: {}", estimate(estimate_s, "s"), 1))
     return el("div", "small muted", *parts)
 
 
@@ -113,7 +115,7 @@ def _bytes(got: SleepReport, where: str) -> list[Bar]:
     rows = (
         ("KV cache, freed", got.kv_bytes, "violet"),
         ("dynamic weights, added", got.dynamic_bytes, "orange"),
-        (f"peak while asleep ({where})", got.peak_extra_bytes, "plain"),
+        (f"peak while asleep ({where}), {Kind.DERIVED.lower()}", got.peak_extra_bytes, "plain"),
     )
     return [Bar(name, n / top, theme.size(n), tone) for name, n, tone in rows]
 
@@ -128,5 +130,5 @@ def _gate(readings: tuple[GateReading, ...]) -> Node | None:
         words = f"{mark} {r.value:.3f} {r.unit} · limit {r.limit:g}"
         tone = "green" if r.passed else "orange"
         shown.append(Bar(r.name, r.value / top, words, tone, r.limit / top, r.name))
-    heading = el("div", "small muted", "The gate: harm to everything else ", tag("MEASURED"))
+    heading = el("div", "small muted", "The gate: harm to everything else ", tag(Kind.MEASURED))
     return el("div", "talk", heading, bars(shown))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from sleepviz.components.markup import Node, el, tag
 from sleepviz.components.pieces import chip, track
 from sleepviz.figures import theme
+from sleepviz.quantities import Kind
 from sleepviz.state import Night, State
 
 
@@ -36,7 +37,7 @@ def strip(state: State) -> Node:
             "span",
             "gauge",
             el("span", "num", f"KV {theme.size(state.kv_bytes)}"),
-            tag("MEASURED"),
+            tag(Kind.MEASURED),
             title=f"Bytes of the cached keys and values; {per_token} a token.",
         ),
         chip(f"seed {facts.seed}", hover="What all chance in this session starts from."),

@@ -94,3 +94,4 @@ class MemorySampled:
     allocated: int | None  # accelerator: live tensors
     reserved: int | None  # accelerator: kept by torch for reuse
     peak: int | None  # accelerator: highest allocated so far
+    kv_slack: int = 0  # bytes of the cache's storage that no cached token uses

@@ -5,7 +5,10 @@ Knows the protocol of a picture; does not know any picture by name.
 A module `kv_growth.py` offers a function of its own name, `kv_growth(state)`, that returns a plotly
 figure; `alt(state)`, what the picture shows in words; `formula(state)`, what its numbers are
 (MEASURED, DERIVED or ESTIMATE) with the figures filled in; and the sentences TITLE, SEES ("what you
-see") and IS_NOT ("what it is not").
+see") and IS_NOT ("what it is not"). All that it draws goes through `theme.line`, `theme.dots` and
+`theme.cells`, which take the kind of the numbers; its formula tells each kind that it draws. A
+picture of several things takes one of them as the second argument of all three functions, and may
+name them in CHOICES (value to label, the first is shown unless another is chosen).
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING
@@ -35,9 +38,10 @@ class Picture:
     title: str
     sees: str
     is_not: str
-    draw: Callable[[State], go.Figure]
-    alt: Callable[[State], str]
-    formula: Callable[[State], str]
+    draw: Callable[..., go.Figure]
+    alt: Callable[..., str]
+    formula: Callable[..., str]
+    choices: Mapping[str, str] = field(default_factory=dict)
 
 
 @cache
@@ -60,4 +64,5 @@ def _picture(module: ModuleType) -> Picture:
             f"The picture figures/{name}.py has no {', '.join(lacking)}.",
             "Add what is missing; the docstring of sleepviz.figures says what each of them is.",
         )
-    return Picture(name, *(getattr(module, w) for w in wanted))
+    choices: Mapping[str, str] = getattr(module, "CHOICES", {})
+    return Picture(name, *(getattr(module, w) for w in wanted), choices=choices)

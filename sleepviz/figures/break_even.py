@@ -1,6 +1,7 @@
 """After how many questions a sleep has paid: against keeping the cache, and reading it again.
 
-Knows this session's own measurements; assumes that questions stay like those that were asked.
+Knows this session's own measurements; assumes that questions stay like those that were asked, so
+that what a question to come costs is an estimate, and all that follows from it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.figures import theme
+from sleepviz.quantities import Kind, Quantity, estimate, measured
 from sleepviz.state import State
 
 TITLE = "What a sleep costs, and when it pays"
@@ -21,8 +23,9 @@ SEES = (
     "question, or sleep once. Where the lines cross, sleeping begins to pay."
 )
 IS_NOT = (
-    "Seconds only: what the kept cache takes in memory for all that time, and the facts that a "
-    "sleep loses, stand elsewhere. On another machine the lines are others."
+    "It is a forecast from the questions asked so far, and of seconds only: what the kept cache "
+    "takes in memory for all that time, and the facts that a sleep loses, stand elsewhere. On "
+    "another machine the lines are others."
 )
 
 _EMPTY = "Sleep, and ask one question in all four arms; then it can be told."
@@ -31,22 +34,22 @@ _POINTS = 61
 
 @dataclass(frozen=True, slots=True)
 class _Costs:
-    """Seconds: of one sleep, of reading its notes once, of one answer with and without notes."""
+    """Of one sleep, of reading its notes once, of one question to come with and without notes."""
 
-    sleep: float
-    reading: float
-    full: float
-    slept: float
+    sleep: Quantity
+    reading: Quantity
+    full: Quantity
+    slept: Quantity
     n_full: int  # answers that the means are over
     n_slept: int
     tokens: float  # of a question with its answer, mean
     kv_bytes: int
     dynamic_bytes: int
 
-    def pays_after(self, other: float) -> int | None:
-        """Questions after which a sleep costs less than `other` seconds a question; None: never."""
+    def pays_after(self, other: Quantity) -> int | None:
+        """Questions after which a sleep costs less than `other` a question; None: never."""
         gain = other - self.slept
-        return math.ceil(self.sleep / gain) if gain > 0 else None
+        return math.ceil(float(self.sleep / gain)) if float(gain) > 0 else None
 
 
 def break_even(state: State) -> go.Figure:
@@ -59,19 +62,14 @@ def break_even(state: State) -> go.Figure:
     figure = theme.blank(TITLE, alt(state), x="questions (count)", y="computing time (s)")
     figure.update_xaxes(unifiedhovertitle_text="%{x:,.0f} questions", tickformat=",d")
     lines = (
-        ("keep the cache", theme.KV, "dash", x * costs.full),
-        ("read again each time", theme.RESERVED, "dot", x * (costs.reading + costs.full)),
-        ("sleep once", theme.DYNAMIC, "solid", costs.sleep + x * costs.slept),
+        ("keep the cache", theme.KV, [costs.full * n for n in x]),
+        ("read again each time", theme.INK, [(costs.reading + costs.full) * n for n in x]),
+        ("sleep once", theme.DYNAMIC, [costs.sleep + costs.slept * n for n in x]),
     )
-    for name, colour, dash, y in lines:
-        figure.add_scatter(
-            name=name,
-            x=x,
-            y=y,
-            mode="lines",
-            line={"color": colour, "width": 2.5, "dash": dash},
-            hovertemplate="%{y:,.1f} s",
-        )
+    for name, colour, seconds in lines:
+        y = [float(s) for s in seconds]
+        kind = seconds[0].kind
+        theme.line(figure, kind, name=name, x=x, y=y, hover="%{y:,.1f} s", colour=colour, width=2)
     if crossing:
         theme.mark(figure, float(min(crossing)), f"pays after {min(crossing):,}")
     return figure
@@ -86,29 +84,29 @@ def alt(state: State) -> str:
         f"against “{name}” {_told(costs.pays_after(seconds), costs)}"
         for name, seconds in _others(costs).items()
     )
-    return f"{TITLE}: one sleep of {costs.sleep:,.1f} s pays {told}."
+    return f"{TITLE}, an estimate: one sleep of {costs.sleep.told(1)} pays {told}."
 
 
 def formula(state: State) -> str:
     """The break-even with the numbers filled in."""
     costs = _costs(state)
-    text = "DERIVED: n = sleep / (one question otherwise − one question after sleep)."
+    text = f"{Kind.ESTIMATE}: n = sleep / (one question otherwise − one question after sleep)."
     if costs is None:
         return text
     told = "; ".join(
-        f"{name}: {costs.sleep:,.2f} / ({seconds:,.2f} − {costs.slept:,.2f}) = "
+        f"{name}: {costs.sleep.told(2)} / ({seconds.told(2)} − {costs.slept.told(2)}) = "
         f"{_told(costs.pays_after(seconds), costs)}"
         for name, seconds in _others(costs).items()
     )
     return (
-        f"{text} {told}. MEASURED: reading the notes {costs.reading:,.2f} s, answers with notes "
-        f"{costs.full:,.2f} s (mean of {costs.n_full}), after sleep {costs.slept:,.2f} s (mean of "
-        f"{costs.n_slept}); kept cache {theme.size(costs.kv_bytes)}, dynamic weights "
-        f"{theme.size(costs.dynamic_bytes)}."
+        f"{text} {told}. A question to come costs the mean of {costs.n_full} asked with notes, and "
+        f"of {costs.n_slept} after sleep. {costs.reading.kind}: reading the notes "
+        f"{costs.reading.told(2)}. {costs.sleep.kind}: the sleep {costs.sleep.told(2)}, kept cache "
+        f"{theme.size(costs.kv_bytes)}, dynamic weights {theme.size(costs.dynamic_bytes)}."
     )
 
 
-def _others(costs: _Costs) -> dict[str, float]:
+def _others(costs: _Costs) -> dict[str, Quantity]:
     return {"keep the cache": costs.full, "read again each time": costs.reading + costs.full}
 
 
@@ -132,13 +130,13 @@ def _costs(state: State) -> _Costs | None:
     passes = [t for t in state.timings if t.phase == "prefill"]
     if not (given["full"] and given["slept"] and passes):
         return None
-    pace = sum(t.ms for t in passes) / sum(t.n_tokens for t in passes)
+    read = measured(sum(t.ms for t in passes) / 1e3, "s")
     both = [*given["full"], *given["slept"]]
     return _Costs(
-        sleep=night.report.seconds,
-        reading=pace * night.report.n_tokens / 1e3,
-        full=fmean(a.ms for a in given["full"]) / 1e3,
-        slept=fmean(a.ms for a in given["slept"]) / 1e3,
+        sleep=measured(night.report.seconds, "s"),
+        reading=read * (night.report.n_tokens / sum(t.n_tokens for t in passes)),
+        full=estimate(fmean(a.ms for a in given["full"]) / 1e3, "s"),
+        slept=estimate(fmean(a.ms for a in given["slept"]) / 1e3, "s"),
         n_full=len(given["full"]),
         n_slept=len(given["slept"]),
         tokens=fmean(a.n_prompt + len(a.tokens) for a in both),

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from sleepviz.events import Answered
 from sleepviz.figures import theme
+from sleepviz.quantities import Kind
 from sleepviz.state import Night, State
 
 TITLE = "Facts by night"
@@ -32,26 +33,21 @@ def facts_by_night(state: State) -> go.Figure:
     shown = list(rows)[-_MOST_ROWS:]
     marks = [[_mark(rows[q].get(n.number)) for n in nights] for q in shown]
     figure = theme.blank(TITLE, alt(state), x="night (number)", y="question")
-    figure.update_layout(hovermode="closest", height=96 + 30 * len(shown))
-    figure.add_heatmap(
-        z=[[{"✓": 1.0, "✗": 0.0}.get(m) for m in line] for line in marks],
+    figure.update_layout(height=96 + 30 * len(shown))
+    theme.cells(
+        figure,
+        Kind.MEASURED,
         x=[_column(n) for n in nights],
         y=[theme.safe(theme.shortened(q, 52)) for q in shown],
-        text=marks,
-        texttemplate="%{text}",
-        textfont={"color": "#FFFFFF", "size": 13},
-        customdata=[[_hover(q, rows[q].get(n.number), n) for n in nights] for q in shown],
-        hovertemplate="%{customdata}<extra></extra>",
-        colorscale=_COLOURS,
-        zmin=0.0,
-        zmax=1.0,
-        showscale=False,
-        xgap=3,
-        ygap=3,
+        z=[[{"✓": 1.0, "✗": 0.0}.get(m) for m in line] for line in marks],
+        limits=(0.0, 1.0),
+        colours=_COLOURS,
+        marks=marks,
+        custom=[[_hover(q, rows[q].get(n.number), n) for n in nights] for q in shown],
+        hover="%{customdata}",
     )
-    figure.update_xaxes(side="top", type="category")
-    figure.update_yaxes(autorange="reversed", rangemode="normal", tickfont_size=11)
-    theme.as_grid(figure)
+    figure.update_xaxes(type="category")
+    theme.as_grid(figure, names_on_top=True)
     if len(shown) < len(rows):
         theme.note(figure, f"the last {len(shown):,} of {len(rows):,} questions")
     return figure
@@ -68,7 +64,7 @@ def alt(state: State) -> str:
 
 def formula(state: State) -> str:
     """How many are kept of those known after the first night that asked."""
-    text = "MEASURED: greedy answers, without notes, under one night's weights."
+    text = f"{Kind.MEASURED}: greedy answers, without notes, under one night's weights."
     rows, asked = _rows(state), []
     for night in state.nights_kept:
         some = {q for q, row in rows.items() if night.number in row}
@@ -81,7 +77,11 @@ def formula(state: State) -> str:
     return (
         f"{text} Of {len(known)} known after night {first.number}, {still} are known after night "
         f"{last.number}"
-        + (f": {still} / {len(known)} = {still / len(known):.0%}." if known else ".")
+        + (
+            f". {Kind.DERIVED}: {still} / {len(known)} = {still / len(known):.0%}."
+            if known
+            else "."
+        )
     )
 
 

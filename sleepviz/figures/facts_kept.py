@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 
 from sleepviz.events import Answered
 from sleepviz.figures import theme
+from sleepviz.quantities import Kind
 from sleepviz.state import State
 
 TITLE = "What survived"
@@ -55,12 +56,9 @@ def facts_kept(state: State) -> go.Figure:
     facts = [q for q in shown if not _is_control(rows[q])]
     controls = [q for q in shown if _is_control(rows[q])]
     figure = theme.blank(TITLE, alt(state), x="arm", y="question")
-    figure.update_layout(hovermode="closest", height=96 + 48 * (len(shown) + bool(controls)))
+    figure.update_layout(height=96 + 48 * (len(shown) + bool(controls)))
     _add_grid(figure, state, rows, [*facts, *([_BETWEEN] if controls else []), *controls], arms)
-    figure.update_xaxes(side="top", tickangle=0)
-    figure.update_yaxes(autorange="reversed", rangemode="normal", tickfont_size=11)
-    figure.update_layout(margin={"t": 56, "b": 8, "l": 8, "r": 8})
-    theme.as_grid(figure)
+    theme.as_grid(figure, names_on_top=True)
     if len(shown) < len(rows):
         theme.note(figure, f"the last {len(shown):,} of {len(rows):,} questions")
     return figure
@@ -80,7 +78,10 @@ def alt(state: State) -> str:
 
 def formula(state: State) -> str:
     """The share of the recoverable facts that the sleep kept."""
-    text = "MEASURED: Δ = ln p(answer | arm) − ln p(answer | notes gone), in nats."
+    text = (
+        f"{Kind.MEASURED}: ✓ and ✗, greedy answers compared with the expected ones. "
+        f"{Kind.DERIVED}: Δ = ln p(answer | arm) − ln p(answer | notes gone), in nats."
+    )
     rows = _rows(state)
     right = {arm: _right(rows, arm, False) for arm in ("full", "cleared", "slept")}
     if any(not asked for _, asked in right.values()):
@@ -151,22 +152,18 @@ def _add_grid(
     grid = [gap if q == _BETWEEN else [_cell(state, rows, q, a) for a in arms] for q in questions]
     gains = [abs(c.gain) for line in grid for c in line if not np.isnan(c.gain)]
     span = max([1.0, *gains])
-    figure.add_heatmap(
-        # a cell with an answer but without a gain is grey, not absent
-        z=[[0.0 if np.isnan(c.gain) and c.mark else c.gain for c in line] for line in grid],
+    theme.cells(
+        figure,
+        Kind.DERIVED,  # the colours and numbers; the marks in them are measured
         x=[_wrapped(_ARMS.get(arm, arm), 9) for arm in arms],
         y=_labels(questions),
-        text=[[_written(c) for c in line] for line in grid],
-        texttemplate="%{text}",
-        textfont={"color": "#FFFFFF", "size": 13},
-        customdata=[[c.hover for c in line] for line in grid],
-        hovertemplate="%{customdata}<extra></extra>",
-        colorscale=[list(stop) for stop in theme.DIVERGING],
-        zmin=-span,
-        zmax=span,
-        showscale=False,
-        xgap=3,
-        ygap=3,
+        # a cell with an answer but without a gain is grey, not absent
+        z=[[0.0 if np.isnan(c.gain) and c.mark else c.gain for c in line] for line in grid],
+        limits=(-span, span),
+        colours=[list(stop) for stop in theme.DIVERGING],
+        marks=[[_written(c) for c in line] for line in grid],
+        custom=[[c.hover for c in line] for line in grid],
+        hover="%{customdata}",
     )
 
 

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 from sleepviz.events import SleepStepped
 from sleepviz.figures import theme
+from sleepviz.quantities import Kind, estimate
 from sleepviz.state import Night, State
 
 TITLE = "Falling asleep"
@@ -30,27 +31,25 @@ def falling_asleep(state: State) -> go.Figure:
     figure = theme.blank(TITLE, alt(state), x="step (count)", y="loss (nat per token)")
     figure.update_xaxes(unifiedhovertitle_text="step %{x:,.0f}", tickformat=",d")
     x = _running_steps(steps)
-    for name, colour, dash, values in (
-        ("dreams", theme.KV, "solid", [s.loss for s in steps]),
-        (
-            "other text, to be kept",
-            theme.CONTROL,
-            "dash",
-            [s.anchor_loss for s in steps],
-        ),
+    for name, colour, width, values in (
+        ("dreams", theme.KV, 2.5, [s.loss for s in steps]),
+        ("other text, to be kept", theme.CONTROL, 1.25, [s.anchor_loss for s in steps]),
     ):
         known = np.array([i for i, v in enumerate(values) if v is not None], dtype=int)
         if not len(known):
             continue
         y = np.array([values[i] for i in known], dtype=float)
         keep = theme.thin(y)
-        figure.add_scatter(
+        theme.line(
+            figure,
+            Kind.MEASURED,
             name=name,
             x=x[known][keep],
             y=y[keep],
-            mode="lines+markers" if len(keep) == 1 else "lines",
-            line={"color": colour, "width": 2.5, "dash": dash},
-            hovertemplate="%{y:,.3f} nat per token",
+            hover="%{y:,.3f} nat per token",
+            colour=colour,
+            width=width,
+            ends=len(keep) == 1,
         )
         theme.thinned(figure, len(keep), len(y), f"steps of {name.partition(',')[0]}")
     _add_phases(figure, steps, x)
@@ -75,13 +74,17 @@ def alt(state: State) -> str:
 
 def formula(state: State) -> str:
     """What the losses are, and how far the sleep has come."""
-    text = "MEASURED: −(1/n) Σ ln p(token), in nats per token; lower is better."
+    text = f"{Kind.MEASURED}: −(1/n) Σ ln p(token), in nats per token; lower is better."
     if not state.nights or not state.nights[-1].steps:
         return text
     last = state.nights[-1].steps[-1]
-    left = "" if last.estimate_s is None else f" ESTIMATE: about {last.estimate_s:,.0f} s left."
-    loss = "" if last.loss is None else f" Last: {last.loss:.3f}, exp = {np.exp(last.loss):,.2f}."
-    return f"{text}{loss}{left}"
+    left = estimate(last.estimate_s, "s")
+    told = "" if last.estimate_s is None else f" {left.kind}: about {left.told()} left."
+    loss = ""
+    if last.loss is not None:
+        loss = f" Last: {last.loss:.3f}. {Kind.DERIVED}: exp({last.loss:.3f}) = "
+        loss += f"{np.exp(last.loss):,.2f}, as many equally likely tokens."
+    return f"{text}{loss}{told}"
 
 
 def _nothing(state: State) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.figures import theme
+from sleepviz.quantities import Kind, derived, measured
 from sleepviz.state import State
 
 TITLE = "KV cache size"
@@ -38,25 +39,30 @@ def kv_growth(state: State) -> go.Figure:
     measured = theme.mib([0, *(p.n_bytes for p in state.kv)])
     predicted = theme.mib([0, *(p.predicted_bytes for p in state.kv)])
     keep = theme.thin(measured)
-    figure.add_scatter(
+    theme.line(
+        figure,
+        Kind.MEASURED,
         name="KV cache, measured",
         x=told[keep],
         y=measured[keep],
-        customdata=np.column_stack([n_tokens, (measured - predicted) * 2**20])[keep],
-        hovertemplate="%{y:,.2f} MiB<br>%{customdata[0]:,.0f} tokens in it; "
+        custom=np.column_stack([n_tokens, (measured - predicted) * 2**20])[keep],
+        hover="%{y:,.2f} MiB<br>%{customdata[0]:,.0f} tokens in it; "
         "measured − predicted: %{customdata[1]:+,.0f} B",
-        mode="lines" if len(keep) > 2 else "lines+markers",
-        line={"color": theme.KV, "width": 3.5},  # so that the dashes lie on it, not over it
-        fill="tozeroy",
+        colour=theme.KV,
+        width=3.5,  # so that the dashes lie on it, not over it
+        fill=True,
+        ends=len(keep) <= 2,
     )
     if any(p.predicted_bytes for p in state.kv):
-        figure.add_scatter(
+        theme.line(
+            figure,
+            Kind.DERIVED,
             name="predicted by the formula",
             x=told[keep],
             y=predicted[keep],
-            hovertemplate="%{y:,.2f} MiB",
-            mode="lines",
-            line={"color": theme.INK, "width": 1.25, "dash": "dash"},
+            hover="%{y:,.2f} MiB",
+            colour=theme.INK,
+            width=1.25,
         )
     _add_dynamic_weights(figure, state, told)
     _add_limit(figure, state)
@@ -90,16 +96,19 @@ def formula(state: State) -> str:
     facts = state.facts
     if facts is None or not state.kv:
         return (
-            "DERIVED: 2 · L · H_kv · d · bytes · n tokens; MEASURED: bytes of the cached tensors."
+            f"{Kind.DERIVED}: 2 · L · H_kv · d · bytes · n tokens; "
+            f"{Kind.MEASURED}: bytes of the cached tensors and of the dynamic weights."
         )
     itemsize = facts.kv_bytes_per_token / (2 * facts.n_layers * facts.n_kv_heads * facts.head_dim)
     last = max(state.kv, key=lambda p: p.n_tokens)
+    seen, told = measured(last.n_bytes, "B"), derived(last.predicted_bytes, "B")
+    apart = seen - told
     return (
-        f"DERIVED: 2 · {facts.n_layers} layers · {facts.n_kv_heads} KV heads · {facts.head_dim} · "
-        f"{itemsize:g} bytes · {last.n_tokens:,} tokens = {theme.size(last.predicted_bytes)}. "
-        f"MEASURED: {theme.size(last.n_bytes)}, a difference of "
-        f"{theme.size(last.n_bytes - last.predicted_bytes)}. "
-        f"Each token costs {theme.size(facts.kv_bytes_per_token)}."
+        f"{told.kind}: 2 · {facts.n_layers} layers · {facts.n_kv_heads} KV heads · "
+        f"{facts.head_dim} · {itemsize:g} bytes · {last.n_tokens:,} tokens = "
+        f"{theme.size(float(told))}. {seen.kind}: {theme.size(float(seen))}. "
+        f"{apart.kind}: a difference of {theme.size(float(apart))}; "
+        f"each token costs {theme.size(facts.kv_bytes_per_token)}."
     )
 
 
@@ -134,13 +143,15 @@ def _add_dynamic_weights(figure: go.Figure, state: State, told: np.ndarray) -> N
         if n_bytes != steps[-1][1]:
             steps.append((float(told[bisect_right(seconds, at_s)]), n_bytes))
     steps.append((float(told[-1]), steps[-1][1]))
-    figure.add_scatter(
+    theme.line(
+        figure,
+        Kind.MEASURED,
         name="dynamic weights",
         x=[x for x, _ in steps],
         y=theme.mib([n_bytes for _, n_bytes in steps]),
-        hovertemplate="%{y:,.2f} MiB",
-        mode="lines",
-        line={"color": theme.DYNAMIC, "width": 2.5, "shape": "hv"},
+        hover="%{y:,.2f} MiB",
+        colour=theme.DYNAMIC,
+        step=True,
     )
 
 

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from sleepviz.events import MemorySampled
 from sleepviz.figures import theme
+from sleepviz.quantities import Kind
 from sleepviz.state import MemoryPoint, State
 
 TITLE = "Memory over time"
@@ -41,14 +42,17 @@ def memory_over_time(state: State) -> go.Figure:
     ):
         if any(values) or name == "KV cache":
             keep = theme.thin(theme.mib(values))
-            figure.add_scatter(
+            theme.line(
+                figure,
+                Kind.MEASURED,
                 name=name,
                 x=at_s[keep],
                 y=theme.mib(values)[keep],
-                mode="lines+markers" if len(samples) == 1 else "lines",
-                line={"color": colour, "width": 2.5, "shape": "hv"},
-                fill="tozeroy",
-                hovertemplate="%{y:,.2f} MiB",
+                hover="%{y:,.2f} MiB",
+                colour=colour,
+                step=True,
+                fill=True,
+                ends=len(samples) == 1,
             )
     _add_machine(figure, state, at_s)
     for night in state.nights:
@@ -74,16 +78,17 @@ def alt(state: State) -> str:
 def formula(state: State) -> str:
     """What is measured, and the cost of sleeping beside its saving."""
     text = (
-        "MEASURED: bytes of the tensors (left); memory of the process or the accelerator (right). "
+        f"{Kind.MEASURED}: bytes of the tensors (left); memory of the process or the accelerator "
+        "(right). "
     )
     reports = [n.report for n in state.nights if n.report]
     if not reports:
         return text + "No sleep has been kept yet."
     last = reports[-1]
     return text + (
-        f"Sleep {last.night}: {theme.size(last.peak_extra_bytes)} more at its peak, "
-        f"{theme.size(last.kv_bytes)} of cache freed, "
-        f"{theme.size(last.dynamic_bytes)} of dynamic weights left."
+        f"Sleep {last.night}: {theme.size(last.kv_bytes)} of cache freed, "
+        f"{theme.size(last.dynamic_bytes)} of dynamic weights left. "
+        f"{Kind.DERIVED}: highest − at its start = {theme.size(last.peak_extra_bytes)} more."
     )
 
 
@@ -118,25 +123,30 @@ def _add_machine(figure: go.Figure, state: State, at_s: np.ndarray) -> None:
     )
     for name, colour, values in lines:
         keep = theme.thin(theme.mib(values))
-        figure.add_scatter(
+        theme.line(
+            figure,
+            Kind.MEASURED,
             name=name,
             x=at_s[keep],
             y=theme.mib(values)[keep],
-            yaxis="y2",
-            mode="lines",
-            line={"color": colour, "width": 1.25},
-            hovertemplate="%{y:,.0f} MiB",
+            hover="%{y:,.0f} MiB",
+            colour=colour,
+            width=1.25,
+            right=True,
         )
     peaks = _peaks(state)
     if peaks:
-        figure.add_scatter(
+        theme.dots(
+            figure,
+            Kind.MEASURED,
             name="highest while asleep",
             x=[p.at_s for p in peaks],
             y=theme.mib([_used(p.sample) for p in peaks]),
-            yaxis="y2",
-            mode="markers",
-            marker={"symbol": "triangle-up", "size": 9, "color": theme.PROCESS},
-            hovertemplate="%{y:,.0f} MiB",
+            hover="%{y:,.0f} MiB",
+            colour=theme.PROCESS,
+            symbol="triangle-up",
+            size=9,
+            right=True,
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.figures import theme
+from sleepviz.quantities import Kind
 from sleepviz.state import Night, State
 
 TITLE = "Slots kept by the nap"
@@ -26,21 +27,18 @@ def slots_kept(state: State) -> go.Figure:
     slots = _slots(night)
     n_layers, n_heads = slots.shape
     figure = theme.blank(TITLE, alt(state), x="layer (number)", y="KV head (number)")
-    figure.update_layout(hovermode="closest")
-    figure.add_heatmap(
-        z=slots.T.astype(np.float32),
+    theme.cells(
+        figure,
+        Kind.MEASURED,
         x=np.arange(n_layers),
         y=np.arange(n_heads),
-        zmin=0,
-        zmax=max(1, int(slots.max(initial=0))),
-        colorscale=theme.SEQUENTIAL,
-        xgap=1,
-        ygap=1,
-        colorbar=theme.colour_bar("slots kept (count)", tickformat=",d"),
-        hovertemplate="layer %{x}, KV head %{y}<br>%{z:,.0f} slots kept of "
-        f"{_n_tokens(night):,} tokens<extra></extra>",
+        z=slots.T.astype(np.float32),
+        limits=(0, max(1, int(slots.max(initial=0)))),
+        bar=theme.colour_bar("slots kept (count)", tickformat=",d"),
+        hover="layer %{x}, KV head %{y}<br>%{z:,.0f} slots kept of "
+        f"{_n_tokens(night):,} tokens",
     )
-    figure.update_yaxes(autorange="reversed", rangemode="normal", dtick=1 if n_heads <= 16 else 4)
+    figure.update_yaxes(dtick=1 if n_heads <= 16 else 4)
     theme.as_grid(figure)
     return figure
 
@@ -61,11 +59,12 @@ def alt(state: State) -> str:
 def formula(state: State) -> str:
     """The share of keys and values that is left."""
     night = _night(state)
+    text = f"{Kind.MEASURED}: slots counted in the dynamic weights, per layer and KV head."
     if night is None or not _slots(night).size:
-        return "MEASURED: slots counted in the dynamic weights, per layer and KV head."
+        return text
     slots, n_tokens = _slots(night), _n_tokens(night)
     return (
-        f"MEASURED: Σ slots / (layers · KV heads · tokens) = {int(slots.sum()):,} / "
+        f"{text} {Kind.DERIVED}: Σ slots / (layers · KV heads · tokens) = {int(slots.sum()):,} / "
         f"({slots.shape[0]} · {slots.shape[1]} · {n_tokens:,}) = "
         f"{slots.sum() / max(1, slots.size * n_tokens):.1%} of the keys and values."
     )

@@ -5,10 +5,14 @@ Knows milliseconds and phases; does not know why a pass took long.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.figures import theme
+from sleepviz.quantities import Kind
 from sleepviz.state import State, Timing
 
 TITLE = "Time per token"
@@ -22,6 +26,14 @@ _BINS = 24
 _MEDIAN_FROM = 24  # points, before a median says more than the dots
 
 
+@dataclass(frozen=True, slots=True)
+class _Dots:
+    name: str
+    kind: Literal[Kind.MEASURED, Kind.DERIVED]
+    colour: str
+    symbol: str
+
+
 def time_per_token(state: State) -> go.Figure:
     """Milliseconds per token over the tokens in the context; ● one generated, ▲ a chunk read."""
     if not state.timings:
@@ -31,13 +43,12 @@ def time_per_token(state: State) -> go.Figure:
     )
     figure.update_layout(hovermode="closest")
     figure.update_xaxes(unifiedhovertitle_text="%{x:,.0f} tokens in the context")
-    for name, phase, colour, symbol in (
-        ("generated", "decode", theme.KV, "circle"),
-        ("read, a chunk at a time", "prefill", theme.CONTROL, "triangle-up"),
-    ):
+    said = _Dots("generated", Kind.MEASURED, theme.KV, "circle")
+    read = _Dots("read, a chunk at a time", Kind.DERIVED, theme.CONTROL, "triangle-up")
+    for phase, look in (("decode", said), ("prefill", read)):
         timings = sorted((t for t in state.timings if t.phase == phase), key=lambda t: t.n_context)
         if timings:
-            _add_dots(figure, timings, name, colour, symbol)
+            _add_dots(figure, timings, look)
     return figure
 
 
@@ -50,7 +61,11 @@ def alt(state: State) -> str:
 
 def formula(state: State) -> str:
     """What was timed, and the medians."""
-    text = "MEASURED: milliseconds of a pass / tokens in the pass; the line is a running median."
+    text = (
+        f"{Kind.MEASURED}: milliseconds of a pass that generated one token. "
+        f"{Kind.DERIVED}: milliseconds of a pass that read a chunk / its tokens; the dashed lines, "
+        "running medians."
+    )
     return f"{text} Medians: {_medians(state)}." if state.timings else text
 
 
@@ -71,34 +86,36 @@ def _each_ms(timing: Timing) -> float:
     return timing.ms / max(1, timing.n_tokens)
 
 
-def _add_dots(
-    figure: go.Figure, timings: list[Timing], name: str, colour: str, symbol: str
-) -> None:
+def _add_dots(figure: go.Figure, timings: list[Timing], look: _Dots) -> None:
     x = np.array([t.n_context for t in timings], dtype=float)
     y = np.array([_each_ms(t) for t in timings])
     keep = theme.thin(y)
     per_s = 1000 / np.maximum(y, 1e-9)
-    figure.add_scatter(
-        name=name,
+    theme.dots(
+        figure,
+        look.kind,
+        name=look.name,
         x=x[keep],
         y=y[keep],
-        customdata=np.column_stack([per_s, [t.n_tokens for t in timings]])[keep],
-        hovertemplate="%{y:,.2f} ms per token<br>"
+        custom=np.column_stack([per_s, [t.n_tokens for t in timings]])[keep],
+        hover="%{y:,.2f} ms per token<br>"
         "%{customdata[0]:,.1f} tokens per second, %{customdata[1]:,.0f} at once",
-        mode="markers",
-        marker={"color": colour, "symbol": symbol, "size": 5 if len(y) > 200 else 7},
+        colour=look.colour,
+        symbol=look.symbol,
+        size=5 if len(y) > 200 else 7,
         opacity=0.45 if len(y) > 50 else 0.8,
     )
     theme.thinned(figure, len(keep), len(y), "passes")
     if len(y) >= _MEDIAN_FROM:
         middle, medians = _running_median(x, y)
-        figure.add_scatter(
-            name=f"median, {name.partition(',')[0]}",
+        theme.line(
+            figure,
+            Kind.DERIVED,
+            name=f"median, {look.name.partition(',')[0]}",
             x=middle,
             y=medians,
-            hovertemplate="%{y:,.2f} ms per token",
-            mode="lines",
-            line={"color": colour, "width": 2.5},
+            hover="%{y:,.2f} ms per token",
+            colour=look.colour,
         )
 
 

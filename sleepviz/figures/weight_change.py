@@ -11,6 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.figures import theme
+from sleepviz.quantities import Kind
 from sleepviz.state import Night, State
 
 TITLE = "Where the weights changed"
@@ -36,9 +37,7 @@ def weight_change(state: State) -> go.Figure:
     for (layer, module), value in cells.items():
         ratio[modules.index(module), layer] = value
     figure = theme.blank(TITLE, alt(state), x="layer (number)", y="matrix (name)")
-    figure.update_layout(hovermode="closest")
     _add_cells(figure, ratio, modules)
-    figure.update_yaxes(autorange="reversed", rangemode="normal")
     theme.as_grid(figure)
     if elsewhere:
         theme.note(figure, f"outside the layers: {', '.join(elsewhere)}")
@@ -61,7 +60,10 @@ def alt(state: State) -> str:
 
 def formula(state: State) -> str:
     """What a cell is, with the largest filled in."""
-    text = "MEASURED: ‖ΔW‖ / ‖W‖, Frobenius norms, per matrix; the colour scale is logarithmic."
+    text = (
+        f"{Kind.DERIVED}: ‖ΔW‖ / ‖W‖ per matrix, of Frobenius norms that are {Kind.MEASURED}; the "
+        "colour scale is logarithmic."
+    )
     night = _night(state)
     if night is None or night.report is None:
         return text
@@ -106,24 +108,20 @@ def _add_cells(figure: go.Figure, ratio: np.ndarray, words: list[str]) -> None:
     if high - low < 0.1:
         low, high = low - 0.1, high + 0.1
     ticks = np.linspace(low, high, 4)
-    figure.add_heatmap(
-        z=log,
+    theme.cells(
+        figure,
+        Kind.DERIVED,
         x=np.arange(ratio.shape[1]),
         y=words,
-        customdata=ratio * 100,
-        zmin=low,
-        zmax=high,
-        colorscale=theme.SEQUENTIAL,
-        xgap=1,
-        ygap=1,
-        hoverongaps=False,
-        colorbar=theme.colour_bar(
+        z=log,
+        limits=(low, high),
+        custom=ratio * 100,
+        bar=theme.colour_bar(
             "‖ΔW‖ / ‖W‖ (%, log scale)",
             tickvals=ticks,
             ticktext=[_percent(10**t) for t in ticks],
         ),
-        hovertemplate="layer %{x}, %{y}<br>changed by %{customdata:.3f} % of its size"
-        "<extra></extra>",
+        hover="layer %{x}, %{y}<br>changed by %{customdata:.3f} % of its size",
     )
 
 

@@ -9,12 +9,13 @@ import streamlit as st
 
 from sleepviz import controls, frame
 from sleepviz.components.dreams import dreams
-from sleepviz.components.markup import el, markup, tag
+from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.method_form import CHOSEN, choose, knob_fields
 from sleepviz.components.picture import picture
-from sleepviz.components.pieces import Card, cards, chip, empty, notice, split, track
+from sleepviz.components.pieces import Card, cards, chip, empty, notice, split, told, track
 from sleepviz.components.report import outcome, report
 from sleepviz.components.strip import phase
+from sleepviz.quantities import Kind, estimate, measured
 from sleepviz.state import Night, State
 from sleepviz.stories import presets
 from sleepviz.timeline import Timeline
@@ -68,10 +69,12 @@ def _bedtime(state: State, busy: bool) -> None:
         horizontal_alignment="distribute",
         key="sleep_head",
     )
+    kv, dynamic = split(state.kv_bytes), split(state.dynamic_bytes)
+    whole = "all that is in the cache goes to sleep"
     shown = [
-        Card("Context", f"{state.n_cached:,}", "tokens", "all that is in the cache goes to sleep"),
-        Card("KV cache", *split(state.kv_bytes), "will be freed", tone="violet"),
-        Card("Dynamic weights", *split(state.dynamic_bytes), "from the nights before"),
+        Card("Context", f"{state.n_cached:,}", "tokens", whole, kind=Kind.MEASURED),
+        Card("KV cache", *kv, "will be freed", kind=Kind.MEASURED, tone="violet"),
+        Card("Dynamic weights", *dynamic, "from the nights before", kind=Kind.MEASURED),
     ]
     markup(cards(shown), key="sleep.what")
     _suggestion(state, busy)
@@ -121,13 +124,12 @@ def _notes_in_cache(state: State) -> str:
 
 def _go(state: State, method: str, values: dict[str, object], busy: bool) -> None:
     seconds = controls.expected_s(method, values)
-    words = f"about {seconds:,.0f} s, gate included" if seconds is not None else "no estimate yet"
+    expected: Node = "no estimate yet"
+    if seconds is not None:
+        expected = told("about {}, gate included", estimate(seconds, "s"))
     with st.container(horizontal=True, vertical_alignment="center", width="content"):
-        line = el(
-            "span", "small muted", words + " ", tag("ESTIMATE") if seconds is not None else None
-        )
         with st.container(width="content"):
-            markup(line, key="sleep.estimate")
+            markup(el("span", "small muted", expected), key="sleep.estimate")
         st.button(
             "Sleep",
             type="primary",
@@ -149,18 +151,17 @@ def _asleep(state: State) -> None:
     last = steps[-1] if steps else None
     share = last.step / last.of if last and last.of else 0.0
     count = f"step {last.step:,} of {last.of:,}" if last else ""
-    seconds = f"{state.at_s - night.started_s:,.0f} s asleep"
+    seconds = measured(state.at_s - night.started_s, "s")
     left = last.estimate_s if last else None
+    forecast = told("about {} left in this phase", estimate(left, "s"))
     with st.container(border=True, key="sleep_now"):
         line = el(
             "div",
             "row",
             chip(f"asleep · {phase(night)}", "violet", dot="pulse"),
             el("span", "num", count),
-            el("span", "muted num", seconds),
-            el("span", "muted num", f"about {left:,.0f} s left in this phase ", tag("ESTIMATE"))
-            if left is not None
-            else None,
+            el("span", "muted num", told("{} asleep", seconds)),
+            el("span", "muted num", forecast) if left is not None else None,
         )
         markup(el("div", "stack", line, track(share)), key="sleep.now")
     if not night.dreams:

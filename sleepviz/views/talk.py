@@ -13,8 +13,10 @@ from sleepviz import controls
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Card, cards, empty, split
+from sleepviz.components.report import worth
 from sleepviz.components.transcript import transcript
 from sleepviz.figures import theme
+from sleepviz.quantities import Kind
 from sleepviz.state import State
 from sleepviz.stories import Story, presets
 from sleepviz.timeline import Timeline
@@ -223,6 +225,7 @@ def _kv_card(state: State) -> Card:
         value,
         unit,
         note=f"{state.n_cached:,} tokens × {each}",
+        kind=Kind.MEASURED,
         series=tuple(float(p.n_bytes) for p in state.kv),
         tone="violet",
     )
@@ -238,29 +241,30 @@ def _time_card(state: State) -> Card:
             f"{ms:,.1f}",
             "ms",
             note,
+            kind=Kind.DERIVED,
             series=tuple(t.ms for t in told),
             tone="blue",
         )
     read = [t for t in state.timings if t.n_tokens > 1]
     if read:
         ms = sum(t.ms for t in read) / sum(t.n_tokens for t in read)
-        return Card("Time per token", f"{ms:,.1f}", "ms", "reading; none said yet", tone="blue")
-    return Card("Time per token", "–", "ms", "nothing read or said yet", kind="", tone="blue")
+        note = "mean of reading; none said yet"
+        return Card("Time per token", f"{ms:,.1f}", "ms", note, kind=Kind.DERIVED, tone="blue")
+    return Card("Time per token", "–", "ms", "nothing read or said yet", kind=None, tone="blue")
 
 
 def _dynamic_card(state: State) -> Card:
     value, unit = split(state.dynamic_bytes)
-    per_token = state.facts.kv_bytes_per_token if state.facts else 0
     nights = state.nights_in_force
     note = "it has not slept yet"
-    if nights and nights[-1].report and per_token:
-        note = f"worth {nights[-1].report.kv_token_equivalents:,.0f} tokens of KV cache"
-    return Card("Dynamic weights", value, unit, note, tone="orange")
+    if nights and nights[-1].report:
+        note = worth(nights[-1].report)
+    return Card("Dynamic weights", value, unit, note, kind=Kind.MEASURED, tone="orange")
 
 
 def _memory_card(state: State) -> Card:
     if not state.memory:
-        return Card("Memory", "–", kind="", note="sampled while the model works")
+        return Card("Memory", "–", note="sampled while the model works", kind=None)
     last = state.memory[-1].sample
     used = last.rss if last.allocated is None else last.allocated
     value, unit = split(used)
@@ -270,4 +274,4 @@ def _memory_card(state: State) -> Card:
         for m in state.memory
     )
     note = f"{where}, all in all"
-    return Card("Memory in use", value, unit, note, series=series, tone="green")
+    return Card("Memory in use", value, unit, note, kind=Kind.MEASURED, series=series, tone="green")

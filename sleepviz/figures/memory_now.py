@@ -1,0 +1,108 @@
+"""Where the memory is now: one ledger as lying bars, what is known and what is not accounted for.
+
+Knows the last sample of a state; does not know how bytes were measured.
+"""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from sleepviz.events import MemorySampled
+from sleepviz.figures import theme
+from sleepviz.quantities import Kind
+from sleepviz.state import State
+
+TITLE = "Where the memory is now"
+SEES = "The fixed weights take most; what sleeping changes is the cache and the dynamic weights."
+IS_NOT = (
+    "What is not accounted for is everything else in the process: Python, libraries, other "
+    "sessions, freed memory that is kept for reuse. It proves no saving."
+)
+
+_EMPTY = "No sample yet. Memory is sampled while the model works."
+_MINE, _MACHINE = "this session", "the machine"
+
+
+def memory_now(state: State) -> go.Figure:
+    """MiB: what this session holds (above), and what process or accelerator hold (below)."""
+    if not state.memory:
+        return theme.empty(TITLE, _EMPTY)
+    sample = state.memory[-1].sample
+    figure = theme.blank(TITLE, alt(state), x="memory (MiB)", y="held by (name)")
+    figure.update_layout(hovermode="closest", barmode="stack", bargap=0.35)
+    for name, kind, n_bytes, colour, how in _parts(sample):
+        row = _MACHINE if name in ("model weights", "not accounted for") else _MINE
+        for at in (row, _MACHINE) if row == _MINE else (row,):
+            theme.part(
+                figure,
+                kind,
+                name=name,
+                row=at,
+                amount=float(theme.mib(n_bytes)),
+                hover=f"{name}: {theme.size(n_bytes)}<br>{kind}: {how}",
+                colour=colour,
+            )
+    for trace in figure.data:  # one entry for both rows
+        first = next(t for t in figure.data if t.name == trace.name)
+        trace.update(legendgroup=trace.name, showlegend=trace is first)
+    figure.update_xaxes(rangemode="tozero")
+    figure.update_yaxes(rangemode="normal", autorange="reversed")
+    theme.note(figure, " · ".join(_brackets(sample)))
+    return figure
+
+
+def alt(state: State) -> str:
+    """The picture in words."""
+    if not state.memory:
+        return f"{TITLE}. {_EMPTY}"
+    parts = _parts(state.memory[-1].sample)
+    told = ", ".join(f"{name} {theme.size(n_bytes)}" for name, _, n_bytes, _, _ in parts)
+    return f"{TITLE}: {told}; {'; '.join(_brackets(state.memory[-1].sample))}."
+
+
+def formula(state: State) -> str:
+    """How the rest comes about, with the numbers filled in."""
+    text = (
+        f"{Kind.MEASURED}: bytes of the tensors; bytes of the process or the accelerator. "
+        f"{Kind.DERIVED}: not accounted for = all − the tensors"
+    )
+    if not state.memory:
+        return f"{text}."
+    sample = state.memory[-1].sample
+    known = sum(n for name, _, n, _, _ in _parts(sample) if name != "not accounted for")
+    total = _total(sample)
+    return f"{text} = {theme.size(total)} − {theme.size(known)} = {theme.size(total - known)}."
+
+
+def _parts(sample: MemorySampled) -> list[tuple[str, Kind, int, str, str]]:
+    """(name, kind, bytes, colour, how it is known) of each part of the ledger."""
+    tensors = "bytes of the tensors"
+    parts = [
+        ("KV cache", Kind.MEASURED, sample.kv, theme.KV, tensors),
+        ("KV reserved", Kind.MEASURED, sample.kv_slack, theme.RESERVED, "storage − tensors"),
+        ("dynamic weights", Kind.MEASURED, sample.dynamic_weights, theme.DYNAMIC, tensors),
+        ("optimiser", Kind.MEASURED, sample.optimiser, theme.OPTIMISER, f"{tensors}, while asleep"),
+        ("model weights", Kind.MEASURED, sample.weights, theme.CONTROL, tensors),
+    ]
+    rest = _total(sample) - sum(n_bytes for _, _, n_bytes, _, _ in parts)
+    parts.append(
+        ("not accounted for", Kind.DERIVED, max(0, rest), theme.PROCESS, "all − the tensors")
+    )
+    return parts
+
+
+def _total(sample: MemorySampled) -> int:
+    return sample.rss if sample.allocated is None else sample.allocated
+
+
+def _brackets(sample: MemorySampled) -> list[str]:
+    """The machine's own figures, each named."""
+    told = [f"process (RSS) {theme.size(sample.rss)}"]
+    for name, n_bytes in (
+        ("accelerator allocated", sample.allocated),
+        ("reserved", sample.reserved),
+        ("highest", sample.peak),
+    ):
+        if n_bytes is not None:
+            told.append(f"{name} {theme.size(n_bytes)}")
+    return told

@@ -1,0 +1,113 @@
+"""Inside one change of the weights: its singular values, and how much of its rank is used.
+
+Knows the spectra of a report; does not know how the change was learnt.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from sleepviz.figures import theme
+from sleepviz.quantities import Kind
+from sleepviz.state import Night, State
+
+TITLE = "Inside one change"
+SEES = "The longer the dots stay high, the more directions the change uses; the line adds them up."
+IS_NOT = "A direction that is used is not a fact; one fact is spread over many matrices."
+
+_EMPTY = "Pick a cell of a changed matrix. Slots have no spectrum: they are keys and values."
+_ENERGY = 0.99
+
+
+def spectrum(state: State, choice: str = "") -> go.Figure:
+    """Singular values (dots) and their cumulative energy (line, right) of one matrix's change."""
+    found = _found(state, choice)
+    if found is None:
+        return theme.empty(TITLE, _EMPTY)
+    _, values = found
+    figure = theme.blank(TITLE, alt(state, choice), x="singular value (number)", y="size (1)")
+    at = np.arange(1, len(values) + 1)
+    theme.dots(
+        figure,
+        Kind.MEASURED,
+        name="singular value",
+        x=at,
+        y=values,
+        hover="%{y:.4f}",
+        colour=theme.DYNAMIC,
+    )
+    theme.line(
+        figure,
+        Kind.DERIVED,
+        name="energy so far (right)",
+        x=at,
+        y=100 * _energy(values),
+        hover="%{y:.1f} %",
+        colour=theme.KV,
+        right=True,
+    )
+    figure.update_layout(
+        yaxis2={
+            "title": {"text": "energy so far (%)"},
+            "overlaying": "y",
+            "side": "right",
+            "rangemode": "tozero",
+            "showgrid": False,
+        }
+    )
+    figure.update_xaxes(tickformat=",d")
+    return figure
+
+
+def alt(state: State, choice: str = "") -> str:
+    """The picture in words: rank used of rank paid."""
+    found = _found(state, choice)
+    if found is None:
+        return f"{TITLE}. {_EMPTY}"
+    name, values = found
+    return (
+        f"{TITLE}, {name}: {_used(values)} of {len(values)} ranks hold {_ENERGY:.0%} of it; "
+        f"the largest singular value is {values[0]:.4f}, the smallest {values[-1]:.4f}."
+    )
+
+
+def formula(state: State, choice: str = "") -> str:
+    """Rank used of rank paid, with the numbers filled in."""
+    text = (
+        f"{Kind.MEASURED}: the singular values σ of ΔW = B·A. "
+        f"{Kind.DERIVED}: energy = Σ σ² of the first / Σ σ² of all"
+    )
+    found = _found(state, choice)
+    if found is None:
+        return f"{text}."
+    _, values = found
+    effective = float(np.exp(-np.sum((p := _shares(values)) * np.log(np.maximum(p, 1e-12)))))
+    return (
+        f"{text}; {_used(values)} of {len(values)} for {_ENERGY:.0%}; "
+        f"effective rank exp(−Σ p ln p) = {effective:.1f}, with p = σ² / Σ σ²."
+    )
+
+
+def _found(state: State, choice: str) -> tuple[str, np.ndarray] | None:
+    """A matrix by name, else the most changed one, of the last sleep in force with deltas."""
+    nights: list[Night] = [n for n in state.nights_in_force if n.report and n.report.spectra]
+    if not nights or nights[-1].report is None:
+        return None
+    spectra = dict(nights[-1].report.spectra)
+    if choice not in spectra:
+        choice = max(nights[-1].report.delta_norms, key=lambda n: n[1])[0]
+    return choice, np.asarray(spectra[choice], dtype=np.float64)
+
+
+def _shares(values: np.ndarray) -> np.ndarray:
+    energy = values**2
+    return energy / max(float(energy.sum()), 1e-30)
+
+
+def _energy(values: np.ndarray) -> np.ndarray:
+    return np.cumsum(_shares(values))
+
+
+def _used(values: np.ndarray) -> int:
+    return int(np.searchsorted(_energy(values), _ENERGY - 1e-9)) + 1
