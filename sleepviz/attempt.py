@@ -62,6 +62,7 @@ class Attempt:
         self.finite = True
         self.readings: list[GateReading] = []
         self.details = ""
+        self.kept_by: np.ndarray | None = None
         self.n_dreams = 0
         self.flops = Flops()
         self._formed_at = 0.0
@@ -84,6 +85,8 @@ class Attempt:
                 phase, phase_began = step.phase, time.perf_counter()
             self.optimiser_bytes = step.optimiser_bytes
             self.weights, self.details = step.weights, step.details or self.details
+            if step.kept_by is not None:
+                self.kept_by = np.asarray(step.kept_by, dtype=np.int32)
             if step.dream is not None:
                 self.n_dreams += step.dream.kept
                 yield step.dream
@@ -166,6 +169,7 @@ class Attempt:
             n_dreams=self.n_dreams,
             gate=tuple(self.readings),
             details=self.details,
+            kept_by=self.kept_by,
             flops=self.flops.total,
             **what_they_are(self.context.llm, self.weights),
         )

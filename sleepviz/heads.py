@@ -147,6 +147,20 @@ def heads_of(context: Context) -> dict[At, Head]:
     return heads
 
 
+def kept_by(chosen: Mapping[At, torch.Tensor], context: Context) -> list[int]:
+    """How many KV heads keep each token of the context, from the indices that each head keeps.
+
+    A head's indices count the slots of earlier sleeps first, then what it has cached.
+    """
+    counts = torch.zeros(context.n_tokens, dtype=torch.long)
+    for (layer, head), indices in chosen.items():
+        old = context.weights.slots.get((layer, head)) if not context.weights.empty else None
+        n_cached = context.layers[layer].keys.shape[2]
+        at = indices.cpu() - (len(old) if old is not None else 0) + context.n_tokens - n_cached
+        counts[at[at >= context.n_tokens - n_cached]] += 1
+    return counts.tolist()
+
+
 def tally(slots: Mapping[At, Slots], heads: Mapping[At, Head]) -> str:
     """How many slots of how many were kept, as a sentence for the report."""
     sizes = [len(s) for s in slots.values()]

@@ -97,6 +97,7 @@ class Story:
             3,
             (),
             slots,
+            np.arange(n),
             norms,
             tuple((name, (0.5, 0.1, 0.01)) for name, _ in norms),
         )

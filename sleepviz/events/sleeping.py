@@ -79,6 +79,7 @@ class SleepReport:
     n_dreams: int
     gate: tuple[GateReading, ...]
     slots_kept: np.ndarray | None = None  # [layer, kv_head] slots per head, None without slots
+    kept_by: np.ndarray | None = None  # [token] how many KV heads kept it, where slots are tokens
     delta_norms: tuple[tuple[str, float], ...] = ()  # (module, ||dW|| / ||W||) per changed matrix
     spectra: tuple[tuple[str, tuple[float, ...]], ...] = ()  # (module, singular values of dW)
     details: str = ""

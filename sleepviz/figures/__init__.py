@@ -22,7 +22,6 @@ from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING
 
 from sleepviz import SleepvizError
-from sleepviz.state import State
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -65,4 +64,4 @@ def _picture(module: ModuleType) -> Picture:
             "Add what is missing; the docstring of sleepviz.figures says what each of them is.",
         )
     choices: Mapping[str, str] = getattr(module, "CHOICES", {})
-    return Picture(name, *(getattr(module, w) for w in wanted), choices=choices)
+    return Picture(name, *(getattr(module, w) for w in wanted), choices)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from random import Random
@@ -42,7 +42,8 @@ class Notes:
 class Step:
     """One step of consolidation. Losses in nats per token. Only the last step carries `weights`.
 
-    `forming` are deltas in training, as they are now: to be looked at, not kept.
+    `forming` are deltas in training, as they are now: to be looked at, not kept. `kept_by`: how
+    many KV heads kept each token of the context, where slots are tokens that were kept.
     """
 
     phase: str
@@ -55,6 +56,7 @@ class Step:
     weights: DynamicWeights | None = None
     details: str = ""
     forming: Mapping[str, Delta] | None = None
+    kept_by: Sequence[int] | None = None
 
 
 class SleepMethod(Protocol):

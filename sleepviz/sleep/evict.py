@@ -17,7 +17,15 @@ from typing import ClassVar
 import torch
 
 from sleepviz.cost import Work
-from sleepviz.heads import At, Queries, expected_rereading, heads_of, rereadings, tally
+from sleepviz.heads import (
+    At,
+    Queries,
+    expected_rereading,
+    heads_of,
+    kept_by,
+    rereadings,
+    tally,
+)
 from sleepviz.llm import Llm
 from sleepviz.selection import budget, most_read
 from sleepviz.sleep import Notes, Step, knob
@@ -70,7 +78,8 @@ class Evict:
         chosen = most_read(importance, budget(notes.context, self.keep))
         slots = {at: heads[at].kept(chosen[at], llm.dtype) for at in heads}
         weights = base.with_slots(slots, notes.context.position)
-        yield Step("keep", 1, 1, weights=weights, details=tally(slots, heads))
+        by = kept_by(chosen, notes.context)
+        yield Step("keep", 1, 1, weights=weights, details=tally(slots, heads), kept_by=by)
 
 
 def _importance(shares: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,16 @@ from typing import ClassVar
 import torch
 
 from sleepviz.cost import Work
-from sleepviz.heads import At, Head, Queries, expected_rereading, heads_of, rereadings, tally
+from sleepviz.heads import (
+    At,
+    Head,
+    Queries,
+    expected_rereading,
+    heads_of,
+    kept_by,
+    rereadings,
+    tally,
+)
 from sleepviz.llm import Llm
 from sleepviz.selection import Ranking, budget
 from sleepviz.sleep import Notes, Step, knob
@@ -83,7 +92,14 @@ class Nap:
             if layer + 1 < n_layers:
                 yield Step("fit", layer + 1, n_layers)
         weights = base.with_slots(slots, notes.context.position)
-        yield Step("fit", n_layers, n_layers, weights=weights, details=tally(slots, heads))
+        yield Step(
+            "fit",
+            n_layers,
+            n_layers,
+            weights=weights,
+            details=tally(slots, heads),
+            kept_by=kept_by(chosen, notes.context),
+        )
 
 
 def _gram(head: Head, queries: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:

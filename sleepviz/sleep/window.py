@@ -15,10 +15,10 @@ from typing import ClassVar
 import torch
 
 from sleepviz.cost import Work
-from sleepviz.heads import heads_of, tally
+from sleepviz.heads import At, heads_of, kept_by, tally
 from sleepviz.llm import Llm
 from sleepviz.sleep import Notes, Step, knob
-from sleepviz.weights import DynamicWeights
+from sleepviz.weights import DynamicWeights, Slots
 
 N_SINKS = 4  # enough, as the paper finds
 
@@ -50,12 +50,14 @@ class Window:
     ) -> Iterator[Step]:
         """One step."""
         heads = heads_of(notes.context)
-        slots = {}
+        slots: dict[At, Slots] = {}
+        kept: dict[At, torch.Tensor] = {}
         for at, head in heads.items():
             n = len(head)
             n_kept = min(n, max(N_SINKS + 1, round(self.keep * notes.context.position)))
             order = torch.arange(n, device=head.bias.device)
             chosen = torch.cat([order[:N_SINKS], order[N_SINKS:][n - n_kept :]])
-            slots[at] = head.kept(chosen, llm.dtype)
+            kept[at], slots[at] = chosen, head.kept(chosen, llm.dtype)
         weights = base.with_slots(slots, notes.context.position)
-        yield Step("keep", 1, 1, weights=weights, details=tally(slots, heads))
+        by = kept_by(kept, notes.context)
+        yield Step("keep", 1, 1, weights=weights, details=tally(slots, heads), kept_by=by)
