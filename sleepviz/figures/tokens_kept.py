@@ -14,7 +14,7 @@ from sleepviz.state import Night, SeenToken, State
 
 TITLE = "Which tokens were kept"
 SEES = "Each column is a token of what was slept on; a higher one was kept by more heads."
-IS_NOT = "What a kept slot holds is more than its token: its value stands in for those that were dropped."
+IS_NOT = "A nap's slot holds more than its token: its value stands in for those that are gone."
 
 _EMPTY = "No nap in force. A nap, an eviction or a window keeps some tokens as slots."
 _MOST_NAMED = 8
@@ -29,12 +29,13 @@ def tokens_kept(state: State) -> go.Figure:
     figure = theme.blank(
         TITLE, alt(state), x="position in the context (tokens)", y="heads that keep it (count)"
     )
+    keep = theme.thin(counts.astype(float))
     theme.line(
         figure,
         Kind.MEASURED,
         name="heads that keep the token",
-        x=np.arange(len(counts)),
-        y=counts.astype(float),
+        x=keep.astype(float),
+        y=counts[keep].astype(float),
         hover="%{y:,.0f} KV heads",
         colour=theme.DYNAMIC,
         width=1.5,
@@ -42,6 +43,7 @@ def tokens_kept(state: State) -> go.Figure:
         fill=True,
     )
     figure.update_xaxes(unifiedhovertitle_text="token %{x:,.0f}")
+    theme.thinned(figure, len(keep), len(counts), "tokens")
     named = ", ".join(f"“{text}” {n}" for text, n in _most(state, night, counts))
     if named:
         theme.note(figure, theme.safe(f"most: {named}"))
