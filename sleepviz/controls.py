@@ -223,6 +223,22 @@ def look(layer: int, head: int) -> None:
     _begin("looking", lambda s: s.look(layer, head))
 
 
+def glance() -> None:
+    """Measure what every head looks at."""
+    _begin("looking", lambda s: s.glance())
+
+
+def check() -> None:
+    """Verify on this machine that what is shown is true."""
+
+    def work(s: Session) -> Iterator[Event]:
+        from sleepviz.checking import checking  # brings torch
+
+        return checking(s)
+
+    _begin("checking", work)
+
+
 def cancel() -> None:
     """Stop the work that is going on."""
     studio().worker.cancel(owner())

@@ -6,6 +6,7 @@ Knows arithmetic; does not know models, tensors or pictures.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 
 def kv_layer_bytes(
@@ -18,3 +19,43 @@ def kv_layer_bytes(
     """
     each = bytes_per_token // n_layers
     return tuple(each * (min(n_tokens, w) if w else n_tokens) for w in windows or (0,) * n_layers)
+
+
+class Sized(Protocol):
+    """The figures of a model that operations follow from."""
+
+    @property
+    def n_layers(self) -> int: ...
+    @property
+    def n_heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def n_params(self) -> int: ...
+    @property
+    def windows(self) -> tuple[int, ...]: ...
+
+
+def attention_flops(n_tokens: int, model: Sized) -> int:
+    """DERIVED floating-point operations of attention for one token after `n_tokens`.
+
+    Two matrix products, of the query with the keys and of the shares with the values; a
+    multiplication and an addition each: 4 · heads · d · tokens in every layer.
+    """
+    read = sum(min(n_tokens, w) if w else n_tokens for w in model.windows or (0,) * model.n_layers)
+    return 4 * model.n_heads * model.head_dim * read
+
+
+def other_flops(model: Sized) -> int:
+    """DERIVED operations of everything else for one token: two for each parameter.
+
+    Embeddings that are looked up and not multiplied are counted too, where they are not tied to the
+    head.
+    """
+    return 2 * model.n_params
+
+
+def attention_share(n_tokens: int, model: Sized) -> float:
+    """DERIVED share of the attention in one token's operations, 0 to 1."""
+    own = attention_flops(n_tokens, model)
+    return own / (own + other_flops(model))

@@ -43,6 +43,7 @@ CANCEL = {
     "switching": "Cancel",
     "taking in": "Cancel",
     "looking": "Cancel looking",
+    "checking": "Cancel checking",
 }
 
 

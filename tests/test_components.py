@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
 from sleepviz import SleepvizError
 from sleepviz import events as ev
 from sleepviz.components import attention_tile as tile
+from sleepviz.components import export, grid
 from sleepviz.components import transcript as talk
+from sleepviz.components.chart import on_canvas, paints
+from sleepviz.figures import theme
 from sleepviz.state import SeenToken, State, Turn
 from sleepviz.timeline import Timeline
 
@@ -267,10 +273,208 @@ def test_only_a_token_that_is_there_can_be_clicked(index: object, found: int | N
     assert talk.clicked(index, 5) == found
 
 
-# both ---------------------------------------------------------------------------------------------
+# the grid -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["attention_tile.js", "attention_tile_walk.js", "transcript.js"])
+def heatmap(z: object, **more: object) -> go.Figure:
+    figure = theme.blank("Cells", "Some cells.", x="layer (number)", y="matrix (name)")
+    figure.add_heatmap(z=z, **more)
+    return figure
+
+
+def cells(figure: go.Figure) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """What the browser reads: the header, and its columns of numbers."""
+    data = grid.packed(figure, height=300, key="k")
+    length = int.from_bytes(data[:4], "little")
+    header = json.loads(data[4 : 4 + length])
+    numbers = np.frombuffer(data[4 + length :], "<f4")
+    return header, np.split(numbers, np.cumsum(header["columns"])[:-1])
+
+
+def test_a_heatmap_travels_row_by_row_and_what_is_absent_stays_so() -> None:
+    header, columns = cells(heatmap([[1.0, None, 3.0], [0.0, np.nan, -2.5]]))
+    z = columns[header["z"]].reshape(header["shape"])
+    assert np.array_equal(z, [[1, np.nan, 3], [0, np.nan, -2.5]], equal_nan=True)
+    assert header["limits"] == [-2.5, 3]
+    assert header["height"] == 300
+    assert header["alt"] == "Some cells."
+    assert header["key"] == "k"
+
+
+def test_names_and_numbers_of_the_axes_travel_with_their_titles() -> None:
+    header, _ = cells(heatmap([[1, 2], [3, 4]], x=np.array([5, 7]), y=["q<br>proj", "&lt;b&gt;"]))
+    assert header["x"]["names"] == [5, 7]
+    assert header["y"]["names"] == ["q<br>proj", "&lt;b&gt;"]
+    assert (header["x"]["title"], header["y"]["title"]) == ("layer (number)", "matrix (name)")
+    assert header["y"]["up"]
+    figure = heatmap([[1, 2]])
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(side="top", tickfont_size=9)
+    header, _ = cells(figure)
+    assert header["x"]["names"] == [0, 1]
+    assert header["x"]["top"]
+    assert header["x"]["size"] == 9
+    assert not header["y"]["up"]
+
+
+def test_the_limits_of_the_figure_hold_and_are_never_the_same() -> None:
+    assert cells(heatmap([[5.0]], zmin=0, zmax=10))[0]["limits"] == [0, 10]
+    assert cells(heatmap([[5.0]]))[0]["limits"] == [5, 6]
+    assert cells(heatmap([[None]]))[0]["limits"] == [0, 1]
+
+
+def test_cividis_travels_by_name_and_other_scales_by_their_colours() -> None:
+    assert cells(heatmap([[1]], colorscale=theme.SEQUENTIAL))[0]["scale"] == "cividis"
+    stops = [list(stop) for stop in theme.DIVERGING]
+    assert cells(heatmap([[1]], colorscale=stops))[0]["scale"] == stops
+
+
+def test_what_a_cell_can_say_travels_as_numbers_or_as_words() -> None:
+    header, columns = cells(
+        heatmap([[1, 2]], customdata=[[[3, 4], [5, 6]]], hovertemplate="%{customdata[1]}<extra>x")
+    )
+    assert [columns[c].tolist() for c in header["custom"]] == [[3, 5], [4, 6]]
+    assert header["hover"] == "%{customdata[1]}"
+    header, _ = cells(
+        heatmap(
+            [[1, 2]], customdata=[["a &lt;b&gt;", ""]], text=[["✓", None]], texttemplate="%{text}"
+        )
+    )
+    assert header["custom"] == [["a &lt;b&gt;", ""]]
+    assert header["text"] == ["✓", ""]
+    assert cells(heatmap([[1, 2]], text=[["✓", ""]]))[0]["text"] is None  # for the hover only
+
+
+def test_a_colour_bar_travels_with_its_title_and_ticks_unless_it_is_switched_off() -> None:
+    bar = theme.colour_bar("share (%)", tickvals=[0.0, 1.0], ticktext=["0", "100"])
+    sent = cells(heatmap([[1]], colorbar=bar))[0]["bar"]
+    assert sent == {"title": "share (%)", "at": [0, 1], "words": ["0", "100"], "format": ""}
+    assert cells(heatmap([[1]], showscale=False))[0]["bar"] is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "found"),
+    [
+        ({"row": 1, "column": 2}, (1, 2)),
+        ({"row": 2, "column": 0}, None),
+        ({"row": 0, "column": 3}, None),
+        ({"row": -1, "column": 0}, None),
+        ({"row": True, "column": 0}, None),
+        ({"row": "1", "column": 0}, None),
+        ({"row": 1}, None),
+        (None, None),
+        ([0, 1], None),
+    ],
+)
+def test_only_a_cell_that_is_there_can_be_clicked(
+    cell: object, found: tuple[int, int] | None
+) -> None:
+    assert grid.clicked(cell, (2, 3)) == found
+
+
+def test_one_heatmap_goes_to_the_grid_lines_to_the_chart_and_the_rest_to_neither() -> None:
+    assert grid.is_grid(heatmap([[1]]))
+    assert not paints(heatmap([[1]]))
+    lines = go.Figure(go.Scatter(x=[1], y=[1]))
+    assert not grid.is_grid(lines)
+    assert on_canvas(lines)
+    for neither in (heatmap([[1]]).add_heatmap(z=[[1]]), heatmap(np.zeros((200, 200)))):
+        assert not on_canvas(neither)
+
+
+def test_the_largest_grid_costs_less_than_a_hundred_kib() -> None:
+    assert len(grid.packed(heatmap(np.random.default_rng(0).random((64, 256))), height=1)) < 1e5
+
+
+# the row beneath a picture ------------------------------------------------------------------------
+
+
+def test_lines_are_joined_where_they_have_the_same_place() -> None:
+    figure = theme.blank("T", "", x="tokens (count)", y="memory (MiB)")
+    figure.add_scatter(name="measured", x=[2, 1], y=np.array([4.0, 2.0]), meta={"kind": "MEASURED"})
+    figure.add_scatter(name="by a formula", x=[1, 3], y=[2.5, 6.5])
+    table = export.table_of(figure)
+    assert table.names == ("tokens (count)", "measured (MiB, MEASURED)", "by a formula (MiB)")
+    assert table.rows == [(1, 2.0, 2.5), (2, 4.0, None), (3, None, 6.5)]
+
+
+def test_a_step_keeps_both_of_its_values_and_twins_keep_apart() -> None:
+    figure = go.Figure()
+    figure.add_scatter(name="a", x=[0, 1, 1, None, 2], y=[0, 0, 5, None, 5])
+    figure.add_scatter(name="a", x=[1], y=[7])
+    table = export.table_of(figure)
+    assert table.names == ("name", "a", "a [2]")
+    assert table.rows == [(0, 0, None), (1, 0, 7), (1, 5, None), (2, 5, None)]
+
+
+def test_a_line_on_the_right_axis_has_the_unit_of_that_axis() -> None:
+    figure = theme.blank("T", "", x="step (count)", y="loss (nat)")
+    figure.add_scatter(name="loss", x=[1], y=[2])
+    figure.add_scatter(name="memory", x=[1], y=[3], yaxis="y2")
+    figure.update_layout(yaxis2={"title": {"text": "memory (MiB)"}})
+    assert export.table_of(figure).names == ("step (count)", "loss (nat)", "memory (MiB)")
+
+
+def test_bars_are_names_and_values_whichever_way_they_lie() -> None:
+    for x, y, way in ((["b", "a"], [1, 2], "v"), ([1, 2], ["b", "a"], "h")):
+        table = export.table_of(go.Figure(go.Bar(x=x, y=y, orientation=way, name="n")))
+        assert table.rows == [("b", 1), ("a", 2)]
+
+
+def test_a_heatmap_is_a_row_for_each_cell_that_is_there() -> None:
+    figure = heatmap([[1.0, np.nan], [3.0, 4.0]], x=[5, 6], y=["q<br>proj", "&lt;k&gt;"])
+    table = export.table_of(figure)
+    assert table.names == ("matrix (name)", "layer (number)", "value")
+    assert table.rows == [("q proj", 5, 1.0), ("<k>", 5, 3.0), ("<k>", 6, 4.0)]
+
+
+def test_the_number_of_a_cell_counts_and_not_its_colour_and_marks_stand_beside() -> None:
+    bar = theme.colour_bar("change (%)")
+    figure = heatmap([[-1.0, -2.0]], customdata=[[10.0, 1.0]], colorbar=bar)
+    assert export.table_of(figure).names[2] == "change (%)"
+    assert [row[2] for row in export.table_of(figure).rows] == [10.0, 1.0]
+    marked = heatmap([[1.0, None, None]], text=[["✓", "", "?"]], customdata=[["a", "b", "c"]])
+    assert [row[1::2] for row in export.table_of(marked).rows] == [(0, "✓"), (2, "?")]
+
+
+def test_an_empty_picture_has_no_rows() -> None:
+    assert export.table_of(theme.empty("T", "Nothing yet.")) == export.Table()
+    assert export.table_of(heatmap([])).rows == []
+    assert export.table_of(go.Figure(go.Scatter())).rows == []
+
+
+def test_csv_can_be_read_again_and_no_word_is_a_formula() -> None:
+    table = export.Table(
+        ("question", "value, nat"), (["=1+1", 'a "b"', "-x"], [0.1, float("nan"), None])
+    )
+    rows = list(csv.reader(io.StringIO(export.csv_of(table), newline="")))
+    assert rows == [["question", "value, nat"], ["'=1+1", "0.1"], ['a "b"', ""], ["'-x", ""]]
+    assert float(rows[1][1]) == 0.1
+
+
+def test_of_a_long_table_the_page_shows_the_beginning_and_says_so() -> None:
+    n = export.MOST_ROWS + 5
+    shown = export.shown(export.Table(("x", "y"), (list(range(n)), [1234567.891] * n)))
+    assert len(shown["rows"]) == export.MOST_ROWS  # type: ignore[arg-type]
+    assert shown["rows"][0] == ["0", "1,234,568"]  # type: ignore[index]
+    assert f"of {n:,} rows" in str(shown["note"])
+    assert shown["numbers"] == [True, True]
+    short = export.shown(export.Table(("x", "y"), (["a"], [0.123456789])))
+    assert short["rows"] == [["a", "0.123457"]]
+    assert short["numbers"] == [False, True]
+    assert short["note"] == ""
+
+
+# all of them --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "attention_tile.js", "attention_tile_walk.js", "transcript.js", "export.js", "sheet.js",
+        "cividis.js", "grid.js", "grid_paint.js",
+    ],
+)  # fmt: skip
 def test_scripts_write_no_markup_and_ask_no_other_host(name: str) -> None:
     script = (Path(tile.__file__).parent / name).read_text("utf-8")
     for forbidden in ("innerHTML", "outerHTML", "insertAdjacentHTML", "http:", "https:", "eval("):

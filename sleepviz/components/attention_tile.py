@@ -34,7 +34,7 @@ _MOUNT = st.components.v2.component(
     css=(_HERE / "attention_tile.css").read_text("utf-8"),
     js="\n".join(
         (_HERE / name).read_text("utf-8")
-        for name in ("attention_tile.js", "attention_tile_walk.js")
+        for name in ("cividis.js", "attention_tile.js", "attention_tile_walk.js")
     ),
 )
 

@@ -10,12 +10,14 @@ class ChartPicture {
     this.resized = new ResizeObserver(() => this.paint())
     this.resized.observe(this.stage)
     document.fonts?.ready.then(() => this.paint())
+    this.deaf = answerAsked(() => this.message?.key, () => this.sheet())
   }
 
   /** What the reader points at; the picture alone shows none of it. */
   point() {}
 
   close() {
+    this.deaf()
     this.resized.disconnect()
     cancelAnimationFrame(this.frame)
   }
@@ -35,6 +37,13 @@ class ChartPicture {
 
   get shown() {
     return this.message.series.filter((s) => s.x.length && !this.hidden.has(s.name))
+  }
+
+  /** The picture as it is seen now, with its title and the names of its lines. */
+  sheet() {
+    this.paintNow()
+    const legend = this.shown.map((s) => ({ name: s.name, paint: (pen, x, y) => paintSign(pen, s, x, y, this.colour(s.colour)) }))
+    return sheetOf({ ...this.message, canvas: this.canvas, colours: this.colours, legend })
   }
 
   colour(pair) {

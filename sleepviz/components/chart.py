@@ -1,13 +1,13 @@
-"""A line chart on a canvas that keeps its zoom, hover and hidden lines while the data moves on.
+"""A figure on a canvas that keeps its zoom, hover and hidden lines while the data moves on.
 
-Knows how to pack the lines, dots, bands and notes of a plotly figure; does not know what they mean.
+Knows how to pack the lines, dots, bands and notes of a plotly figure, and that grid.py shows a
+heatmap; does not know what they mean.
 Streamlit's own plotly element is taken down and put up again at each change of the data; this is
 not.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +15,8 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from sleepviz.components.grid import grid, is_grid
+from sleepviz.components.packing import Columns, carried_alt, message, notes
 from sleepviz.figures import theme
 
 _HTML = (
@@ -31,28 +33,32 @@ _MOUNT = st.components.v2.component(
     css=(_HERE / "chart.css").read_text("utf-8"),
     js="\n".join(
         (_HERE / name).read_text("utf-8")
-        for name in ("chart_scale.js", "chart_paint.js", "chart.js", "chart_read.js")
+        for name in ("sheet.js", "chart_scale.js", "chart_paint.js", "chart.js", "chart_read.js")
     ),
 )
 
 
-def chart(figure: go.Figure, *, key: str, height: int = 260, alt: str = "") -> None:
+def chart(
+    figure: go.Figure, *, key: str, height: int = 260, alt: str = ""
+) -> tuple[int, int] | None:
     """Show a figure; one of lines and dots stays as the reader left it while its data changes.
 
     `height` is in CSS pixels, with the legend. Without `alt`, the words that the figure carries are
-    used. A figure of anything else, such as a heatmap, is shown by Streamlit's own element. The
-    title is left to the page, which has headings.
+    used. Returns the (row, column) of a heatmap's cell that was clicked in this run, else `None`.
+    A figure of anything else, such as bars, is shown by Streamlit's own element. The title is left
+    to the page, which has headings.
     """
+    if is_grid(figure):
+        return grid(figure, key=key, height=height, alt=alt)
     if paints(figure):
-        _MOUNT(data=packed(figure, height=height, alt=alt), key=key)
-        return
+        _MOUNT(data=packed(figure, height=height, alt=alt, key=key), key=key)
+        return None
     plain = go.Figure(figure)
     plain.update_layout(title=None, margin={"t": 12})
     if plain.layout.height is None:
         plain.update_layout(height=height)
-    st.plotly_chart(
-        plain, key=key, alt=alt or _carried_alt(figure), config={"displayModeBar": False}
-    )
+    st.plotly_chart(plain, key=key, alt=alt or carried_alt(figure), config={"displaylogo": False})
+    return None
 
 
 def paints(figure: go.Figure) -> bool:
@@ -60,51 +66,37 @@ def paints(figure: go.Figure) -> bool:
     return all(t.type == "scatter" and (t.xaxis or "x") == "x" for t in figure.data)
 
 
-def packed(figure: go.Figure, *, height: int, alt: str = "") -> bytes:
-    """A figure as bytes: the length of the header (uint32), the header (JSON), columns (float32).
+def on_canvas(figure: go.Figure) -> bool:
+    """Whether a canvas of ours shows a figure: lines and dots, or one heatmap."""
+    return is_grid(figure) or paints(figure)
 
-    Little-endian, the header padded to four bytes. A column that several lines share is sent once.
-    Series are thinned to `theme.MOST_POINTS`, keeping extremes.
+
+def packed(figure: go.Figure, *, height: int, alt: str = "", key: str = "") -> bytes:
+    """A figure as a message of packing.py, `key` being its name on the page.
+
+    A column that several lines share is sent once. Series are thinned to `theme.MOST_POINTS`,
+    keeping extremes.
     """
-    columns = _Columns()
+    columns = Columns()
     layout = figure.layout
     axes = {"x": layout.xaxis, "y": layout.yaxis}
     if any(t.yaxis == "y2" for t in figure.data):
         axes["y2"] = layout.yaxis2
     header = {
-        "alt": alt or _carried_alt(figure),
+        "key": key,
+        "title": layout.title.text or "",
+        "alt": alt or carried_alt(figure),
         "height": height,
         "empty": theme.sentence(figure),
         "axes": {name: _axis(axis) for name, axis in axes.items()},
         "series": [_series(trace, columns, figure) for trace in figure.data],
         "shapes": [*_shapes(layout.shapes), *_labels(layout.annotations)],
-        "note": " · ".join(a.text for a in layout.annotations if a.name == "note"),
-        "columns": columns.lengths,
+        "note": notes(figure),
     }
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
-    return len(text).to_bytes(4, "little") + text + columns.data
+    return message(header, columns)
 
 
-class _Columns:
-    """Columns of float32, each different one kept once."""
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.lengths: list[int] = []
-        self._numbers: dict[bytes, int] = {}
-
-    def add(self, values: np.ndarray) -> int:
-        """The number of the column that holds these values."""
-        data = np.ascontiguousarray(values, dtype="<f4").tobytes()
-        if data not in self._numbers:
-            self._numbers[data] = len(self.lengths)
-            self.lengths.append(len(values))
-            self.data += data
-        return self._numbers[data]
-
-
-def _series(trace: go.Scatter, columns: _Columns, figure: go.Figure) -> dict[str, object]:
+def _series(trace: go.Scatter, columns: Columns, figure: go.Figure) -> dict[str, object]:
     y = np.asarray(trace.y if trace.y is not None else [], dtype=float)
     x = np.asarray(trace.x if trace.x is not None else np.arange(len(y)), dtype=float)
     custom = np.asarray(trace.customdata if trace.customdata is not None else np.empty((len(y), 0)))
@@ -177,8 +169,3 @@ def _labels(annotations: Iterable[go.layout.Annotation]) -> list[dict[str, objec
 def _colours(colour: str) -> tuple[str, str]:
     """A colour on a light page, and on a dark one."""
     return colour, theme.DARK.get(colour, colour)
-
-
-def _carried_alt(figure: go.Figure) -> str:
-    meta = figure.layout.meta
-    return str(meta.get("alt", "")) if isinstance(meta, dict) else ""

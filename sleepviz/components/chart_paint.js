@@ -2,24 +2,6 @@
 
 const DASHES = { solid: [], dash: [7, 5], dot: [1.5, 4], dashdot: [7, 4, 1.5, 4], longdash: [12, 6] }
 
-/** The colours of the page now: its theme may change at any time. */
-function pageColours(element) {
-  const style = getComputedStyle(element)
-  const read = (name) => style.getPropertyValue(`--st-${name}`).trim()
-  const probe = document.createElement("canvas").getContext("2d")
-  probe.fillStyle = read("background-color") || "#fff"
-  const hex = probe.fillStyle // any CSS colour comes back as #rrggbb
-  const [r, g, b] = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16))
-  return {
-    dark: 0.299 * r + 0.587 * g + 0.114 * b < 128,
-    background: read("background-color") || "#fff",
-    text: read("text-color") || "#222",
-    line: read("border-color") || "#ddd",
-    accent: read("primary-color") || "#55f",
-    font: read("font") || "sans-serif",
-  }
-}
-
 function paintGrid(pen, box, axes, colours) {
   pen.font = `12px ${colours.font}`
   pen.lineWidth = 1
@@ -132,6 +114,19 @@ function paintDot(pen, series, px, py) {
     pen.lineTo(px - 1.1 * r, py + 0.8 * r)
   } else pen.arc(px, py, r, 0, 7)
   pen.fill()
+}
+
+/** What stands before a series' name: a piece of its line, or one of its dots. */
+function paintSign(pen, series, x, y, colour) {
+  pen.strokeStyle = pen.fillStyle = colour
+  if (!series.line) return paintDot(pen, { ...series, size: 8 }, x + 9, y)
+  pen.lineWidth = Math.min(3, series.width + 0.5)
+  pen.setLineDash((DASHES[series.dash] || []).map((d) => d * 0.6))
+  pen.beginPath()
+  pen.moveTo(x + 1, y)
+  pen.lineTo(x + 17, y)
+  pen.stroke()
+  pen.setLineDash([])
 }
 
 /** The parts of bands, moments and levels that lie behind the lines. */

@@ -1,15 +1,13 @@
 // A chart as it is read: crosshair, tooltip, zoom and keys, all kept while new data arrive.
 
 const TOUCHED = 7 // pixels: nearer than this counts as "at"
-const CHARTS = new WeakMap()
 
 export default function ({ data, parentElement }) {
-  if (!CHARTS.has(parentElement)) CHARTS.set(parentElement, new Chart(parentElement))
-  const chart = CHARTS.get(parentElement)
+  const chart = tenant(parentElement, Chart)
   chart.tell(unpack(data))
   return () => {
     chart.close()
-    CHARTS.delete(parentElement)
+    parentElement.tenant = null
   }
 }
 

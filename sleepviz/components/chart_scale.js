@@ -12,7 +12,8 @@ function unpack(data) {
     at += 4 * length
     return column
   })
-  for (const s of message.series) {
+  message.columns = columns
+  for (const s of message.series || []) {
     s.x = columns[s.x]
     s.y = columns[s.y]
     s.custom = s.custom.map((c) => columns[c])
@@ -59,8 +60,9 @@ function written(value, decimals, sign) {
   return FORMATS.get(name).format(value).replace("-", "−")
 }
 
-/** A d3-like format of plotly (",.2f", "+,.0f", ",d", ".1%", ".3g") applied to a number. */
+/** A d3-like format of plotly (",.2f", "+,.0f", ",d", ".1%", ".3g") applied to a number; words stay as they are. */
 function formatted(value, spec) {
+  if (typeof value === "string") return value
   if (!Number.isFinite(value)) return "none"
   const [, sign, digits, type] = /^([+]?),?(?:\.(\d+))?([fdg%]?)$/.exec(spec || "") || []
   if (type === "d") return written(value, 0, sign)
@@ -72,7 +74,7 @@ function formatted(value, spec) {
 
 /** A hover template of plotly with the values of one point filled in. */
 function filled(template, point) {
-  return template.replace(/%\{(x|y|customdata(?:\[(\d+)\])?)(?::([^}]*))?\}/g, (_, name, column, spec) =>
+  return template.replace(/%\{(x|y|z|customdata(?:\[(\d+)\])?)(?::([^}]*))?\}/g, (_, name, column, spec) =>
     formatted(name[0] === "c" ? point.custom[+(column ?? 0)] : point[name], spec))
 }
 

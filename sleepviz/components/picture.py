@@ -1,4 +1,4 @@
-"""A picture of a session with its explanations, drawn again only when something has happened.
+"""A picture of a session with what is beneath it, drawn again only when something has happened.
 
 Knows the pictures of sleepviz.figures by their protocol; does not know any of them by name.
 """
@@ -9,9 +9,8 @@ from collections import OrderedDict
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from sleepviz.components.chart import chart
-from sleepviz.components.markup import markup
-from sleepviz.components.pieces import explained
+from sleepviz.components.chart import chart, on_canvas
+from sleepviz.components.export import beneath
 from sleepviz.figures import pictures
 from sleepviz.state import State
 
@@ -20,26 +19,40 @@ if TYPE_CHECKING:
 
 MOST_KEPT = 96  # figures, over all visitors
 
-_drawn: OrderedDict[tuple[int, str], tuple[State, go.Figure]] = OrderedDict()
+_drawn: OrderedDict[tuple[int, str, str], tuple[State, go.Figure]] = OrderedDict()
 _lock = Lock()
 
 
-def picture(name: str, state: State, *, key: str, height: int = 280) -> None:
-    """Show a picture by name, and beneath it what one sees, what it is not, and its formula."""
-    shown = pictures()[name]
-    chart(figure(name, state), key=key, height=height, alt=shown.alt(state))
-    about = explained("What is this?", shown.sees, shown.is_not, shown.formula(state))
-    markup(about, key=f"{key}.about")
+def picture(
+    name: str, state: State, *, key: str, height: int = 280, choice: str = ""
+) -> tuple[int, int] | None:
+    """Show a picture by name, and beneath it what it is, its data, and ways to take both away.
+
+    `choice` is one of the picture's own; without it, the picture's first. Returns the cell (row,
+    column) that was clicked in this run, of a picture of cells; else `None`.
+    """
+    shown, drawn = pictures()[name], figure(name, state, choice)
+    chosen = (choice,) if choice else ()
+    cell = chart(drawn, key=key, height=height, alt=shown.alt(state, *chosen))
+    beneath(
+        drawn,
+        of=key,
+        file="-".join((name, *chosen, str(state.position))),
+        about=(shown.sees, shown.is_not, shown.formula(state, *chosen)),
+        png=on_canvas(drawn),
+        key=f"{key}.about",
+    )
+    return cell
 
 
-def figure(name: str, state: State) -> go.Figure:
+def figure(name: str, state: State, choice: str = "") -> go.Figure:
     """The figure of a state, drawn once: a state is the same object until the next event."""
-    at = (id(state), name)
+    at = (id(state), name, choice)
     with _lock:
         if at in _drawn and _drawn[at][0] is state:
             _drawn.move_to_end(at)
             return _drawn[at][1]
-    made = pictures()[name].draw(state)
+    made = pictures()[name].draw(state, *((choice,) if choice else ()))
     with _lock:
         _drawn[at] = (state, made)
         while len(_drawn) > MOST_KEPT:

@@ -105,11 +105,6 @@ def track(share: float, tone: str = "violet") -> Node:
     return el("div", "track", _fill(share, tone))
 
 
-def explained(summary: str, *sentences: str) -> Node:
-    """Sentences behind a summary that opens on a click, without asking the server."""
-    return el("details", "", el("summary", "", summary), *[el("p", "", s) for s in sentences if s])
-
-
 def split(n_bytes: float) -> tuple[str, str]:
     """Bytes as a number and its unit, for a card."""
     value, _, unit = theme.size(n_bytes).partition(" ")

@@ -63,5 +63,13 @@ def _picture(module: ModuleType) -> Picture:
             f"The picture figures/{name}.py has no {', '.join(lacking)}.",
             "Add what is missing; the docstring of sleepviz.figures says what each of them is.",
         )
-    choices: Mapping[str, str] = getattr(module, "CHOICES", {})
-    return Picture(name, *(getattr(module, w) for w in wanted), choices)
+    return Picture(
+        name,
+        module.TITLE,
+        module.SEES,
+        module.IS_NOT,
+        getattr(module, name),
+        module.alt,
+        module.formula,
+        getattr(module, "CHOICES", {}),
+    )

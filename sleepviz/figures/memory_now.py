@@ -13,7 +13,10 @@ from sleepviz.quantities import Kind
 from sleepviz.state import State
 
 TITLE = "Where the memory is now"
-SEES = "The fixed weights take most; what sleeping changes is the cache and the dynamic weights."
+SEES = (
+    "What this session holds, above; below, on a scale of its own, the machine: the fixed weights "
+    "take most, and what sleeping changes is small beside them."
+)
 IS_NOT = (
     "What is not accounted for is everything else in the process: Python, libraries, other "
     "sessions, freed memory that is kept for reuse. It proves no saving."
@@ -21,6 +24,7 @@ IS_NOT = (
 
 _EMPTY = "No sample yet. Memory is sampled while the model works."
 _MINE, _MACHINE = "this session", "the machine"
+_NOT_MINE = ("model weights", "not accounted for")
 
 
 def memory_now(state: State) -> go.Figure:
@@ -28,27 +32,35 @@ def memory_now(state: State) -> go.Figure:
     if not state.memory:
         return theme.empty(TITLE, _EMPTY)
     sample = state.memory[-1].sample
-    figure = theme.blank(TITLE, alt(state), x="memory (MiB)", y="held by (name)")
-    figure.update_layout(hovermode="closest", barmode="stack", bargap=0.35)
+    figure = theme.blank(TITLE, alt(state), x="this session (MiB)", y="held by (name)")
+    figure.update_layout(hovermode="closest", barmode="stack", bargap=0.3)
     for name, kind, n_bytes, colour, how in _parts(sample):
-        row = _MACHINE if name in ("model weights", "not accounted for") else _MINE
-        for at in (row, _MACHINE) if row == _MINE else (row,):
+        for row in (_MACHINE,) if name in _NOT_MINE else (_MINE, _MACHINE):
             theme.part(
                 figure,
                 kind,
                 name=name,
-                row=at,
+                row=row,
                 amount=float(theme.mib(n_bytes)),
                 hover=f"{name}: {theme.size(n_bytes)}<br>{kind}: {how}",
                 colour=colour,
             )
-    for trace in figure.data:  # one entry for both rows
+    for trace in figure.data:
         first = next(t for t in figure.data if t.name == trace.name)
         trace.update(legendgroup=trace.name, showlegend=trace is first)
-    figure.update_xaxes(rangemode="tozero")
-    figure.update_yaxes(rangemode="normal", autorange="reversed")
-    theme.note(figure, " · ".join(_brackets(sample)))
+        if trace.y[0] == _MACHINE:
+            trace.update(xaxis="x2", yaxis="y2")
+    _two_scales(figure, f"the machine (MiB): {', '.join(_brackets(sample))}")
     return figure
+
+
+def _two_scales(figure: go.Figure, machine: str) -> None:
+    """The session above, the machine below, each on a scale of its own that begins at 0."""
+    lower = {"title": {"text": machine}, "anchor": "y2", "rangemode": "tozero"}
+    figure.update_layout(xaxis2=lower, yaxis2={"anchor": "x2", "domain": [0.0, 0.28]})
+    figure.update_layout(yaxis2_title_text="held by (name)", xaxis={"rangemode": "tozero"})
+    figure.update_yaxes(showgrid=False, title_font_color="rgba(0,0,0,0)", automargin=True)
+    figure.update_layout(yaxis={"rangemode": "normal", "domain": [0.66, 0.94]})
 
 
 def alt(state: State) -> str:

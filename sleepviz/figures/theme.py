@@ -51,6 +51,7 @@ DASHES: Mapping[Kind, str] = MappingProxyType(
 )
 """How a line says what its numbers are; no picture chooses a dash of its own."""
 
+MOST_APART = 64  # columns of a grid with a gap between them; more would be all gaps
 MOST_POINTS = 1500
 """More points than this are thinned before they are drawn; no screen shows them apart."""
 
@@ -184,7 +185,7 @@ def cells(
 
     `marks` [y, x] are written into the cells. Without a `bar` (see `colour_bar`) none is drawn.
     """
-    gap = 1 if marks is None else 3
+    gap = 3 if marks is not None else 1 if len(x) <= MOST_APART else 0
     figure.add_heatmap(
         meta={"kind": kind.value},
         x=x,
@@ -346,6 +347,11 @@ def night_label(night: Night) -> str:
     """A sleep in two words and how it ended, if it was not simply kept."""
     ended = "undone" if night.undone else night.outcome
     return f"sleep {night.number}" + ("" if ended == "kept" else f": {ended}")
+
+
+def counted(n: int, what: str) -> str:
+    """A number of things, in the plural where there is not one."""
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
 def safe(text: str) -> str:

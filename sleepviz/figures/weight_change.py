@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from sleepviz.figures import theme
 from sleepviz.quantities import Kind
-from sleepviz.state import Night, State
+from sleepviz.state import State
 
 TITLE = "Where the weights changed"
 SEES = "Each cell is one matrix of one layer; a brighter one was changed more, against its size."
@@ -20,15 +20,19 @@ IS_NOT = "A large change is not where a fact lives. An empty cell was not touche
 
 _EMPTY = "Nothing has been learnt: all weights are as shipped."
 _ORDER = ("q", "k", "v", "o", "gate", "up", "down")
+_Norms = tuple[tuple[str, float], ...]  # (module, ratio)
 _IN_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(?:.*\.)?(\w+)$")
 
 
 def weight_change(state: State) -> go.Figure:
-    """‖ΔW‖ / ‖W‖ per layer (across) and matrix (down) of the last sleep in force; log colours."""
-    night = _night(state)
-    if night is None:
+    """‖ΔW‖ / ‖W‖ per layer (across) and matrix (down) of the last sleep in force; log colours.
+
+    While a sleep trains weights, those that are forming.
+    """
+    norms = _norms(state)
+    if not norms:
         return theme.empty(TITLE, _EMPTY)
-    cells, elsewhere = _cells(night)
+    cells, elsewhere = _cells(norms)
     if not cells:
         return theme.empty(TITLE, f"Changed outside the layers only: {', '.join(elsewhere)}.")
     modules = _modules(cells)
@@ -46,14 +50,12 @@ def weight_change(state: State) -> go.Figure:
 
 def alt(state: State) -> str:
     """The picture in words."""
-    night = _night(state)
-    if night is None:
+    norms = _norms(state)
+    if not norms:
         return f"{TITLE}. {_EMPTY}"
-    assert night.report is not None
-    norms = night.report.delta_norms
     most = max(norms, key=lambda n: n[1])
     return (
-        f"{TITLE}, {theme.night_label(night)}: {len(norms):,} matrices changed by "
+        f"{TITLE}, {_when(state)}: {len(norms):,} matrices changed by "
         f"{min(n for _, n in norms):.2%} to {most[1]:.2%} of their size, most {most[0]}."
     )
 
@@ -64,24 +66,50 @@ def formula(state: State) -> str:
         f"{Kind.DERIVED}: ‖ΔW‖ / ‖W‖ per matrix, of Frobenius norms that are {Kind.MEASURED}; the "
         "colour scale is logarithmic."
     )
-    night = _night(state)
-    if night is None or night.report is None:
+    norms = _norms(state)
+    if not norms:
         return text
-    name, ratio = max(night.report.delta_norms, key=lambda n: n[1])
+    name, ratio = max(norms, key=lambda n: n[1])
     return f"{text} Largest: {name}, {ratio:.3%}."
 
 
-def _night(state: State) -> Night | None:
-    nights = [n for n in state.nights_in_force if n.report and n.report.delta_norms]
-    return nights[-1] if nights else None
+def module_at(state: State, row: int, column: int) -> str | None:
+    """The name of the matrix in a cell of the grid; None where there is none."""
+    norms = _norms(state)
+    cells, _ = _cells(norms)
+    modules = _modules(cells)
+    if not 0 <= row < len(modules) or (column, modules[row]) not in cells:
+        return None
+    for name, _ in norms:
+        found = _IN_LAYER.search(name)
+        if found and (int(found[1]), found[2].removesuffix("_proj")) == (column, modules[row]):
+            return name
+    return None
 
 
-def _cells(night: Night) -> tuple[dict[tuple[int, str], float], list[str]]:
+def _norms(state: State) -> _Norms:
+    """Of the changes that form in a sleep going on, else of the last sleep in force."""
+    steps = state.nights[-1].steps if state.asleep else ()
+    forming = next((step.forming for step in reversed(steps) if step.forming), ())
+    if forming:
+        return forming
+    found = [n.report.delta_norms for n in state.nights_in_force if n.report]
+    return next((norms for norms in reversed(found) if norms), ())
+
+
+def _when(state: State) -> str:
+    """Which sleep the changes are of."""
+    if state.asleep and any(step.forming for step in state.nights[-1].steps):
+        return f"forming in sleep {state.nights[-1].number}"
+    changed = [n for n in state.nights_in_force if n.report and n.report.delta_norms]
+    return theme.night_label(changed[-1])
+
+
+def _cells(norms: _Norms) -> tuple[dict[tuple[int, str], float], list[str]]:
     """The ratio by (layer, matrix), and in words what belongs to no layer."""
-    assert night.report is not None
     cells: dict[tuple[int, str], float] = {}
     elsewhere = []
-    for name, ratio in night.report.delta_norms:
+    for name, ratio in norms:
         found = _IN_LAYER.search(name)
         if found:
             cells[int(found[1]), found[2].removesuffix("_proj")] = ratio

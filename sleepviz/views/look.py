@@ -9,9 +9,9 @@ import numpy as np
 import streamlit as st
 
 from sleepviz import controls, frame
+from sleepviz.components import inside
 from sleepviz.components.attention_tile import attention_tile
 from sleepviz.components.markup import Node, el, markup
-from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Bar, bars, empty, notice
 from sleepviz.events import AttentionCaptured
 from sleepviz.state import State
@@ -28,24 +28,73 @@ CAVEAT = (
 MOST_BARS = 12
 
 
+PARTS = {
+    "attention": "One head",
+    "heads": "All heads",
+    "cache": "Cache",
+    "weights": "Weights",
+}
+GOTO = "look.goto"  # in session_state: the part to show in the next run, and the head to open
+
+
 def render(timeline: Timeline, position: int | None) -> None:
-    """One head's attention, what one token read, and where the dynamic weights are."""
+    """One head's attention, all heads, the cache, and the dynamic weights: one at a time."""
     state = timeline.at(position)
+    busy = controls.busy()
     markup(el("p", "muted", CAVEAT), key="look.caveat")
-    if state.n_cached:
-        _attention(state, controls.busy())
-    elif state.nights_in_force:
-        what = "Where does it look now? Nowhere. That is the point."
-        hint = (
-            "The notes are out of the cache, so there is nothing left to attend to. Ask it in "
-            "Compare, or turn the strength of the dynamic weights down there and see the answer go."
-        )
-        markup(notice(what, hint, "violet"), key="look.nowhere")
-        frame.link("compare", "Ask it")
-    else:
+    if not state.n_cached and not state.nights_in_force and not state.asleep:
         hint = "Let it read a story on the page Talk; then one can see what each head reads."
         frame.nothing_yet("Nothing in the cache to look at", hint, "talk", "Tell it something")
-    _weights(state)
+        return
+    part = _part(state)
+    if part == "weights":
+        inside.weights(state)
+    elif not state.n_cached:
+        _nowhere()
+    elif part == "attention":
+        _attention(state, busy)
+    elif part == "heads":
+        inside.all_heads(state, busy, lambda layer, head: _open(state, layer, head))
+    else:
+        inside.cache(state)
+
+
+def _part(state: State) -> str:
+    """Which part is shown: the one that was chosen, else the one in which there is most to see."""
+    goto = st.session_state.pop(GOTO, None)
+    if goto is not None:
+        st.session_state["look.part"] = goto
+    first = "attention" if state.n_cached else "weights"
+    chosen = st.segmented_control(
+        "Look at",
+        list(PARTS),
+        format_func=PARTS.__getitem__,
+        default=None if "look.part" in st.session_state else first,
+        required=True,
+        label_visibility="collapsed",
+        key="look.part",
+        persist_state="session",
+    )
+    return str(chosen or first)
+
+
+def _open(state: State, layer: int, head: int) -> None:
+    """Go to one head and look at it."""
+    assert state.facts is not None
+    st.session_state[f"look.layer.{state.facts.model}"] = layer
+    st.session_state[f"look.head.{state.facts.model}"] = head
+    st.session_state[GOTO] = "attention"
+    controls.look(layer, head)
+
+
+def _nowhere() -> None:
+    what = "Where does it look now? Nowhere. That is the point."
+    hint = (
+        "The notes are out of the cache, so there is nothing left to attend to. Ask it in Compare, "
+        "or turn the strength of the dynamic weights down there and see the answer go."
+    )
+    markup(notice(what, hint, "violet"), key="look.nowhere")
+    frame.link("compare", "Ask it")
 
 
 # attention --------------------------------------------------------------------------------------
@@ -168,22 +217,3 @@ def read_by(captured: AttentionCaptured, query: int, hide_sink: bool) -> list[Ba
 def plain(text: str) -> str:
     """A token's text with its blanks and line ends made visible."""
     return text.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥") or "(nothing)"
-
-
-# what a sleep left ------------------------------------------------------------------------------
-
-
-def _weights(state: State) -> None:
-    nights = state.nights_in_force
-    report = nights[-1].report if nights else None
-    shown = []
-    if report is not None and report.slots_kept is not None:
-        shown.append(("slots_kept", "Slots kept by the nap"))
-    if report is not None and report.delta_norms:
-        shown.append(("weight_change", "Where the weights changed"))
-    if not shown:
-        return
-    for place, (name, title) in zip(st.columns(len(shown), gap="small"), shown, strict=True):
-        with place.container(border=True, key=f"look_{name}"):
-            st.markdown(f"##### {title}")
-            picture(name, state, key=f"look.{name}", height=460)

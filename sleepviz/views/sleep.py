@@ -175,6 +175,10 @@ def _asleep(state: State) -> None:
         kept = sum(d.kept for d in night.dreams)
         st.markdown(f"##### Dreams · {kept} kept of {len(night.dreams)}")
         markup(dreams(night.dreams), key="sleep.dreams")
+    if any(step.forming for step in night.steps):
+        with st.container(border=True, key="sleep_forming"):
+            st.markdown("##### Weights, forming")
+            picture("weight_change", state, key="sleep.forming", height=300)
 
 
 def _chart(state: State) -> None:

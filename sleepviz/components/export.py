@@ -1,0 +1,211 @@
+"""The row beneath a picture: what it is, its data as a table and a file, and itself as an image.
+
+Knows how the traces of a figure become rows; does not know what they mean, or how a canvas paints.
+A table is made only while it is open, a file only when it is asked for.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+MOST_ROWS = 300  # shown in the page; the file has all
+
+_HERE = Path(__file__)
+_MOUNT = st.components.v2.component(
+    "sleepviz_export",
+    html="<div class='beneath'></div>",
+    css=_HERE.with_suffix(".css").read_text("utf-8"),
+    js=_HERE.with_suffix(".js").read_text("utf-8"),
+)
+_UNIT = re.compile(r"\(([^()]+)\)\s*$")
+_BREAK = re.compile(r"<br ?/?>")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would execute
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns of equal length with their names; None or NaN where there is nothing."""
+
+    names: tuple[str, ...] = ()
+    columns: tuple[Sequence[object], ...] = ()
+
+    @property
+    def rows(self) -> list[tuple[object, ...]]:
+        return list(zip(*self.columns, strict=True))
+
+
+def beneath(
+    figure: go.Figure, *, of: str, file: str, about: Iterable[str], png: bool, key: str
+) -> None:
+    """Show the row beneath the picture that has the key `of`; `about` are sentences on it.
+
+    `file` is the name of what is downloaded, without its ending. `png`: the picture is a canvas of
+    ours, which can hand itself over.
+    """
+    asked = st.session_state.get(key)  # as the browser left it before this run
+    asked = asked if isinstance(asked, Mapping) else {}
+    table = table_of(figure) if figure.data and (asked.get("table") or asked.get("csv")) else None
+    _MOUNT(
+        data={
+            "of": of,
+            "file": file,
+            "about": [sentence for sentence in about if sentence],
+            "png": png and bool(figure.data),
+            "data": bool(figure.data),
+            "table": shown(table) if table is not None and asked.get("table") else None,
+            "csv": csv_of(table) if table is not None and asked.get("csv") else None,
+        },
+        key=key,
+        on_table_change=lambda: None,
+        on_csv_change=lambda: None,
+    )
+
+
+def table_of(figure: go.Figure) -> Table:
+    """The data of a figure as rows.
+
+    Lines, dots and bars: a column for what is along the axis, then one for each of them, joined
+    where they have the same place. A heatmap: row, column and value of each cell that is there;
+    the value is the cell's own number where the colour stands for something else, such as its
+    logarithm. Units come from the titles of the axes. Nothing drawn: no rows, no columns.
+    """
+    grids = [trace for trace in figure.data if trace.type == "heatmap"]
+    if grids:
+        return _cells(grids[0], figure)
+    lines = [trace for trace in figure.data if trace.type in ("scatter", "bar")]
+    return _joined(lines, figure) if lines else Table()
+
+
+def csv_of(table: Table) -> str:
+    """A table as comma-separated values (RFC 4180); no word in it is a formula to a spreadsheet."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(table.names)
+    writer.writerows([[_harmless(v) for v in row] for row in table.rows])
+    return text.getvalue()
+
+
+def shown(table: Table) -> dict[str, object]:
+    """A table as the page shows it: numbers in words, the first `MOST_ROWS` rows."""
+    n_rows = max(map(len, table.columns), default=0)
+    first = Table(table.names, tuple(column[:MOST_ROWS] for column in table.columns))
+    left = f"The first {MOST_ROWS:,} of {n_rows:,} rows; the CSV has all of them."
+    return {
+        "columns": list(table.names),
+        "numbers": [not any(isinstance(v, str) for v in column) for column in first.columns],
+        "rows": [[_written(v) for v in row] for row in first.rows],
+        "note": left if n_rows > MOST_ROWS else "",
+    }
+
+
+def _joined(traces: list[go.Scatter | go.Bar], figure: go.Figure) -> Table:
+    """One row for each place; a place that a line passes twice, as a step does, has two."""
+    axis = ""
+    lines: dict[str, dict[tuple[object, int], object]] = {}
+    for trace in traces:
+        sideways = trace.type == "bar" and trace.orientation == "h"
+        along, across = ("y", "x") if sideways else ("x", "y")
+        values = np.asarray([] if trace[across] is None else trace[across])
+        places = _names(trace[along], len(values))
+        times: Counter[object] = Counter()
+        name = _named(trace, _title(figure, trace, across), lines)
+        lines[name] = {}
+        for place, value in zip(places, values.tolist(), strict=False):
+            if place is not None and place == place:  # else the end of a stroke: NaN
+                lines[name][place, times[place]] = value
+                times[place] += 1
+        axis = _title(figure, trace, along)
+    rows = list(dict.fromkeys(row for line in lines.values() for row in line))
+    if not any(isinstance(place, str) for place, _ in rows):
+        rows.sort()
+    columns = [[line.get(row) for row in rows] for line in lines.values()]
+    return Table((axis or "name", *lines), ([place for place, _ in rows], *columns))
+
+
+def _cells(trace: go.Heatmap, figure: go.Figure) -> Table:
+    """One row for each cell with a number or a word in it, from the first row of z on."""
+    z = np.asarray(trace.z, dtype=float)
+    z = z if z.ndim == 2 else np.empty((0, 0))
+    names = [_names(trace.y, z.shape[0]), _names(trace.x, z.shape[1])]
+    value = _own_numbers(trace, z)
+    text = None if trace.text is None else np.asarray(trace.text, dtype=object)
+    there = np.isfinite(z) if text is None else np.isfinite(z) | (text != "")
+    rows, columns = np.nonzero(there)
+    heads = [_title(figure, trace, "y") or "row", _title(figure, trace, "x") or "column"]
+    heads.append(trace.colorbar.title.text or "value")
+    found: list[Sequence[object]] = [[names[0][i] for i in rows], [names[1][i] for i in columns]]
+    found.append(value[rows, columns].tolist())
+    if text is not None:
+        heads.append("in the cell")
+        found.append([_plain(v) for v in text[rows, columns]])
+    return Table(tuple(heads), tuple(found))
+
+
+def _own_numbers(trace: go.Heatmap, z: np.ndarray) -> np.ndarray:
+    """What the cells stand for: one number each that comes along with them, else z."""
+    try:
+        given = np.asarray(trace.customdata, dtype=float)
+    except (TypeError, ValueError):
+        return z
+    return given if given.shape == z.shape else z
+
+
+def _named(trace: go.Scatter | go.Bar, title: str, taken: Mapping[str, object]) -> str:
+    """What heads the column of a line: its name, unit, and what its numbers are."""
+    unit = _UNIT.search(title)
+    kind = trace.meta.get("kind") if isinstance(trace.meta, dict) else None
+    more = ", ".join(str(part) for part in (unit and unit[1], kind) if part)
+    name = str(_plain(trace.name or title or "value"))
+    name += f" ({more})" if more else ""
+    twins = sum(other == name or other.startswith(f"{name} [") for other in taken)
+    return f"{name} [{twins + 1}]" if twins else name
+
+
+def _title(figure: go.Figure, trace: go.Scatter | go.Bar | go.Heatmap, letter: str) -> str:
+    name = trace[f"{letter}axis"] or letter
+    axis = figure.layout[f"{letter}axis{name[1:]}"]
+    return str(_plain(axis.title.text or ""))
+
+
+def _names(given: Sequence[object] | np.ndarray | None, n: int) -> list[object]:
+    """What stands along an axis: words as a person reads them, numbers, or else 0 to n - 1."""
+    if given is None:
+        return list(range(n))
+    if isinstance(given, np.ndarray) and given.dtype.kind in "biuf":
+        found: list[object] = given.tolist()
+        return found
+    return [_plain(v) for v in given]
+
+
+def _plain(value: object) -> object:
+    """Words without plotly's line breaks and escapes; a number as a number of Python."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return unescape(_BREAK.sub(" ", value)) if isinstance(value, str) else value
+
+
+def _harmless(value: object) -> object:
+    if value != value:  # NaN
+        return ""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def _written(value: object) -> str:
+    """A number with at most six digits that count, a word as it is, nothing for nothing."""
+    if value is None or value != value:  # NaN
+        return ""
+    if not isinstance(value, (int, float)):
+        return str(value)
+    whole = float(value).is_integer() or abs(value) >= 1e6
+    return f"{value:,.0f}" if whole else f"{value:,.6g}"

@@ -1,0 +1,113 @@
+"""Numbers: what does it cost? Where the memory is, where the time goes, and when a sleep pays.
+
+Knows which pictures and figures make the page; acts only through controls.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+
+import streamlit as st
+
+from sleepviz import formulas, frame
+from sleepviz.components.markup import el, markup
+from sleepviz.components.picture import picture
+from sleepviz.components.pieces import Bar, Card, bars, cards, split
+from sleepviz.figures import theme
+from sleepviz.quantities import Kind
+from sleepviz.state import State
+from sleepviz.timeline import Timeline
+
+TITLE = "Numbers"
+ICON = ":material/monitoring:"
+ORDER = 50
+
+
+def render(timeline: Timeline, position: int | None) -> None:
+    """One ledger for memory, time beside it, and what follows from both."""
+    state = timeline.at(position)
+    if not state.kv:
+        hint = "Let it read a story on the page Talk; then there is something to measure."
+        frame.nothing_yet("No numbers yet", hint, "talk", "Tell it something")
+        return
+    markup(cards(_cards(state)), key="numbers.cards")
+    rows = (
+        (("memory_now", "Where the memory is now"), ("memory_over_time", "Memory over time")),
+        (("time_per_token", "Time per token"), ("break_even", "When does a sleep pay?")),
+    )
+    for row in rows:
+        for place, (name, title) in zip(st.columns(2, gap="small"), row, strict=True):
+            with place.container(border=True, key=f"numbers_{name}", height="stretch"):
+                st.markdown(f"##### {title}")
+                picture(name, state, key=f"numbers.{name}", height=300)
+    with st.container(border=True, key="numbers_attention"):
+        _attention(state)
+
+
+def _cards(state: State) -> list[Card]:
+    kv, kv_unit = split(state.kv_bytes)
+    dynamic, dynamic_unit = split(state.dynamic_bytes)
+    peaks = [n.report for n in state.nights if n.report and n.report.slept_here]
+    freed, freed_unit = split(peaks[-1].kv_bytes) if peaks else ("–", "")
+    peak = theme.size(peaks[-1].peak_extra_bytes) if peaks else ""
+    return [
+        Card(
+            "KV cache", kv, kv_unit, f"{state.n_cached:,} tokens", kind=Kind.MEASURED, tone="violet"
+        ),
+        Card(
+            "Dynamic weights",
+            dynamic,
+            dynamic_unit,
+            f"of {theme.counted(len(state.nights_in_force), 'night')} in force",
+            kind=Kind.MEASURED,
+            tone="orange",
+        ),
+        Card(
+            "Freed by the last sleep",
+            freed,
+            freed_unit,
+            f"sleeping itself took {peak} more" if peaks else "no sleep yet",
+            kind=Kind.MEASURED if peaks else None,
+        ),
+        _speed(state),
+    ]
+
+
+def _speed(state: State) -> Card:
+    said = [t.ms for t in state.timings if t.phase == "decode"]
+    if not said:
+        return Card("Tokens per second", "–", "", "nothing said yet", kind=None)
+    return Card(
+        "Tokens per second",
+        f"{1000 / median(said):,.1f}",
+        "",
+        f"from the median of {len(said):,} passes",
+        kind=Kind.DERIVED,
+        tone="blue",
+    )
+
+
+# the true share of attention --------------------------------------------------------------------
+
+
+def _attention(state: State) -> None:
+    """How much of a token's work is attention: little, at a few hundred tokens."""
+    facts = state.facts
+    assert facts is not None
+    st.markdown("##### How much of the work is attention?")
+    n_now = max(1, state.n_cached)
+    at = sorted({n_now, 256, 1024, facts.context_limit})
+    shown = []
+    for n in at:
+        share = formulas.attention_share(n, facts)
+        words = f"{n:,} tokens" + (" (now)" if n == n_now else "")
+        shown.append(Bar(words, share, f"{share:.1%}", "violet" if n == n_now else "plain"))
+    markup(bars(shown), key="numbers.attention")
+    now = formulas.attention_flops(n_now, facts), formulas.other_flops(facts)
+    sentence = (
+        f"{Kind.DERIVED}: operations for one more token. Attention: 4 · layers · heads · "
+        f"dimensions · tokens = {now[0] / 1e6:,.1f} million at {n_now:,} tokens; all else: "
+        f"2 · parameters = {now[1] / 1e6:,.1f} million. The cache’s bytes and the attention’s work "
+        "per token grow in proportion to the tokens; nothing grows exponentially."
+    )
+    markup(el("p", "small muted", sentence), key="numbers.attention.words")

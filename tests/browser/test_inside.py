@@ -1,0 +1,94 @@
+"""Look inside, Numbers and About: all heads, the cache, the weights, the ledger, the self-check."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from conftest import Visit, click, done, go, settled, shot  # type: ignore[import-not-found]
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.browser
+PARTS = ("One head", "All heads", "Cache", "Weights")
+
+
+def part(page: Any, name: str) -> None:
+    page.get_by_role("radio", name=name).or_(page.get_by_role("button", name=name)).first.click()
+    settled(page)
+
+
+@pytest.fixture(scope="module")
+def heavy(visit: Visit) -> Any:
+    """A page of somebody whose model has read a story and compared all heads."""
+    page = visit()
+    go(page, "About")
+    shot(page, "about-empty-light-1280")
+    go(page, "Numbers")
+    shot(page, "numbers-empty-light-1280")
+    go(page, "Talk")
+    click(page, "talk.read")
+    done(page)
+    go(page, "Look inside")
+    part(page, "All heads")
+    click(page, "look.glance")
+    done(page)
+    return page
+
+
+def test_a_click_on_a_head_opens_it(heavy: Any) -> None:
+    canvas = heavy.locator(".st-key-look_heads canvas").first
+    expect(canvas).to_have_attribute("aria-label", re.compile(r"30 layers × 9 heads"))
+    shot(heavy, "heads-done-light-1280")
+    box = canvas.bounding_box()
+    canvas.hover(position={"x": box["width"] * 0.6, "y": box["height"] * 0.5})
+    expect(heavy.locator(".st-key-look_heads .tip").first).to_contain_text("entropy")
+    click(heavy, "look.most")
+    done(heavy)
+    expect(heavy.locator(".st-key-look_tile .title")).to_contain_text("Layer")
+    expect(heavy.locator(".st-key-look_tile canvas.map")).to_be_visible()
+
+
+def test_the_cache_shows_every_key_and_value(heavy: Any) -> None:
+    go(heavy, "Look inside")
+    part(heavy, "Cache")
+    canvas = heavy.locator(".st-key-look_cache canvas").first
+    expect(canvas).to_have_attribute("aria-label", re.compile(r"keys: 30 layers × [\d,]+ tokens"))
+    part(heavy, "Values")
+    expect(canvas).to_have_attribute("aria-label", re.compile("values: 30 layers"))
+    shot(heavy, "cache-done-light-1280")
+
+
+def test_the_self_check_holds_on_this_machine(heavy: Any) -> None:
+    go(heavy, "About")
+    click(heavy, "about.check")
+    done(heavy)
+    expect(heavy.locator(".st-key-about_check")).to_contain_text("7 of 7 hold")
+    shot(heavy, "about-done-light-1280")
+
+
+@pytest.mark.parametrize(("scheme", "size"), [("dark", (1280, 720)), ("light", (390, 844))])
+def test_numbers_and_weights_after_a_nap(
+    heavy: Any, visit: Visit, scheme: str, size: tuple[int, int]
+) -> None:
+    name = f"{scheme}-{size[0]}"
+    page = visit(state=heavy.context.storage_state(), scheme=scheme, size=size, path="sleep")
+    if page.locator(".st-key-strip").get_by_text("dynamic weights").count() == 0:
+        click(page, "sleep.go")
+        done(page)
+        page = visit(page.context)
+        page.get_by_placeholder("Say something to the model").fill("Who keeps the lamp?")
+        page.keyboard.press("Enter")
+        expect(page.locator(".st-key-frame-cancel")).to_have_count(1)
+        done(page)
+    page = visit(page.context, path="numbers")
+    expect(page.locator(".st-key-numbers_attention")).to_contain_text("(now)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    shot(page, f"numbers-done-{name}")
+    page = visit(page.context, path="look")
+    part(page, "Weights")
+    label = page.locator(".st-key-look_tokens_kept canvas").first
+    expect(label).to_have_attribute("aria-label", re.compile("Which tokens were kept, sleep 1"))
+    shot(page, f"weights-done-{name}")
+    part(page, "All heads")
+    shot(page, f"heads-done-{name}")
