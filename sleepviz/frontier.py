@@ -8,6 +8,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from sleepviz.figures import theme
+from sleepviz.quantities import Kind
 from sleepviz.results import Results, Summary, summaries
 
 TITLE = "Methods against each other"
@@ -36,6 +37,7 @@ def methods_compared(results: Results) -> go.Figure:
     names = list(dict.fromkeys(s.method for s in some))
     for summary in some:
         figure.add_scatter(
+            meta={"kind": Kind.DERIVED.value},  # means
             name=summary.label,
             x=[max(summary.kl.value, 1e-3)],
             y=[summary.normalised.value],

@@ -36,9 +36,9 @@ class Results:
         """R.json, and beside it R.csv (a line a run) and R.md (the means); each whole or not."""
         whole = {"model": self.model, "device": self.device, "dtype": self.dtype}
         whole["runs"] = [run.as_json() for run in self.runs]  # type: ignore[assignment]
-        _replace(out, json.dumps(whole, indent=1, ensure_ascii=False))
-        _replace(out.with_suffix(".csv"), as_csv(self.runs))
-        _replace(out.with_suffix(".md"), as_markdown(self))
+        write_whole(out, json.dumps(whole, indent=1, ensure_ascii=False))
+        write_whole(out.with_suffix(".csv"), as_csv(self.runs))
+        write_whole(out.with_suffix(".md"), as_markdown(self))
 
     @classmethod
     def read(cls, file: Path) -> Results:
@@ -72,8 +72,11 @@ def _run(told: dict[str, Any]) -> Run:
     return Run(**{**{k: v for k, v in told.items() if k in known}, "arms": arms})
 
 
-def _replace(file: Path, text: str) -> None:
-    """Whole or not at all: a reader never sees half a file."""
+def write_whole(file: Path, text: str) -> None:
+    """Whole or not at all: a reader never sees half a file.
+
+    Raises `SleepvizError` where there is no room for it.
+    """
     part = file.with_name(file.name + ".part")
     try:
         part.write_text(text, encoding="utf-8")
@@ -237,9 +240,10 @@ def as_markdown(results: Results) -> str:
     seeds = sorted({r.seed for r in results.runs})
     told = (
         f"Model {results.model}, {results.device}, {results.dtype}; stories: {', '.join(stories)}; "
-        f"seeds: {', '.join(map(str, seeds))}. All MEASURED; means over stories and seeds, ± one "
-        "standard deviation. Normalised = (slept - cleared) / (full - cleared); KL to the full "
-        "context on its own replies, nat/token; controls lost, of 12."
+        f"seeds: {', '.join(map(str, seeds))}. Each run MEASURED; means (DERIVED) over "
+        "stories and seeds, ± one standard deviation. Normalised = (slept - cleared) / "
+        "(full - cleared); KL to the full context on its own replies, nat/token; controls lost, "
+        "of 12."
     )
     lines = [
         told,

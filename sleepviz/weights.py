@@ -39,6 +39,12 @@ class Delta:
         """The change as a full matrix, [out, in]."""
         return self.b @ self.a
 
+    @torch.no_grad()
+    def singular_values(self) -> torch.Tensor:
+        """The singular values of the change, [rank], falling; float32."""
+        inner = torch.linalg.qr(self.b.float()).R @ torch.linalg.qr(self.a.float().T).R.T
+        return torch.linalg.svdvals(inner)
+
 
 @dataclass(frozen=True)
 class Slots:

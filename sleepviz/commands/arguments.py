@@ -53,18 +53,6 @@ def out_file(where: str) -> Path:
     return out
 
 
-def write(file: Path, text: str) -> None:
-    """A file, whole or not at all. Raises `SleepvizError` where there is no room for it."""
-    part = file.with_name(file.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(file)
-    except OSError as error:
-        raise SleepvizError(
-            f"{file} cannot be written: {error.strerror}.", "Free some space."
-        ) from error
-
-
 def knob_values(pairs: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, str]]:
     """METHOD.KNOB=VALUE arguments by method.
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from sleepviz import SleepvizError
 from sleepviz.commands import models
-from sleepviz.commands.arguments import out_file, write
+from sleepviz.commands.arguments import out_file
 from sleepviz.commands.bench import chosen_methods, chosen_stories
 from sleepviz.commands.drawing import console, drawn
 
@@ -29,6 +29,7 @@ def nights(arguments: Namespace) -> int:
     """Measure every method, knob and seed over all the stories as nights; write and print it."""
     from sleepviz import sleep
     from sleepviz.many_nights import measure_nights
+    from sleepviz.results import write_whole
 
     out = out_file(arguments.out)
     methods = chosen_methods(arguments.method, arguments.set)
@@ -43,7 +44,7 @@ def nights(arguments: Namespace) -> int:
                 llm, stories, controls, method, seed, keep_anyway=arguments.keep_anyway
             )
             drawn(f"{sleep.name_of(method)} seed {seed}", _collecting(work, finished))
-            write(out, _as_json(llm.name, finished))
+            write_whole(out, _as_json(llm.name, finished))
             console.print(_table(finished[-1]))
     return 0
 
