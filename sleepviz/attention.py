@@ -7,7 +7,7 @@ below: outside of them it is exactly transformers' SDPA function.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -59,7 +59,21 @@ class Look:
         return torch.softmax(scores.float() * self.scaling + bias.float(), dim=-1)
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one row of a pass of several contexts attends to in one layer.
+
+    key, value [1, kv_head, key, head_dim]: its own cache with its new token as the last, all of it
+    seen; and the slots that it wears there.
+    """
+
+    key: torch.Tensor
+    value: torch.Tensor
+    bank: SlotBank | None
+
+
 _slots: ContextVar[Mapping[int, SlotBank] | None] = ContextVar("sleepviz_slots", default=None)
+_rows: ContextVar[Callable[[int], Sequence[Row]] | None] = ContextVar("sleepviz_rows", default=None)
 _observer: ContextVar[Callable[[Look], None] | None] = ContextVar("sleepviz_observer", default=None)
 
 
@@ -80,6 +94,19 @@ def slots_mounted(banks: Mapping[int, SlotBank]) -> Iterator[None]:
         yield
     finally:
         _slots.reset(token)
+
+
+@contextmanager
+def rows_apart(rows: Callable[[int], Sequence[Row]]) -> Iterator[None]:
+    """Within, a pass is one token of each of several contexts.
+
+    In each layer row n attends to `rows(layer)[n]`, not to the keys and values of the pass.
+    """
+    token = _rows.set(rows)
+    try:
+        yield
+    finally:
+        _rows.reset(token)
 
 
 @contextmanager
@@ -107,9 +134,34 @@ def attend(
     query [batch, head, query, head_dim]; key, value [batch, kv_head, key, head_dim], the cache
     included.
     """
-    banks, observer = _slots.get(), _observer.get()
-    if banks is None and observer is None:
-        return sdpa_attention_forward(
+    rows = _rows.get()
+    if rows is not None:
+        own = rows(module.layer_idx)  # type: ignore[arg-type]
+        parts = [
+            _attend(module, query[n : n + 1], r.key, r.value, None, r.bank, scaling, 0.0, kwargs)
+            for n, r in enumerate(own)
+        ]
+        return torch.cat(parts), None
+    banks = _slots.get()
+    bank = banks.get(module.layer_idx) if banks else None  # type: ignore[call-overload]
+    output = _attend(module, query, key, value, attention_mask, bank, scaling, dropout, kwargs)
+    return output, None
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    bank: SlotBank | None,
+    scaling: float | None,
+    dropout: float,
+    kwargs: Mapping[str, Any],
+) -> torch.Tensor:
+    observer = _observer.get()
+    if bank is None and observer is None:
+        output, _ = sdpa_attention_forward(
             module,
             query,
             key,
@@ -119,15 +171,15 @@ def attend(
             scaling=scaling,
             **kwargs,
         )
-    layer: int = module.layer_idx  # type: ignore[assignment]
+        return output
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     bias = _additive(attention_mask, query, key)
-    bank = banks.get(layer) if banks else None
     n_slots = 0
     if bank is not None:
         key, value, bias = _with_slots(bank, query, key, value, bias)
         n_slots = bank.keys.shape[1]
     if observer is not None:
+        layer: int = module.layer_idx  # type: ignore[assignment]
         observer(Look(layer, query, key, bias, scale, n_slots))
     output = scaled_dot_product_attention(
         query,
@@ -138,7 +190,7 @@ def attend(
         scale=scale,
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    return output.transpose(1, 2).contiguous(), None
+    return output.transpose(1, 2).contiguous()
 
 
 def _additive(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:

@@ -202,6 +202,25 @@ class KvLayer(Protocol):
     values: torch.Tensor
     is_initialized: bool
 
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What feeding one token will leave in a context, computed before it is fed.
+
+    `layers` is the grown cache, `ms` what the pass took; it holds as long as the context's logits
+    are those that it came `after`.
+    """
+
+    id: int
+    after: torch.Tensor
+    layers: list[KvLayer]
+    logits: torch.Tensor
+    ms: float
+
 
 class Context:
     """One growing context: a KV cache under dynamic weights.
@@ -215,6 +234,8 @@ class Context:
         self.cache = DynamicCache(config=llm.model.config)
         self.fed: list[tuple[int, ...]] = []
         self.logits: torch.Tensor | None = None  # [vocabulary] after the last token
+        self.ahead: Ahead | None = None
+        self._saying = False
 
     @property
     def n_tokens(self) -> int:
@@ -271,9 +292,13 @@ class Context:
         The tensors so far are shared, since a cache grows by new tensors.
         """
         other = Context(self.llm, self.weights)
-        other.cache.layers = [copy.copy(layer) for layer in self.cache.layers]
+        other.cache.layers = cast(list, self.layers_to_grow())
         other.fed, other.logits = list(self.fed), self.logits
         return other
+
+    def layers_to_grow(self) -> list[KvLayer]:
+        """Copies of the cache's layers that can grow on their own; the tensors are shared."""
+        return [copy.copy(layer) for layer in self.layers]
 
     @torch.no_grad()
     def feed(self, ids: Sequence[int]) -> torch.Tensor:
@@ -283,6 +308,11 @@ class Context:
         anything changes.
         """
         self.require_room(len(ids))
+        ahead, self.ahead = self.ahead, None
+        if ahead is not None and ahead.after is self.logits and tuple(ids) == (ahead.id,):
+            self.cache.layers, self.logits = cast(list, ahead.layers), ahead.logits
+            self.fed.append((ahead.id,))
+            return self.logits
         model, device = self.llm.model, self.llm.device
         start = self.position
         with self.weights.applied(model):
@@ -296,6 +326,15 @@ class Context:
         self.fed.append(tuple(ids))
         self.logits = output.logits[0, -1]
         return self.logits
+
+    @property
+    def upcoming(self) -> int | None:
+        """The token that `say` will feed when it goes on; None where it will feed none."""
+        if not self._saying or self.logits is None:
+            return None
+        best = int(self.logits.argmax())
+        fits = self.position < self.llm.shape.context_limit
+        return best if fits and best not in self.llm.stop_ids else None
 
     def require_room(self, n_tokens: int) -> None:
         """Raise if `n_tokens` more do not fit in the context."""
@@ -319,21 +358,27 @@ class Context:
         """Go on greedily until the model ends its turn or `max_new` tokens are said.
 
         One `Said` a token. A token is fed before it is yielded, so at every yield the cache holds
-        all that was said.
+        all that was said. What is `ahead` is not part of it, until it is fed.
         """
-        for _ in range(max_new):
-            began = time.perf_counter()
-            if self.logits is None:
-                raise SleepvizError("There is nothing to go on from.", "Say something first.")
-            logprobs = torch.log_softmax(self.logits.float(), dim=-1)
-            top = torch.topk(logprobs, n_top)
-            best = int(top.indices[0])
-            if best in self.llm.stop_ids:
-                return
-            alternatives = tuple(zip(top.indices.tolist(), top.values.exp().tolist(), strict=True))
-            self.feed((best,))
-            ms = (time.perf_counter() - began) * 1e3
-            yield Said(best, float(top.values[0]), alternatives, ms)
+        try:
+            for left in range(max_new, 0, -1):
+                began = time.perf_counter()
+                if self.logits is None:
+                    raise SleepvizError("There is nothing to go on from.", "Say something first.")
+                logprobs = torch.log_softmax(self.logits.float(), dim=-1)
+                top = torch.topk(logprobs, n_top)
+                best = int(top.indices[0])
+                if best in self.llm.stop_ids:
+                    return
+                probabilities = top.values.exp().tolist()
+                alternatives = tuple(zip(top.indices.tolist(), probabilities, strict=True))
+                waited_ms = self.ahead.ms if self.ahead is not None else 0.0
+                self.feed((best,))
+                ms = (time.perf_counter() - began) * 1e3 + waited_ms
+                self._saying = left > 1
+                yield Said(best, float(top.values[0]), alternatives, ms)
+        finally:
+            self._saying, self.ahead = False, None
 
 
 def default_device() -> str:

@@ -12,7 +12,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,6 +84,7 @@ class Studio:
         with self._lock:
             self._sessions.clear()
             self.llm, self.loading, self.error = llm, None, None
+            self.worker.together = self._talk_together
         gc.collect()
         gc.freeze()  # what is alive now need not be looked at in every collection
 
@@ -165,6 +166,16 @@ class Studio:
         if session is None:
             raise SleepvizError("The model is not there yet.", "Wait until it is loaded.")
         self.worker.submit(owner, kind, lambda: verb(session), lane)
+
+    def _talk_together(self, owners: Sequence[str]) -> list[str]:
+        """Compute the next tokens of those who are being answered; returns who has one to take."""
+        from sleepviz.together import feed_together
+
+        sessions = [(o, s) for o in owners if (s := self._sessions.get(o)) and s.llm is self.llm]
+        if [owner for owner, _ in sessions][:1] != list(owners[:1]):
+            return []
+        ready = feed_together([session.context for _, session in sessions])
+        return [owner for owner, session in sessions if session.context in ready]
 
     def _forget_idle(self) -> None:
         for owner in [o for o in self._sessions if self.worker.absent_s(o) > IDLE_S]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -113,16 +113,29 @@ class DynamicWeights:
 
         Raises `KeyError` when a delta names a module that the model does not have.
         """
-        with ExitStack() as stack:
-            if not self.empty:
-                for name, delta in self.deltas.items():
-                    handle = model.get_submodule(name).register_forward_hook(
-                        _Adding(delta, self.scale)
-                    )
-                    stack.callback(handle.remove)
-                if self.slots:
-                    stack.enter_context(slots_mounted(self._banks))
+        with self.deltas_added(model), slots_mounted(self.banks) if self.banks else nullcontext():
             yield
+
+    @contextmanager
+    def deltas_added(self, model: nn.Module, row: int | None = None) -> Iterator[None]:
+        """Within, `model` computes with these deltas; with `row`, only in that row of a batch.
+
+        Raises `KeyError` when a delta names a module that the model does not have.
+        """
+        with ExitStack() as stack:
+            for name, delta in ({} if self.empty else self.deltas).items():
+                adding = _Adding(delta, self.scale, row)
+                handle = model.get_submodule(name).register_forward_hook(adding)
+                stack.callback(handle.remove)
+            yield
+
+    @cached_property
+    def banks(self) -> Mapping[int, SlotBank]:
+        """The slots as attention reads them, by layer; none where they are not in force."""
+        layers: dict[int, dict[int, Slots]] = {}
+        for (layer, head), slots in ({} if self.empty else self.slots).items():
+            layers.setdefault(layer, {})[head] = slots
+        return {layer: self._padded(heads) for layer, heads in layers.items()}
 
     def tensors(self) -> Iterator[torch.Tensor]:
         """Every tensor they hold."""
@@ -130,13 +143,6 @@ class DynamicWeights:
             yield from (delta.a, delta.b)
         for slots in self.slots.values():
             yield from (slots.keys, slots.values, slots.bias)
-
-    @cached_property
-    def _banks(self) -> dict[int, SlotBank]:
-        layers: dict[int, dict[int, Slots]] = {}
-        for (layer, head), slots in self.slots.items():
-            layers.setdefault(layer, {})[head] = slots
-        return {layer: self._padded(heads) for layer, heads in layers.items()}
 
     def _padded(self, heads: dict[int, Slots]) -> SlotBank:
         """One layer's slots, padded to the longest head; biases gain the strength's logarithm."""
@@ -154,14 +160,17 @@ class DynamicWeights:
 
 
 class _Adding:
-    """The forward hook that adds a delta to its layer's output."""
+    """The forward hook that adds a delta to its layer's output, or to one row of it."""
 
-    def __init__(self, delta: Delta, scale: float) -> None:
-        self.delta, self.scale = delta, scale
+    def __init__(self, delta: Delta, scale: float, row: int | None) -> None:
+        self.delta, self.scale, self.row = delta, scale, row
 
     def __call__(
         self, _module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
     ) -> torch.Tensor:
-        x = inputs[0]
+        x = inputs[0] if self.row is None else inputs[0][self.row]
         change = linear(linear(x, self.delta.a.to(x.dtype)), self.delta.b.to(x.dtype))
-        return output + self.scale * change
+        if self.row is None:
+            return output + self.scale * change
+        output[self.row] += self.scale * change  # its own output: nobody else has seen it yet
+        return output

@@ -2,7 +2,8 @@
 
 Knows jobs (generators), lanes and fairness; does not know what the work is. A job's generator is
 advanced for a slice of time, then the next job's: a sleep of a minute does not keep anybody from
-talking, and cancelling acts at the next event. Nothing here touches torch or streamlit.
+talking, and cancelling acts at the next event. Jobs whose next steps can be computed together take
+those steps in the same slice. Nothing here touches torch or streamlit.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -63,7 +64,10 @@ class Worker:
 
     `slice_s`: how long a job runs before another gets its turn. `batch_share`: what the batch lane
     gets while the interactive lane is busy. `n_batch`: batch jobs that may hold memory at once.
-    `grace_s`: how long the work of an owner who left goes on.
+    `grace_s`: how long the work of an owner who left goes on. `together`, where it is set, is given
+    the owners whose interactive work is going on, first the one whose turn it is. It may compute
+    the next steps of several in one, and returns the owners who shall take a step now: none where
+    the first one's work goes on by itself.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Worker:
     ) -> None:
         self.slice_s, self.batch_share, self.n_batch = slice_s, batch_share, n_batch
         self.max_jobs, self.grace_s, self.niceness = max_jobs, grace_s, niceness
+        self.together: Callable[[Sequence[str]], Collection[str]] | None = None
         self._changed = threading.Condition()
         self._jobs: list[Job] = []  # active ones, in order of submission
         self._latest: dict[str, Job] = {}  # the last job of each owner
@@ -223,22 +228,53 @@ class Worker:
             lane = Lane.BATCH if starved else Lane.INTERACTIVE
         return min(lanes[lane], key=lambda j: j.served)
 
-    def _advance(self, job: Job) -> None:
-        """Run one job for a slice, or end it."""
+    def _advance(self, chosen: Job) -> None:
+        """Run one job for a slice, and those that are in step with it; or end it."""
+        began = time.monotonic()
+        served = {chosen}
+        while chosen.active:
+            for job in self._in_step_with(chosen):
+                self._step(job)
+                served.add(job)
+            if time.monotonic() - began >= self.slice_s:
+                break
+        now = time.monotonic()
+        for job in served:
+            job.served = now
+            job.busy_s += now - began
+        with self._changed:
+            self._spent[chosen.lane] += now - began
+
+    def _in_step_with(self, chosen: Job) -> list[Job]:
+        """The jobs that take a step now that it is the turn of `chosen`; by itself, only that."""
+        if self.together is None or chosen.lane is not Lane.INTERACTIVE:
+            return [chosen]
+        with self._changed:
+            going = [j for j in self._jobs if j.lane is chosen.lane and j.running is not None]
+        going = [job for job in going if not job.cancelled.is_set()]
+        if chosen not in going or len(going) < 2:
+            return [chosen]
+        going.sort(key=lambda job: job is not chosen)
+        try:
+            owners = self.together([job.owner for job in going])
+        except Exception:
+            log.exception("computing together broke; from now on everybody's work goes on alone")
+            self.together = None
+            return [chosen]
+        return [job for job in going if job.owner in owners] or [chosen]
+
+    def _step(self, job: Job) -> None:
+        """One step of a job, the first of which makes it; or its end."""
         if job.cancelled.is_set():
             self._end(job, JobState.CANCELLED)
             return
         job.state = JobState.RUNNING
-        began = time.monotonic()
         try:
             if job.running is None:
                 assert job.make is not None
                 job.running = job.make()
-            while not job.cancelled.is_set():
-                next(job.running)
-                job.steps += 1
-                if time.monotonic() - began >= self.slice_s:
-                    break
+            next(job.running)
+            job.steps += 1
         except StopIteration:
             self._end(job, JobState.DONE)
         except SleepvizError as error:
@@ -250,10 +286,6 @@ class Worker:
                 f"{type(error).__name__}: {error}", "The details are in the log."
             )
             self._end(job, JobState.FAILED)
-        job.served = time.monotonic()
-        job.busy_s += job.served - began
-        with self._changed:
-            self._spent[job.lane] += job.served - began
 
     def _end(self, job: Job, state: JobState) -> None:
         running, job.running, job.make = job.running, None, None

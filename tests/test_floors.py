@@ -39,6 +39,7 @@ FLOORS = {
     "batch": 2,
     "trunk": 2,
     "looking": 2,
+    "together": 2,
     "glancing": 2,
     "mapping": 2,
     "anchors": 3,

@@ -19,10 +19,11 @@ from rich.table import Table
 from sleepviz import SleepvizError
 from sleepviz import events as ev
 from sleepviz.commands import models
-from sleepviz.commands.arguments import knob_values
+from sleepviz.commands.arguments import knob_values, out_file
 from sleepviz.commands.drawing import console, drawn
 
 if TYPE_CHECKING:
+    from sleepviz.awake import AtOnce, Awake
     from sleepviz.bench import Run
     from sleepviz.llm import Llm
     from sleepviz.results import Results
@@ -41,13 +42,7 @@ def bench(arguments: Namespace) -> int:
         )
     chosen = chosen_methods(arguments.method, arguments.set)
     stories, controls = chosen_stories(arguments.stories, arguments.story)
-    out = Path(arguments.out)
-    if out.is_dir():
-        raise SleepvizError(f"{out} cannot be written: it is a folder.", "Choose another --out.")
-    if not out.parent.is_dir():
-        raise SleepvizError(
-            f"{out.parent} is not a folder.", "Make it first, or choose another --out."
-        )
+    out = out_file(arguments.out)
     earlier = _earlier(out)
     llm = models.loaded(arguments.model)
     results = _results(llm, earlier, out)
@@ -210,10 +205,11 @@ def _measure_peers(
 
 def write_all(results: Results, out: Path) -> None:
     """Every file of the results."""
-    from sleepviz.frontier import write_picture
+    from sleepviz.frontier import page
+    from sleepviz.results import write_whole
 
     results.write(out)
-    write_picture(results, out.with_suffix(".html"))
+    write_whole(out.with_suffix(".html"), page(results))
 
 
 def _estimate(missing: Sequence[_Job], took: dict[str, list[float]]) -> str:
@@ -247,7 +243,7 @@ def _run_line(run: Run) -> str:
 def _table(runs: Sequence[Run]) -> Table:
     from sleepviz.results import COLUMNS, rows, summaries
 
-    table = Table(title="Means over stories and seeds (MEASURED)", show_lines=True)
+    table = Table(title="Means over stories and seeds (DERIVED)", show_lines=True)
     for column in COLUMNS:
         is_text = column in ("method", "by kind")
         table.add_column(column, justify="left" if is_text else "right", overflow="fold")
@@ -260,22 +256,39 @@ def _table(runs: Sequence[Run]) -> Table:
 
 
 def _awake(arguments: Namespace) -> int:
-    from sleepviz.awake import Awake, measure_talking
+    from sleepviz.awake import AtOnce, Awake, measure_at_once, measure_talking
 
-    result: list[Awake] = []
+    llm = models.loaded(arguments.model)
+    results: list[Awake | AtOnce] = []
 
-    def work() -> Iterator[ev.Event]:
-        for item in measure_talking(models.loaded(arguments.model)):
-            if isinstance(item, Awake):
-                result.append(item)
+    def work(items: Iterator[ev.Event | Awake | AtOnce]) -> Iterator[ev.Event]:
+        for item in items:
+            if isinstance(item, Awake | AtOnce):
+                results.append(item)
             else:
                 yield item
 
-    drawn("talking", work())
-    awake = result[0]
-    console.print(
-        f"decode, median of {awake.n_tokens}-token replies at {awake.n_context} tokens of context: "
-        f"here {awake.session_ms:.1f} ms, bare loop {awake.bare_ms:.1f} ms, "
-        f"ratio [bold]{awake.ratio:.3f}[/bold] (MEASURED); same tokens: {awake.same_tokens}"
-    )
+    drawn("talking", work(measure_talking(llm)))
+    drawn("talking at once", work(measure_at_once(llm)))
+    for result in results:
+        console.print(_awake_line(result))
     return 0
+
+
+def _awake_line(result: Awake | AtOnce) -> str:
+    from sleepviz.awake import Awake
+
+    if isinstance(result, Awake):
+        words = (
+            f"decode, median of {result.n_tokens}-token replies at {result.n_context} tokens of "
+            f"context: here {result.session_ms:.1f} ms, bare loop {result.bare_ms:.1f} ms"
+        )
+    else:
+        words = (
+            f"{result.n_sessions} sessions talking at once, median of {result.n_tokens}-token "
+            f"replies: {result.at_once:.1f} tokens/s, one alone {result.alone:.1f} tokens/s"
+        )
+    return (
+        f"{words}, ratio [bold]{result.ratio:.3f}[/bold] (MEASURED); "
+        f"same tokens: {result.same_tokens}"
+    )

@@ -1,0 +1,250 @@
+"""Several contexts go on at once: one pass computes what the next token of each will leave.
+
+Knows contexts that are in the middle of saying; does not know sessions, jobs or whose turn it is.
+To read the weights is what decoding costs, and one reading serves all rows; each row keeps its own
+cache, position and dynamic weights.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+from torch.nn.functional import linear, pad
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from sleepviz.attention import Row, rows_apart
+from sleepviz.llm import Ahead, Context, KvLayer, Llm
+
+ROOM = 64  # tokens by which a cache is made larger at once
+TRIED = 8  # layers of one shape, to see which way is quickest: more than a cache holds of most
+TRIALS = 3
+
+
+def feed_together(contexts: Sequence[Context]) -> list[Context]:
+    """Compute the next tokens of the contexts that are in the middle of saying, in one pass.
+
+    Returns those that shall go on now, since they have something ahead; nothing of it is in a
+    context until it feeds that token itself. Nothing is computed before all have taken what they
+    have, so that they stay in step; nor where the first context is not in the middle of saying, or
+    is the only one. The contexts are of one model.
+    """
+    if not contexts or (contexts[0].ahead is None and contexts[0].upcoming is None):
+        return []
+    waiting = [c for c in contexts if c.ahead is not None]
+    if waiting:
+        return waiting
+    upcoming = [(c, c.upcoming) for c in contexts]
+    rows = [(c, token) for c, token in upcoming if token is not None]
+    if len(rows) < 2 or not _traits(contexts[0].llm).rows_are_apart:
+        return []
+    began = time.perf_counter()
+    grown, logits = _passed([c for c, _ in rows], [token for _, token in rows])
+    ms = (time.perf_counter() - began) * 1e3
+    for (context, token), layers, row in zip(rows, grown, logits, strict=True):
+        assert context.logits is not None
+        context.ahead = Ahead(token, context.logits, layers, row, ms)
+    return [c for c, _ in rows]
+
+
+@torch.no_grad()
+def _passed(
+    contexts: Sequence[Context], tokens: Sequence[int]
+) -> tuple[list[list[KvLayer]], torch.Tensor]:
+    """One token of each context: their grown caches, and the logits [row, vocabulary]."""
+    llm = contexts[0].llm
+    rows = _Rows(contexts)
+    with ExitStack() as stack:
+        for n, context in enumerate(contexts):
+            stack.enter_context(context.weights.deltas_added(llm.model, row=n))
+        stack.enter_context(rows_apart(rows.of))
+        stack.enter_context(_quick_rows(llm, len(contexts)))
+        output = llm.model(
+            input_ids=torch.tensor(tokens, device=llm.device)[:, None],
+            position_ids=torch.tensor([c.position for c in contexts], device=llm.device)[:, None],
+            past_key_values=rows,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+    return rows.grown, output.logits[:, -1]
+
+
+class _Rows(DynamicCache):
+    """The caches of several contexts, each grown by its own row; to the model it looks empty.
+
+    So the model makes no mask: a row's one new token sees all that its own cache holds.
+    """
+
+    def __init__(self, contexts: Sequence[Context]) -> None:
+        super().__init__()
+        self.grown = [c.layers_to_grow() for c in contexts]
+        self._rooms = [_rooms.setdefault(c, {}) for c in contexts]
+        self._banks = [c.weights.banks for c in contexts]
+        self._layer, self._rows = -1, list[Row]()
+
+    def update(
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        layer_idx: int,
+        *_: Any,
+        **__: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Grow every row's own cache; what they attend to is asked of `of`."""
+        self._layer, self._rows = layer_idx, []
+        both = torch.stack((key_states, value_states), 1).unsqueeze(2).unbind()
+        for one, layers, rooms, banks in zip(
+            both, self.grown, self._rooms, self._banks, strict=True
+        ):
+            layer = layers[layer_idx]
+            if type(layer) is DynamicLayer:
+                seen = _grow(rooms, layer_idx, layer, one)
+            else:
+                seen = layer.update(*one)
+            self._rows.append(Row(*seen, banks.get(layer_idx)))
+        return key_states, value_states
+
+    def of(self, layer: int) -> Sequence[Row]:
+        """What each row attends to in this layer.
+
+        Raises `RuntimeError` for a layer that reads another one's keys.
+        """
+        if layer != self._layer:
+            raise RuntimeError(f"layer {layer} reads the cache of layer {self._layer}")
+        return self._rows
+
+
+@dataclass(slots=True)
+class _Room:
+    """Keys and values of one layer with room for more, [which, 1, kv_head, token, head_dim].
+
+    `seen` are the keys that a cache holds of it: who holds others does not write into this room.
+    """
+
+    both: torch.Tensor
+    seen: torch.Tensor
+
+
+_rooms: WeakKeyDictionary[Context, dict[int, _Room]] = WeakKeyDictionary()
+
+
+def _grow(
+    rooms: dict[int, _Room], at: int, layer: KvLayer, new: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Append a token to a layer; to copy all of it for each token costs more than attention."""
+    n_tokens, room = layer.keys.shape[2], rooms.get(at)
+    if room is None or room.seen is not layer.keys or n_tokens == room.both.shape[3]:
+        larger = pad(torch.stack((layer.keys, layer.values)), (0, 0, 0, ROOM))
+        room = rooms[at] = _Room(larger, layer.keys)
+    room.both.select(3, n_tokens).copy_(new.squeeze(3))
+    layer.keys, layer.values = room.both.narrow(3, 0, n_tokens + 1).unbind()
+    room.seen = layer.keys
+    return layer.keys, layer.values
+
+
+# what a model allows, and how a few rows go through its matrices ----------------------------------
+
+Linear = Callable[[nn.Linear, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class _Traits:
+    """What has to be known of a model.
+
+    `rows_are_apart`: one row's position does not change how another one's is encoded. `linears`:
+    its Linear layers by shape. `quickest`: by shape and number of rows, as far as measured.
+    """
+
+    rows_are_apart: bool
+    linears: Mapping[torch.Size, list[nn.Linear]]
+    quickest: dict[tuple[torch.Size, int], Linear]
+
+
+_known: WeakKeyDictionary[Llm, _Traits] = WeakKeyDictionary()
+
+
+def _traits(llm: Llm) -> _Traits:
+    if llm not in _known:
+        modules = list(llm.model.modules())
+        scaled = ("dynamic", "longrope")  # rotary frequencies that follow the pass's last position
+        kinds = str([getattr(m, "rope_type", "") for m in modules])
+        linears: dict[torch.Size, list[nn.Linear]] = {}
+        for module in modules:
+            if type(module) is nn.Linear:
+                linears.setdefault(module.weight.shape, []).append(module)
+        _known[llm] = _Traits(not any(s in kinds for s in scaled), linears, {})
+    return _known[llm]
+
+
+@contextmanager
+def _quick_rows(llm: Llm, n_rows: int) -> Iterator[None]:
+    """Within, a CPU's Linear layers take about as long for a few rows as for one.
+
+    By itself torch multiplies one row on one thread, as fast as memory gives the matrix, and takes
+    1.4 to 3 times as long for 2 to 8 rows. A second thread could halve that, but the two wait for
+    each other at every layer: where the cores had other work, too, that was a hundred times slower.
+    """
+    if llm.device.type != "cpu" or llm.dtype != torch.float32:
+        yield
+        return
+    n_threads = torch.get_num_threads()
+    changed: list[nn.Linear] = []
+    try:
+        if n_threads == 2:
+            torch.set_num_threads(1)
+        for modules in _traits(llm).linears.values():
+            way = _quickest(llm, modules, n_rows)
+            for module in modules:
+                if "forward" not in module.__dict__:
+                    changed.append(module)
+                    module.__dict__["forward"] = MethodType(way, module)
+        yield
+    finally:
+        for module in changed:
+            del module.__dict__["forward"]
+        torch.set_num_threads(n_threads)
+
+
+def _quickest(llm: Llm, modules: Sequence[nn.Linear], n_rows: int) -> Linear:
+    """The quickest way for layers of this shape; measured at the first call (milliseconds)."""
+    quickest, first = _traits(llm).quickest, modules[0]
+    if (first.weight.shape, n_rows) not in quickest:
+        x = torch.ones(n_rows, 1, first.in_features)
+        ways = (_plainly, _turned, *([_by_onednn] if torch.backends.mkldnn.is_available() else []))
+        some = modules[:TRIED]
+        took = {way: min(_seconds(way, some, x) for _ in range(TRIALS)) for way in ways}
+        quickest[first.weight.shape, n_rows] = min(took, key=took.__getitem__)
+    return quickest[first.weight.shape, n_rows]
+
+
+def _seconds(way: Linear, modules: Sequence[nn.Linear], x: torch.Tensor) -> float:
+    began = time.perf_counter()
+    for module in modules:
+        way(module, x)
+    return time.perf_counter() - began
+
+
+def _plainly(module: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    return linear(x, module.weight, module.bias)
+
+
+def _turned(module: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    """The matrix times the rows: MKL chooses by which of the two comes first."""
+    product = (module.weight @ x.reshape(-1, x.shape[-1]).t()).t().contiguous()
+    if module.bias is not None:
+        product += module.bias
+    return product.view(*x.shape[:-1], -1)
+
+
+def _by_onednn(module: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    """The operator with which torch.compile does it."""
+    by = torch.ops.mkldnn._linear_pointwise
+    product: torch.Tensor = by(x, module.weight, module.bias, "none", [], "")
+    return product
