@@ -25,7 +25,7 @@ from sleepviz.state import Turn
 from sleepviz.weights import Delta, DynamicWeights
 
 T = TypeVar("T")
-FORMING_EVERY_S = 1.0  # how often weights in training are looked at
+FORMING_EVERY_S = 2.0  # how often weights in training are looked at
 
 
 def expected_s(method: SleepMethod, llm: Llm, notes: Notes, pace: Pace) -> float | None:
@@ -215,5 +215,4 @@ def _ratios(llm: Llm, deltas: Mapping[str, Delta]) -> Iterator[tuple[str, float]
     for name, delta in deltas.items():
         if name not in known:
             known[name] = float(torch.linalg.norm(llm.model.get_submodule(name).weight.float()))
-        change = float(torch.linalg.vector_norm(delta.singular_values()))
-        yield name, change / known[name]
+        yield name, float(delta.norm()) / known[name]

@@ -40,6 +40,12 @@ class Delta:
         return self.b @ self.a
 
     @torch.no_grad()
+    def norm(self) -> torch.Tensor:
+        """The Frobenius norm of the change, without making the full matrix; float32."""
+        a, b = self.a.float(), self.b.float()
+        return ((b.T @ b) * (a @ a.T)).sum().clamp_min(0.0).sqrt()
+
+    @torch.no_grad()
     def singular_values(self) -> torch.Tensor:
         """The singular values of the change, [rank], falling; float32."""
         inner = torch.linalg.qr(self.b.float()).R @ torch.linalg.qr(self.a.float().T).R.T

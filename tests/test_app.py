@@ -78,7 +78,7 @@ def test_every_page_says_what_to_do_while_nothing_has_been_told(app: AppTest, na
     shown = painted(app)
     assert "awake" in shown
     assert "tiny" in shown
-    assert "first" in shown or "Let it read" in shown
+    assert "first" in shown or "Let it read" in shown or "Press Check it" in shown
 
 
 def test_every_page_paints_a_session_that_has_slept(app: AppTest) -> None:

@@ -67,6 +67,7 @@ FLOORS = {
     "frontier": 5,
     "awake": 5,
     "checking": 5,
+    "inspecting": 5,
     "frame": 6,
     "commands": 6,
     "__main__": 6,

@@ -105,3 +105,11 @@ def test_a_delta_for_a_module_that_is_not_there_is_an_error(tiny_llm: Llm, delta
         DynamicWeights({"model.nowhere": delta}).applied(tiny_llm.model),
     ):
         pass
+
+
+def test_the_norm_and_the_singular_values_are_those_of_the_full_matrix() -> None:
+    generator = torch.Generator().manual_seed(0)
+    delta = Delta(torch.randn(3, 9, generator=generator), torch.randn(7, 3, generator=generator))
+    full = torch.linalg.svdvals(delta.matrix())
+    assert torch.allclose(delta.singular_values(), full[:3], atol=1e-5)
+    assert torch.allclose(delta.norm(), torch.linalg.norm(delta.matrix()), atol=1e-4)
