@@ -7,8 +7,10 @@ turns in one run and medians are compared.
 from __future__ import annotations
 
 import statistics
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -21,6 +23,7 @@ from sleepviz.session import Session
 from sleepviz.studio import Studio
 from sleepviz.worker import Worker
 
+TICK_S = 0.5  # as often as a page looks while work goes on
 NOTES = "The lamp of the harbour is lit at six, and the ferry comes at seven with letters. " * 8
 QUESTION = "Tell me everything that you know about the harbour, in many long sentences."
 ASKED = (
@@ -33,13 +36,17 @@ ASKED = (
 
 @dataclass(frozen=True, slots=True)
 class Awake:
-    """Median milliseconds per decoded token: a session with all its events, and a bare loop."""
+    """Milliseconds per decoded token: a session with all its events, and a bare loop.
+
+    Medians; means where the session was watched.
+    """
 
     session_ms: float
     bare_ms: float
     n_tokens: int
     n_context: int
     same_tokens: bool
+    watched: bool = False
 
     @property
     def ratio(self) -> float:
@@ -62,8 +69,16 @@ class AtOnce:
         return self.at_once / self.alone
 
 
-def measure_talking(llm: Llm, n_tokens: int = 40, rounds: int = 5) -> Iterator[Event | Awake]:
-    """Talk and decode barely in turns; progress, and last the result. The first round warms up."""
+def measure_talking(
+    llm: Llm,
+    n_tokens: int = 40,
+    rounds: int = 5,
+    watch: Callable[[Session], None] | None = None,
+) -> Iterator[Event | Awake]:
+    """Talk and decode barely in turns; progress, and last the result. The first round warms up.
+
+    `watch` is done every TICK_S while the session talks, on a thread of its own, as a page does.
+    """
     ours: list[float] = []
     bare: list[float] = []
     same = True
@@ -74,10 +89,11 @@ def measure_talking(llm: Llm, n_tokens: int = 40, rounds: int = 5) -> Iterator[E
             pass
         before = session.context.fork()
         stamps, said = [], []
-        for event in session.say(QUESTION, max_new=n_tokens):
-            if isinstance(event, TokenGenerated):
-                stamps.append(time.perf_counter())
-                said.append(event.token.id)
+        with _watched(session, watch):
+            for event in session.say(QUESTION, max_new=n_tokens):
+                if isinstance(event, TokenGenerated):
+                    stamps.append(time.perf_counter())
+                    said.append(event.token.id)
         n_context = session.context.n_tokens
         prompt = llm.user_turn(QUESTION, first=False)
         expected, bare_stamps = _bare(llm, before.ids + prompt, len(said))
@@ -86,7 +102,30 @@ def measure_talking(llm: Llm, n_tokens: int = 40, rounds: int = 5) -> Iterator[E
             ours += _gaps(stamps)
             bare += _gaps(bare_stamps)
         yield Progressed("rounds", turn + 1, rounds + 1)
-    yield Awake(statistics.median(ours), statistics.median(bare), n_tokens, n_context, same)
+    # what watching costs falls on a few tokens: their mean tells it, a median would hide it
+    middle = statistics.median if watch is None else statistics.fmean
+    yield Awake(middle(ours), middle(bare), n_tokens, n_context, same, watch is not None)
+
+
+@contextmanager
+def _watched(session: Session, watch: Callable[[Session], None] | None) -> Iterator[None]:
+    """Within, another thread watches."""
+    if watch is None:
+        yield
+        return
+    over = threading.Event()
+
+    def tick() -> None:
+        while not over.wait(TICK_S):
+            watch(session)
+
+    thread = threading.Thread(target=tick, name="watching", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def measure_at_once(llm: Llm, n_tokens: int = 40, rounds: int = 5) -> Iterator[Event | AtOnce]:

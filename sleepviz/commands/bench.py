@@ -20,10 +20,10 @@ from sleepviz import SleepvizError
 from sleepviz import events as ev
 from sleepviz.commands import models
 from sleepviz.commands.arguments import knob_values, out_file
+from sleepviz.commands.awake import awake
 from sleepviz.commands.drawing import console, drawn
 
 if TYPE_CHECKING:
-    from sleepviz.awake import AtOnce, Awake
     from sleepviz.bench import Run
     from sleepviz.llm import Llm
     from sleepviz.results import Results
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def bench(arguments: Namespace) -> int:
     """Measure what is not in R.json yet, write it after every run, and print the means."""
     if arguments.awake:
-        return _awake(arguments)
+        return awake(arguments)
     if not (arguments.stories and arguments.method and arguments.out):
         raise SleepvizError(
             "bench needs STORIES.json, at least one --method and --out R.json (or --awake).",
@@ -253,42 +253,3 @@ def _table(runs: Sequence[Run]) -> Table:
 
 
 # talking ----------------------------------------------------------------------------------------
-
-
-def _awake(arguments: Namespace) -> int:
-    from sleepviz.awake import AtOnce, Awake, measure_at_once, measure_talking
-
-    llm = models.loaded(arguments.model)
-    results: list[Awake | AtOnce] = []
-
-    def work(items: Iterator[ev.Event | Awake | AtOnce]) -> Iterator[ev.Event]:
-        for item in items:
-            if isinstance(item, Awake | AtOnce):
-                results.append(item)
-            else:
-                yield item
-
-    drawn("talking", work(measure_talking(llm)))
-    drawn("talking at once", work(measure_at_once(llm)))
-    for result in results:
-        console.print(_awake_line(result))
-    return 0
-
-
-def _awake_line(result: Awake | AtOnce) -> str:
-    from sleepviz.awake import Awake
-
-    if isinstance(result, Awake):
-        words = (
-            f"decode, median of {result.n_tokens}-token replies at {result.n_context} tokens of "
-            f"context: here {result.session_ms:.1f} ms, bare loop {result.bare_ms:.1f} ms"
-        )
-    else:
-        words = (
-            f"{result.n_sessions} sessions talking at once, median of {result.n_tokens}-token "
-            f"replies: {result.at_once:.1f} tokens/s, one alone {result.alone:.1f} tokens/s"
-        )
-    return (
-        f"{words}, ratio [bold]{result.ratio:.3f}[/bold] (MEASURED); "
-        f"same tokens: {result.same_tokens}"
-    )

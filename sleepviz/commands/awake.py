@@ -1,0 +1,91 @@
+"""bench --awake: what talking, watching and looking cost here, as ratios taken in one run.
+
+Knows how results are shown, and what a page paints while somebody talks; compares nothing itself.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from sleepviz import events as ev
+from sleepviz.commands import models
+from sleepviz.commands.drawing import MIB, console, drawn
+
+if TYPE_CHECKING:
+    from sleepviz.awake import AtOnce, Awake
+    from sleepviz.inspecting import Inspected
+    from sleepviz.session import Session
+
+WATCHED = ("kv_growth", "memory_over_time", "time_per_token", "kv_map")
+
+
+def awake(arguments: Namespace) -> int:
+    """Measure everything in one run, and print a line for each ratio."""
+    from sleepviz.awake import AtOnce, Awake, measure_at_once, measure_talking
+    from sleepviz.inspecting import Inspected, measure_looking
+
+    llm = models.loaded(arguments.model)
+    results: list[Awake | AtOnce | Inspected] = []
+
+    def work(
+        items: Iterator[ev.Event | Awake | AtOnce | Inspected],
+    ) -> Iterator[ev.Event]:
+        for item in items:
+            if isinstance(item, Awake | AtOnce | Inspected):
+                results.append(item)
+            else:
+                yield item
+
+    drawn("talking", work(measure_talking(llm)))
+    drawn("talking, watched", work(measure_talking(llm, watch=_painted)))
+    drawn("talking at once", work(measure_at_once(llm)))
+    drawn("looking inside", work(measure_looking(llm)))
+    table = Table(
+        title=f"{llm.name}, {llm.device}: medians of one run (MEASURED), ratios (DERIVED)"
+    )
+    for column in ("what", "here", "against", "ratio", ""):
+        table.add_column(column)
+    for result in results:
+        table.add_row(*_row(result))
+    console.print(table)
+    return 0
+
+
+def _painted(session: Session) -> None:
+    """What a page does for a live tick: the state, and its pictures made ready to send."""
+    from sleepviz.components.chart import packed
+    from sleepviz.components.grid import is_grid
+    from sleepviz.components.grid import packed as packed_grid
+    from sleepviz.figures import pictures
+
+    state = session.timeline.at()
+    for name in WATCHED:
+        figure = pictures()[name].draw(state)
+        (packed_grid if is_grid(figure) else packed)(figure, height=300)
+
+
+def _row(result: Awake | AtOnce | Inspected) -> tuple[str, ...]:
+    from sleepviz.awake import AtOnce, Awake
+
+    ratio = f"[bold]{result.ratio:.3f}[/bold]"
+    if isinstance(result, Awake):
+        what = f"a decoded token, {result.n_context} of context" + (
+            f", {len(WATCHED)} pictures live" if result.watched else ""
+        )
+        here, bare = f"{result.session_ms:.1f} ms", f"bare loop {result.bare_ms:.1f} ms"
+        return what, here, bare, ratio, _same(result.same_tokens)
+    if isinstance(result, AtOnce):
+        what = f"{result.n_sessions} sessions talking at once"
+        here, one = f"{result.at_once:.1f} tokens/s", f"one alone {result.alone:.1f} tokens/s"
+        return what, here, one, ratio, _same(result.same_tokens)
+    what = f"{result.what}, {result.n_tokens:,} tokens"
+    read = f"reading them {result.read_s:.2f} s"
+    return what, f"{result.look_s:.2f} s", read, ratio, f"+{result.peak / MIB:.0f} MiB at most"
+
+
+def _same(tokens: bool) -> str:
+    return "same tokens" if tokens else "OTHER TOKENS"
