@@ -79,7 +79,10 @@ class Queries:
         counts = torch.cat(self._counts).repeat(queries.shape[0] // n_kv_heads)
         for head in range(n_kv_heads):
             n = grouped.shape[1]
-            kept = sorted(rng.sample(range(n), min(n, MAX_QUERIES)))
+            if n <= MAX_QUERIES:
+                self._settled[layer, head] = (grouped[head], counts)
+                continue
+            kept = sorted(rng.sample(range(n), MAX_QUERIES))
             self._settled[layer, head] = (grouped[head, kept], counts[kept])
 
     def of(self, layer: int, head: int) -> torch.Tensor:

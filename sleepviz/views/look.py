@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from sleepviz import controls, frame
-from sleepviz.components import inside
+from sleepviz.components import choosing, inside
 from sleepviz.components.attention_tile import attention_tile
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.pieces import Bar, bars, empty, notice
@@ -114,11 +114,14 @@ def _attention(state: State, busy: bool) -> None:
         cell = attention_tile(captured, key="look.tile", height=430, hide_sink=hide_sink)
         if cell is not None:
             st.session_state["look.cell"] = cell
+            order = choosing.cached(state)
+            if cell[0] < len(order):
+                choosing.choose(order[cell[0]])
         if len(captured.tokens) != state.n_cached:
             old = f"Seen at {len(captured.tokens):,} tokens; now there are {state.n_cached:,}."
             markup(notice(old, "Press Look to see the head as it is now.", "blue"), key="look.old")
     with right.container(border=True, key="look_read", height="stretch"):
-        _what_it_read(captured, _chosen(captured), hide_sink)
+        _what_it_read(captured, _chosen(state, captured), hide_sink)
 
 
 def _head(state: State, busy: bool) -> bool:
@@ -160,13 +163,18 @@ def _head(state: State, busy: bool) -> bool:
         )
 
 
-def _chosen(captured: AttentionCaptured) -> tuple[int, int | None]:
-    """The cell that was clicked; else the last token."""
-    n = len(captured.tokens)
+def _chosen(state: State, captured: AttentionCaptured) -> tuple[int, int | None]:
+    """The token that was chosen here or in the transcript, and the key of a clicked cell.
+
+    The last token where none is.
+    """
+    n, token = len(captured.tokens), choosing.chosen(state)
+    order = choosing.cached(state)[:n]
+    if token is None or token not in order:
+        return n - 1, None
+    query = order.index(token)
     cell = st.session_state.get("look.cell")
-    if isinstance(cell, tuple) and cell[0] < n:
-        return cell[0], cell[1]
-    return n - 1, None
+    return (query, cell[1]) if isinstance(cell, tuple) and cell[0] == query else (query, None)
 
 
 def _what_it_read(

@@ -10,6 +10,7 @@ from statistics import median
 import streamlit as st
 
 from sleepviz import controls
+from sleepviz.components import choosing
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Card, cards, empty, split
@@ -84,7 +85,11 @@ def _conversation(state: State, busy: bool) -> None:
         with st.container(height=HEIGHT, border=False, autoscroll=True, key="talk_text"):
             markup(said(state), key="talk.said")
     else:
-        transcript(state, key="talk.transcript", height=HEIGHT)
+        picked = transcript(
+            state, key="talk.transcript", height=HEIGHT, selected=choosing.chosen(state)
+        )
+        if picked is not None:
+            choosing.choose(picked)
     _examples(state, busy)
     _input(busy)
 

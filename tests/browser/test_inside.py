@@ -49,6 +49,21 @@ def test_a_click_on_a_head_opens_it(heavy: Any) -> None:
     expect(heavy.locator(".st-key-look_tile canvas.map")).to_be_visible()
 
 
+def test_a_token_chosen_in_the_transcript_is_chosen_in_the_tile(heavy: Any) -> None:
+    go(heavy, "Talk")
+    word = (
+        heavy.locator(".st-key-talk_card .chip")
+        .filter(has_text="Keeper")
+        .or_(heavy.locator(".st-key-talk_card .chip").nth(60))
+    )
+    text = word.first.inner_text().strip()
+    word.first.click()
+    settled(heavy)
+    go(heavy, "Look inside")
+    part(heavy, "One head")
+    expect(heavy.locator(".st-key-look_read b").first).to_contain_text(text)
+
+
 def test_the_cache_shows_every_key_and_value(heavy: Any) -> None:
     go(heavy, "Look inside")
     part(heavy, "Cache")

@@ -1,0 +1,28 @@
+"""The one token that is chosen, on every page: in the transcript, in the tile, in what it read.
+
+Knows where a visitor's choice is kept; does not know how a token is shown.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from sleepviz.state import State
+
+CHOSEN = "chosen.token"  # in session_state: an index into `state.tokens`
+
+
+def chosen(state: State) -> int | None:
+    """The chosen token, as an index into `state.tokens`; None without one, or where it is gone."""
+    index = st.session_state.get(CHOSEN)
+    return index if isinstance(index, int) and index < len(state.tokens) else None
+
+
+def choose(index: int) -> None:
+    """Choose a token by its index into `state.tokens`."""
+    st.session_state[CHOSEN] = index
+
+
+def cached(state: State) -> list[int]:
+    """Which of `state.tokens` are in the cache, in their order."""
+    return [i for i, seen in enumerate(state.tokens) if seen.fate == "cache"]
