@@ -219,3 +219,15 @@ def test_one_page_too_many_is_asked_to_come_back() -> None:
     scope = {"type": "websocket", "path": "/_stcore/stream", "client": ("127.0.0.1", 1)}
     assert _answer(guard, scope) == [{"type": "websocket.close", "code": 1013}]
     assert guard.n_open == 1
+
+
+def test_what_a_page_costs_is_measured_on_every_page(
+    studio_of_one: studio.Studio, tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sleepviz.commands import pages
+
+    monkeypatch.setattr(pages, "N_TOKENS", 200)
+    monkeypatch.setattr(pages, "ROUNDS", 1)
+    found = [p for p in pages.measure_pages(tiny_llm) if isinstance(p, pages.Paged)]
+    assert [p.title for p in found] == [view.title for view in views().values()]
+    assert all(p.first_ms > 0 and p.again_ms > 0 and p.n_bytes > 1000 for p in found)

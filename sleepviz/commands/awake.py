@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from rich.table import Table
 
@@ -17,8 +17,11 @@ from sleepviz.commands.drawing import MIB, console, drawn
 
 if TYPE_CHECKING:
     from sleepviz.awake import AtOnce, Awake
+    from sleepviz.commands.pages import Paged
     from sleepviz.inspecting import Inspected
     from sleepviz.session import Session
+
+    Result: TypeAlias = Awake | AtOnce | Inspected | Paged
 
 WATCHED = ("kv_growth", "memory_over_time", "time_per_token", "kv_map")
 
@@ -26,16 +29,15 @@ WATCHED = ("kv_growth", "memory_over_time", "time_per_token", "kv_map")
 def awake(arguments: Namespace) -> int:
     """Measure everything in one run, and print a line for each ratio."""
     from sleepviz.awake import AtOnce, Awake, measure_at_once, measure_talking
+    from sleepviz.commands.pages import Paged, measure_pages
     from sleepviz.inspecting import Inspected, measure_looking
 
     llm = models.loaded(arguments.model)
-    results: list[Awake | AtOnce | Inspected] = []
+    results: list[Result] = []
 
-    def work(
-        items: Iterator[ev.Event | Awake | AtOnce | Inspected],
-    ) -> Iterator[ev.Event]:
+    def work(items: Iterator[ev.Event | Result]) -> Iterator[ev.Event]:
         for item in items:
-            if isinstance(item, Awake | AtOnce | Inspected):
+            if isinstance(item, Awake | AtOnce | Inspected | Paged):
                 results.append(item)
             else:
                 yield item
@@ -44,6 +46,7 @@ def awake(arguments: Namespace) -> int:
     drawn("talking, watched", work(measure_talking(llm, watch=_painted)))
     drawn("talking at once", work(measure_at_once(llm)))
     drawn("looking inside", work(measure_looking(llm)))
+    drawn("pages", work(measure_pages(llm)))
     table = Table(
         title=f"{llm.name}, {llm.device}: medians of one run (MEASURED), ratios (DERIVED)"
     )
@@ -68,9 +71,14 @@ def _painted(session: Session) -> None:
         (packed_grid if is_grid(figure) else packed)(figure, height=300)
 
 
-def _row(result: Awake | AtOnce | Inspected) -> tuple[str, ...]:
+def _row(result: Result) -> tuple[str, ...]:
     from sleepviz.awake import AtOnce, Awake
+    from sleepviz.commands.pages import N_TOKENS, Paged
 
+    if isinstance(result, Paged):
+        what = f"page {result.title}, {N_TOKENS:,} tokens"
+        here, again = f"{result.first_ms:.0f} ms CPU", f"unchanged {result.again_ms:.0f} ms CPU"
+        return what, here, again, "", f"{result.n_bytes / 1024:.0f} KiB in all"
     ratio = f"[bold]{result.ratio:.3f}[/bold]"
     if isinstance(result, Awake):
         what = f"a decoded token, {result.n_context} of context" + (

@@ -16,7 +16,13 @@ PROBE = next(
 )  # needs only the full arm right
 pytestmark = [pytest.mark.browser, pytest.mark.model]
 
-PAGES = {"talk": "Talk", "sleep": "Sleep", "compare": "Compare", "look": "Look inside"}
+PAGES = {
+    "talk": "Talk",
+    "sleep": "Sleep",
+    "compare": "Compare",
+    "look": "Look inside",
+    "numbers": "Numbers",
+}
 TOO_LONG = "7 " * 25_000
 LOOKS = [("dark", 1280, 720), ("light", 390, 844), ("dark", 390, 844)]
 MARKUP = (
