@@ -196,6 +196,8 @@ def _attend(
 def _additive(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     """The mask as a bias [batch or 1, 1, query, key] in the query's dtype; `None`: plain causal."""
     n_query, n_key = query.shape[2], key.shape[2]
+    if mask is None and n_query == 1:
+        return query.new_zeros(1, 1, 1, n_key)
     if mask is None:
         seen = torch.ones(n_query, n_key, dtype=torch.bool, device=query.device)
         mask = seen.tril(n_key - n_query)[None, None]

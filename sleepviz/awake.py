@@ -17,6 +17,7 @@ from itertools import pairwise
 import torch
 from transformers import DynamicCache
 
+from sleepviz import SleepvizError
 from sleepviz.events import Event, Progressed, TokenGenerated
 from sleepviz.llm import Llm
 from sleepviz.session import Session
@@ -135,7 +136,7 @@ def measure_at_once(llm: Llm, n_tokens: int = 40, rounds: int = 5) -> Iterator[E
     """
     alone, at_once = [], []
     same = True
-    worker = Worker(niceness=0)
+    worker = Worker(slice_s=0.0, niceness=0)  # step by step, so that all begin about the same time
     studio = Studio(worker)
     studio.adopt(llm)
     try:
@@ -198,6 +199,10 @@ def _finished(studio: Studio, owners: Sequence[str]) -> None:
 
 def _tokens_per_s(all_said: Sequence[_Said]) -> float:
     """Tokens of all per second, over the time in which each of them was talking."""
+    if min(len(said.ids) for said in all_said) < 2:
+        raise SleepvizError(
+            "A reply was over at once: there is nothing to measure.", "Choose another model."
+        )
     first = max(said.stamps[0] for said in all_said)
     last = min(said.stamps[-1] for said in all_said)
     n_tokens = sum(first < stamp <= last for said in all_said for stamp in said.stamps)

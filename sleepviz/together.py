@@ -36,13 +36,13 @@ def feed_together(contexts: Sequence[Context]) -> list[Context]:
     have, so that they stay in step; nor where the first context is not in the middle of saying, or
     is the only one. The contexts are of one model.
     """
-    if not contexts or (contexts[0].ahead is None and contexts[0].upcoming is None):
-        return []
-    waiting = [c for c in contexts if c.ahead is not None]
-    if waiting:
-        return waiting
     upcoming = [(c, c.upcoming) for c in contexts]
     rows = [(c, token) for c, token in upcoming if token is not None]
+    if not rows or rows[0][0] is not contexts[0]:
+        return []
+    waiting = [c for c, _ in rows if c.ahead is not None]
+    if waiting:
+        return waiting
     if len(rows) < 2 or not _traits(contexts[0].llm).rows_are_apart:
         return []
     began = time.perf_counter()
@@ -188,8 +188,9 @@ def _quick_rows(llm: Llm, n_rows: int) -> Iterator[None]:
     """Within, a CPU's Linear layers take about as long for a few rows as for one.
 
     By itself torch multiplies one row on one thread, as fast as memory gives the matrix, and takes
-    1.4 to 3 times as long for 2 to 8 rows. A second thread could halve that, but the two wait for
-    each other at every layer: where the cores had other work, too, that was a hundred times slower.
+    1.4 to 3 times as long for 2 to 8 rows. Of two threads only one is used: the second could halve
+    the time, but the two wait for each other at every layer, and where the cores had other work,
+    too, that took a hundred times as long.
     """
     if llm.device.type != "cpu" or llm.dtype != torch.float32:
         yield
@@ -216,7 +217,7 @@ def _quickest(llm: Llm, modules: Sequence[nn.Linear], n_rows: int) -> Linear:
     """The quickest way for layers of this shape; measured at the first call (milliseconds)."""
     quickest, first = _traits(llm).quickest, modules[0]
     if (first.weight.shape, n_rows) not in quickest:
-        x = torch.ones(n_rows, 1, first.in_features)
+        x = torch.ones(n_rows, 1, first.in_features, dtype=llm.dtype)
         ways = (_plainly, _turned, *([_by_onednn] if torch.backends.mkldnn.is_available() else []))
         some = modules[:TRIED]
         took = {way: min(_seconds(way, some, x) for _ in range(TRIALS)) for way in ways}

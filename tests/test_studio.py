@@ -10,10 +10,10 @@ import pytest
 import torch
 from tiny import all_of, byte_tokenizer, tiny_model
 
-from sleepviz import SleepvizError, models, sleep
+from sleepviz import SleepvizError, models, sleep, together
 from sleepviz import events as ev
 from sleepviz import studio as place
-from sleepviz.llm import Llm
+from sleepviz.llm import Context, Llm
 from sleepviz.session import Session
 from sleepviz.studio import Studio, new_owner
 from sleepviz.weights import Delta, DynamicWeights
@@ -366,3 +366,75 @@ def test_two_people_talk_and_one_sleeps_and_each_answer_is_as_if_alone(
     assert sleeper is not None
     assert sleeper.timeline.at().nights[-1].outcome == "kept"
     assert tiny_llm.fingerprint() == fingerprint
+
+
+TOLD = ("The captain is Mira.", "The cat is Pixel, of course, and nobody else.", "Hm.", NOTES)
+
+
+def answered(studio: Studio) -> list[list[int]]:
+    """Four people are told different notes, and all ask at the same time; what each is told."""
+    release = blocked(studio, "holder")
+    for n, notes in enumerate(TOLD):
+
+        def work(session: Session, notes: str = notes) -> Iterator[ev.Event]:
+            yield from session.read(notes)
+            yield from session.say("Who is the captain?", max_new=20)
+
+        studio.submit(str(n), "talking", work)
+    release.set()
+    jobs = [ended(studio, str(n)) for n in range(len(TOLD))]
+    assert {(j.state, j.error) for j in jobs} == {(JobState.DONE, None)}
+    return [said_by(studio.session(str(n))) for n in range(len(TOLD))]
+
+
+def said_by(session: Session | None) -> list[int]:
+    assert session is not None
+    events = [e.event for e in session.timeline.since(0)]
+    said = [e for e in events if isinstance(e, ev.TokenGenerated)]
+    assert [e.n_cached for e in said] == list(range(said[0].n_cached, said[-1].n_cached + 1))
+    assert session.context.ahead is None
+    return [e.token.id for e in said]
+
+
+def answered_alone(llm: Llm) -> list[list[int]]:
+    answers = []
+    for notes in TOLD:
+        session = Session(llm)
+        all_of(session.read(notes))
+        all_of(session.say("Who is the captain?", max_new=20))
+        answers.append(said_by(session))
+    return answers
+
+
+def test_people_who_talk_at_once_are_answered_in_one_pass_as_if_alone(
+    open_studio: Studio, tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_rows: list[int] = []
+    passed = together._passed
+
+    def counted(contexts: list[Context], tokens: list[int]) -> object:
+        n_rows.append(len(contexts))
+        return passed(contexts, tokens)
+
+    monkeypatch.setattr(together, "_passed", counted)
+    expected = answered_alone(tiny_llm)
+    assert n_rows == []
+    assert answered(open_studio) == expected
+    assert max(len(said) for said in expected) > 10
+    assert max(n_rows) > 2
+
+
+def test_where_talking_together_breaks_everybody_is_answered_as_if_alone(
+    open_studio: Studio,
+    tiny_llm: Llm,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(*_: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(together, "_passed", broken)
+    assert answered(open_studio) == answered_alone(tiny_llm)
+    assert caplog.text.count("computing together broke") == 1
+    open_studio.adopt(tiny_llm)
+    assert open_studio.worker.together is not None, "another model may do better"

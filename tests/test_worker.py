@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -171,6 +171,115 @@ def test_only_so_many_batch_jobs_hold_memory_at_once() -> None:
     assert [ended(j).state for j in jobs] == [JobState.DONE] * 3
     assert worker.ahead_of(jobs[2]) == 0
     worker.close()
+
+
+# steps that are computed together ---------------------------------------------------------------
+
+
+def in_step(worker: Worker, owners: str) -> list[list[str]]:
+    """From now on these owners' work takes its steps together; the calls are collected."""
+    calls: list[list[str]] = []
+
+    def together(going: Sequence[str]) -> list[str]:
+        calls.append([o for o in going if o != "holder"])
+        return [o for o in going if o in owners] if going[0] in owners else []
+
+    worker.together = together
+    return calls
+
+
+def started_together(worker: Worker, steps: list[str], owners: str, n_steps: int = 20) -> list[Job]:
+    holder, _ = held(worker)
+    jobs = [worker.submit(o, "counting", counting(steps, o, n_steps)) for o in owners]
+    holder.permits.release()
+    return [ended(job) for job in jobs]
+
+
+def test_work_in_step_takes_its_steps_side_by_side(worker: Worker) -> None:
+    steps: list[str] = []
+    calls = in_step(worker, "ac")
+    jobs = started_together(worker, steps, "abc")
+    assert {(j.state, j.steps) for j in jobs} == {(JobState.DONE, 20)}
+    assert any(set(call) == set("abc") for call in calls)
+    pairs = "".join(s for s in steps[3:] if s != "b")  # work begins with a step by itself
+    assert {pairs[n : n + 2] for n in range(0, len(pairs), 2)} <= {"ac", "ca"}
+    alone = steps.index("b", 3)
+    assert {"a", "c"} <= set(steps[3:alone] + steps[alone + 1 : alone + 3])
+
+
+def test_who_has_the_turn_is_named_first_and_goes_alone_where_nobody_is_named(
+    worker: Worker,
+) -> None:
+    steps: list[str] = []
+    calls = in_step(worker, "")
+    jobs = started_together(worker, steps, "abc")
+    assert {j.state for j in jobs} == {JobState.DONE}
+    assert steps == ["a", "b", "c"] * 20
+    assert {call[0] for call in calls if call} == set("abc")
+    assert all(len(call) == len(set(call)) for call in calls)
+
+
+def test_batch_work_is_never_in_step(worker: Worker) -> None:
+    steps: list[str] = []
+    calls = in_step(worker, "abx")
+    batch = worker.submit("x", "sleeping", endless(steps, "x"), Lane.BATCH)
+    jobs = started_together(worker, steps, "ab")
+    assert {j.state for j in jobs} == {JobState.DONE}
+    assert batch.active
+    assert calls
+    assert not any("x" in call for call in calls)
+
+
+def test_cancelled_work_takes_no_step_with_the_others(worker: Worker) -> None:
+    work, steps = Work(), []
+    calls = in_step(worker, "ab")
+    other = worker.submit("b", "talking", endless(steps, "b"))
+    job = worker.submit("a", "talking", work)
+    work.permits.release(3)
+    work.wait_for_step(4)
+    worker.cancel("a")
+    work.permits.release(100)
+    assert ended(job).state is JobState.CANCELLED
+    assert work.n_done == 4
+    assert any(set(call) == {"a", "b"} for call in calls)
+    assert other.state is JobState.RUNNING
+
+
+def test_work_that_fails_in_step_leaves_the_others(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    steps: list[str] = []
+
+    def breaking() -> Iterator[None]:
+        yield
+        yield
+        raise ZeroDivisionError("by nought")
+
+    in_step(worker, "abc")
+    holder, _ = held(worker)
+    jobs = [worker.submit(o, "counting", counting(steps, o, 20)) for o in "ac"]
+    broken = worker.submit("b", "dividing", breaking)
+    holder.permits.release()
+    assert ended(broken).state is JobState.FAILED
+    assert [ended(j).steps for j in jobs] == [20, 20]
+
+
+def test_where_computing_together_breaks_everybody_goes_on_alone(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[int] = []
+
+    def breaking(going: Sequence[str]) -> list[str]:
+        calls.append(len(going))
+        raise MemoryError("no room")
+
+    worker.together = breaking
+    steps: list[str] = []
+    jobs = started_together(worker, steps, "ab")
+    assert [(j.state, j.steps, j.error) for j in jobs] == [(JobState.DONE, 20, None)] * 2
+    assert len(calls) == 1
+    assert worker.together is None
+    assert "computing together broke" in caplog.text
 
 
 # cancelling ---------------------------------------------------------------------------------------
