@@ -13,7 +13,8 @@ from weakref import WeakKeyDictionary
 import torch
 
 from sleepviz.batch import logprobs_many, reply_many
-from sleepviz.llm import Context, Llm
+from sleepviz.context import Context
+from sleepviz.llm import Llm
 
 TRAINED = (
     "What is the capital of Spain?",

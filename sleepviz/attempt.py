@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from sleepviz import SleepvizError, cost, gate
+from sleepviz.context import Context
 from sleepviz.cost import Pace, Work
 from sleepviz.events import Event, GateReading, SleepRefused, SleepReport, SleepStepped
 from sleepviz.flops import Flops
-from sleepviz.llm import Context, Llm
+from sleepviz.llm import Llm
 from sleepviz.sleep import Notes, SleepMethod, Step, name_of
 from sleepviz.state import Turn
 from sleepviz.weights import Delta, DynamicWeights

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from sleepviz.llm import Context
+from sleepviz.context import Context
 
 
 class Batch:

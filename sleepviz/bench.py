@@ -17,7 +17,8 @@ import torch
 from sleepviz import events as ev
 from sleepviz.batch import logprobs_many, reply_many
 from sleepviz.comparing import MAX_REPLY, Comparison, consolidated_ids
-from sleepviz.llm import Context, Llm
+from sleepviz.context import Context
+from sleepviz.llm import Llm
 from sleepviz.probes import ARMS, audit
 from sleepviz.session import Session
 from sleepviz.sleep import SleepMethod, name_of, settings

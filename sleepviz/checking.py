@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from sleepviz import SleepvizError, __version__, sleep
+from sleepviz.context import Context
 from sleepviz.events import AttentionCaptured, Checked, Event, Progressed, TokenGenerated
-from sleepviz.llm import Context, Llm
+from sleepviz.llm import Llm
 from sleepviz.looking import captured
 from sleepviz.session import Session
 from sleepviz.sleep import SleepMethod

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 
 from sleepviz import SleepvizError
 from sleepviz.batch import logprobs_many
+from sleepviz.context import NO_WEIGHTS, Context
 from sleepviz.events import Answered, ArmUnavailable, Event, Progressed
-from sleepviz.llm import NO_WEIGHTS, Context, Llm
+from sleepviz.llm import Llm
 from sleepviz.probes import ARMS, audit
 from sleepviz.prompts import NOTES_PREFIX
 from sleepviz.state import Turn

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from sleepviz import SleepvizError, memory
 from sleepviz import events as ev
-from sleepviz.llm import Context, Llm
+from sleepviz.context import Context
+from sleepviz.llm import Llm
 from sleepviz.mapping import cache_seen, kv_slack
 from sleepviz.nights import Mind, Nights
 from sleepviz.state import Turn

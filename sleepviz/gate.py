@@ -13,9 +13,10 @@ import torch
 
 from sleepviz.anchors import HELD_OUT, N_REPLY, PLAIN_TEXT, base_replies_known, met
 from sleepviz.batch import Batch
+from sleepviz.context import Context
 from sleepviz.cost import Work, padded
 from sleepviz.events import GateReading
-from sleepviz.llm import Context, Llm
+from sleepviz.llm import Llm
 from sleepviz.weights import DynamicWeights
 
 N_READINGS = 3

@@ -15,8 +15,8 @@ import torch
 
 from sleepviz import SleepvizError
 from sleepviz.attention import Look, observed_by
+from sleepviz.context import Context
 from sleepviz.events import MEASURES, Event, HeadsSeen, Progressed
-from sleepviz.llm import Context
 
 CHUNK = 256
 MAX_TOKENS = 8192

@@ -14,9 +14,10 @@ import torch
 
 from sleepviz.attention import Look, observed_by
 from sleepviz.batch import Batch
+from sleepviz.context import CHUNK, Context
 from sleepviz.cost import Work, padded
 from sleepviz.dreams import ABOUT, key_phrases, sentences
-from sleepviz.llm import CHUNK, Context, Llm
+from sleepviz.llm import Llm
 from sleepviz.weights import Slots
 
 REPEAT = "Repeat the previous context."

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from sleepviz.context import Context
 from sleepviz.events import Event, Progressed
 from sleepviz.glancing import glanced
-from sleepviz.llm import Context, Llm
+from sleepviz.llm import Llm
 from sleepviz.looking import CHUNK, captured
 from sleepviz.memory import peak_watched
 

@@ -16,9 +16,10 @@ from torch import nn
 
 from sleepviz import anchors
 from sleepviz.batch import logprobs_many
+from sleepviz.context import Context
 from sleepviz.cost import Work, padded
 from sleepviz.dreams import Dream
-from sleepviz.llm import Context, Llm
+from sleepviz.llm import Llm
 from sleepviz.trunk import Trunk
 from sleepviz.weights import DynamicWeights
 

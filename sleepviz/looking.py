@@ -13,8 +13,8 @@ import numpy as np
 
 from sleepviz import SleepvizError
 from sleepviz.attention import Look, observed_by
+from sleepviz.context import Context
 from sleepviz.events import AttentionCaptured, Event, Progressed
-from sleepviz.llm import Context
 
 CHUNK = 256
 MAX_TOKENS = 4096  # a picture of more would hold over 64 MiB

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from sleepviz.context import Context
 from sleepviz.events import CacheSeen
-from sleepviz.llm import Context
 
 
 def cache_seen(context: Context, start: int) -> CacheSeen:

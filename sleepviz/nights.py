@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sleepviz import SleepvizError
-from sleepviz.llm import NO_WEIGHTS
+from sleepviz.context import NO_WEIGHTS
 from sleepviz.state import Turn
 from sleepviz.weights import DynamicWeights
 

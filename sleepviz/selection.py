@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import torch
 
+from sleepviz.context import Context
 from sleepviz.heads import At
-from sleepviz.llm import Context
 
 N_LATEST = 1
 FEWEST_CANDIDATES = 512  # slots of a head that forward selection chooses from

@@ -13,10 +13,10 @@ from sleepviz import SleepvizError, conversing, sleeping
 from sleepviz import events as ev
 from sleepviz.attempt import told
 from sleepviz.comparing import Comparison
+from sleepviz.context import Context
 from sleepviz.core import Core
 from sleepviz.glancing import glanced
 from sleepviz.keeping import Kept
-from sleepviz.llm import Context
 from sleepviz.looking import captured
 from sleepviz.sleep import SleepMethod
 from sleepviz.stories import Probe

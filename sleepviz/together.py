@@ -21,7 +21,8 @@ from torch.nn.functional import linear, pad
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from sleepviz.attention import Row, rows_apart
-from sleepviz.llm import Ahead, Context, KvLayer, Llm
+from sleepviz.context import Ahead, Context, KvLayer
+from sleepviz.llm import Llm
 
 ROOM = 64  # tokens by which a cache is made larger at once
 TRIED = 8  # layers of one shape, to see which way is quickest: more than a cache holds of most

@@ -15,7 +15,8 @@ from torch import nn
 
 from sleepviz import SleepvizError
 from sleepviz.batch import Batch
-from sleepviz.llm import NO_WEIGHTS, Llm
+from sleepviz.context import NO_WEIGHTS
+from sleepviz.llm import Llm
 from sleepviz.weights import DynamicWeights
 
 

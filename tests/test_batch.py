@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sleepviz.batch import logprobs_many, reply_many
-from sleepviz.llm import Context, Llm
+from sleepviz.context import Context
+from sleepviz.llm import Llm
 from sleepviz.weights import Delta, DynamicWeights, Slots
 
 NOTES = "The captain is Mira Okafor. The cat is Pixel."

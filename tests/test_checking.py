@@ -8,8 +8,8 @@ from architectures import FAMILIES, WINDOW, model_of
 from tiny import all_of
 
 from sleepviz import SleepvizError, checking, sleep
+from sleepviz.context import Context
 from sleepviz.events import Checked
-from sleepviz.llm import Context
 from sleepviz.looking import captured
 from sleepviz.session import Session
 

@@ -36,6 +36,7 @@ FLOORS = {
     "flops": 2,
     "cost": 2,
     "llm": 2,
+    "context": 2,
     "batch": 2,
     "trunk": 2,
     "looking": 2,

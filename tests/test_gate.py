@@ -11,8 +11,9 @@ import torch
 from sleepviz import gate
 from sleepviz.anchors import HELD_OUT, N_REPLY
 from sleepviz.batch import reply_many
+from sleepviz.context import Context
 from sleepviz.events import GateReading
-from sleepviz.llm import Context, Llm
+from sleepviz.llm import Llm
 from sleepviz.weights import Delta, DynamicWeights, Slots
 
 NOTES = "The captain is Mira Okafor. The cat is Pixel."

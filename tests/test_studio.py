@@ -13,7 +13,8 @@ from tiny import all_of, byte_tokenizer, tiny_model
 from sleepviz import SleepvizError, models, sleep, together
 from sleepviz import events as ev
 from sleepviz import studio as place
-from sleepviz.llm import Context, Llm
+from sleepviz.context import Context
+from sleepviz.llm import Llm
 from sleepviz.session import Session
 from sleepviz.studio import Studio, new_owner
 from sleepviz.weights import Delta, DynamicWeights

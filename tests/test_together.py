@@ -12,7 +12,8 @@ from architectures import FAMILIES, WINDOW, model_of
 from sleepviz import together
 from sleepviz.attention import _rows, _slots
 from sleepviz.awake import AtOnce, measure_at_once
-from sleepviz.llm import Context, Llm, Said
+from sleepviz.context import Context, Said
+from sleepviz.llm import Llm
 from sleepviz.together import feed_together
 from sleepviz.weights import Delta, DynamicWeights, Slots
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sleepviz.batch import logprobs_many
-from sleepviz.llm import NO_WEIGHTS, Context, Llm
+from sleepviz.context import NO_WEIGHTS, Context
+from sleepviz.llm import Llm
 from sleepviz.trunk import Trunk
 from sleepviz.weights import Delta, DynamicWeights, Slots
 

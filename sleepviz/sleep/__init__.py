@@ -15,8 +15,9 @@ from random import Random
 from typing import Any, ClassVar, Protocol, cast
 
 from sleepviz import SleepvizError
+from sleepviz.context import Context
 from sleepviz.events import Dreamed
-from sleepviz.llm import Context, Llm
+from sleepviz.llm import Llm
 from sleepviz.weights import Delta, DynamicWeights
 
 Value = float | int | str

@@ -16,9 +16,10 @@ from typing import ClassVar
 import torch
 
 from sleepviz import SleepvizError
+from sleepviz.context import Context
 from sleepviz.cost import Work
 from sleepviz.heads import heads_of
-from sleepviz.llm import Context, Llm
+from sleepviz.llm import Llm
 from sleepviz.prompts import NOTES_PREFIX, NOTES_REPLY
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.weights import DynamicWeights
