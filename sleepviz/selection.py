@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 
 from sleepviz.context import Context
@@ -16,8 +17,6 @@ from sleepviz.heads import At
 
 N_LATEST = 1
 FEWEST_CANDIDATES = 512  # slots of a head that forward selection chooses from
-MOST_OF_FAIR = 4  # times the slots of a head if all got equally many: no head gets more
-FEWEST_STEPS = 32
 ROOM = 2**21  # bytes of matrices that it works on at once: what a processor's cache can hold
 EXHAUSTED = 1e-9  # of a slot's own size: the rest of it is in those that are chosen already
 
@@ -62,7 +61,7 @@ class Ranking:
 
     def __init__(self, n_fair: float) -> None:
         self.n_fair = n_fair
-        self._waiting: dict[At, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+        self._waiting: dict[At, tuple[np.ndarray, np.ndarray, torch.Tensor]] = {}
         self._orders: dict[At, torch.Tensor] = {}
         self._gains: dict[At, torch.Tensor] = {}
 
@@ -75,7 +74,7 @@ class Ranking:
         chosen = gram[some]
         cross = chosen @ values
         held = next(iter(self._waiting.values()), None)
-        full = held is not None and len(self._waiting) * held[0].numel() * 8 > ROOM
+        full = held is not None and len(self._waiting) * held[0].nbytes > ROOM
         if held is not None and (full or len(held[0]) != len(some)):
             self._rank()
         self._waiting[at] = (_on_cpu(chosen[:, some]), _on_cpu(cross), some.cpu())
@@ -99,10 +98,9 @@ class Ranking:
         if not self._waiting:
             return
         grams, crosses, some = zip(*self._waiting.values(), strict=True)
-        n_steps = min(len(some[0]), max(FEWEST_STEPS, round(MOST_OF_FAIR * self.n_fair)))
-        orders, gains = _forward(torch.stack(grams), torch.stack(crosses), n_steps)
+        orders, gains = _forward(np.stack(grams), np.stack(crosses))
         for at, own, order, gain in zip(self._waiting, some, orders, gains, strict=True):
-            self._orders[at], self._gains[at] = own[order], gain
+            self._orders[at], self._gains[at] = own[torch.from_numpy(order)], torch.from_numpy(gain)
         self._waiting.clear()
 
 
@@ -117,47 +115,45 @@ def _candidates(gram: torch.Tensor, values: torch.Tensor, n_fair: float) -> torc
     return read.topk(most).indices.sort().values
 
 
-def _on_cpu(matrix: torch.Tensor) -> torch.Tensor:
-    """In float64, which not every accelerator has; many small steps are quicker on a CPU, too."""
-    return matrix.cpu().double()
+def _on_cpu(matrix: torch.Tensor) -> np.ndarray:
+    return matrix.cpu().double().numpy()
 
 
-def _forward(
-    gram: torch.Tensor, cross: torch.Tensor, n_steps: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The slots that each head takes, one by one, and what each adds, both [head, step].
+def _forward(gram: np.ndarray, cross: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The order in which each head takes its slots, and what each adds, both [head, step].
 
     gram [head, slot, slot] and cross [head, slot, head_dim], float64. Gains never rise along the
     order (a later one that is larger than the one before counts as that one), so that a budget
-    takes the beginning of every head's order; those of the slots that must stay are infinite.
+    takes the beginning of every head's order; those of the slots that must stay are infinite. In
+    numpy: thousands of small steps, which torch would dispatch one by one.
     """
     n_heads, n = gram.shape[:2]
-    heads = torch.arange(n_heads)
+    heads = np.arange(n_heads)
     forced = list(dict.fromkeys([0, *range(n - N_LATEST, n)]))
-    basis = gram.new_zeros(n_heads, n_steps, n)  # the chosen slots' columns, made orthogonal
-    left = gram.diagonal(dim1=1, dim2=2).clone()  # of each slot's size, what no chosen one has
-    smallest = EXHAUSTED * left.amax(dim=1, keepdim=True).clamp_min(torch.finfo(left.dtype).tiny)
-    missing = cross.clone()  # [head, slot, head_dim]: what each slot has of the error that is left
-    squared = missing.square().sum(-1)
-    free = torch.ones(n_heads, n, dtype=torch.bool)
-    order = torch.zeros(n_heads, n_steps, dtype=torch.long)
-    gains = gram.new_full((n_heads, n_steps), float("inf"))
-    for step in range(n_steps):
+    basis = np.zeros_like(gram)  # [head, step, slot]: the chosen slots' columns, made orthogonal
+    left = np.diagonal(gram, axis1=1, axis2=2).copy()  # of a slot's size, what no chosen one has
+    smallest = EXHAUSTED * np.maximum(left.max(axis=1, keepdims=True), np.finfo(left.dtype).tiny)
+    missing = cross.copy()  # [head, slot, head_dim]: what each slot has of the error that is left
+    squared = np.square(missing).sum(-1)
+    free = np.ones((n_heads, n), dtype=bool)
+    order = np.zeros((n_heads, n), dtype=np.int64)
+    gains = np.full((n_heads, n), np.inf)
+    for step in range(n):
         if step < len(forced):
-            picked = torch.full((n_heads,), forced[step])
+            picked = np.full(n_heads, forced[step])
         else:
-            gain = torch.where(left > smallest, squared / left.clamp_min(smallest), 0.0)
-            best, picked = gain.masked_fill(~free, -1.0).max(-1)
-            gains[:, step] = torch.minimum(best, gains[:, step - 1])
+            gain = np.where(left > smallest, squared / np.maximum(left, smallest), 0.0)
+            gain[~free] = -1.0
+            picked = gain.argmax(-1)
+            gains[:, step] = np.minimum(gain[heads, picked], gains[:, step - 1])
         order[:, step], free[heads, picked] = picked, False
-        size = left[heads, picked].clamp_min(smallest[:, 0]).sqrt()[:, None]
+        size = np.sqrt(np.maximum(left[heads, picked], smallest[:, 0]))[:, None]
         before = basis[heads, :step, picked]
-        along = torch.bmm(before[:, None], basis[:, :step])[:, 0]
-        column = (gram[heads, picked] - along) / size
+        column = (gram[heads, picked] - (before[:, None] @ basis[:, :step])[:, 0]) / size
         share = missing[heads, picked] / size
-        met = torch.bmm(missing, share[:, :, None])[:, :, 0]
-        squared += column * (column * share.square().sum(-1, keepdim=True) - 2.0 * met)
-        missing.baddbmm_(column[:, :, None], share[:, None], alpha=-1.0)
-        left -= column.square()
+        met = (missing @ share[:, :, None])[:, :, 0]
+        squared += column * (column * np.square(share).sum(-1, keepdims=True) - 2.0 * met)
+        missing -= column[:, :, None] * share[:, None]
+        left -= np.square(column)
         basis[:, step] = column
     return order, gains
