@@ -82,21 +82,27 @@ def test_the_self_check_holds_on_this_machine(heavy: Any) -> None:
     shot(heavy, "about-done-light-1280")
 
 
+@pytest.fixture(scope="module")
+def napped(heavy: Any, visit: Visit) -> Any:
+    """The same person after a nap and one more question; the cookie for later visits."""
+    state = heavy.context.storage_state()
+    page = visit(state=state, path="sleep")
+    click(page, "sleep.go")
+    done(page)
+    page = visit(page.context)
+    page.get_by_placeholder("Say something to the model").fill("Who keeps the lamp?")
+    page.keyboard.press("Enter")
+    expect(page.locator(".st-key-frame-cancel")).to_have_count(1)
+    done(page)
+    return state
+
+
 @pytest.mark.parametrize(("scheme", "size"), [("dark", (1280, 720)), ("light", (390, 844))])
 def test_numbers_and_weights_after_a_nap(
-    heavy: Any, visit: Visit, scheme: str, size: tuple[int, int]
+    napped: Any, visit: Visit, scheme: str, size: tuple[int, int]
 ) -> None:
     name = f"{scheme}-{size[0]}"
-    page = visit(state=heavy.context.storage_state(), scheme=scheme, size=size, path="sleep")
-    if page.locator(".st-key-strip").get_by_text("dynamic weights").count() == 0:
-        click(page, "sleep.go")
-        done(page)
-        page = visit(page.context)
-        page.get_by_placeholder("Say something to the model").fill("Who keeps the lamp?")
-        page.keyboard.press("Enter")
-        expect(page.locator(".st-key-frame-cancel")).to_have_count(1)
-        done(page)
-    page = visit(page.context, path="numbers")
+    page = visit(state=napped, scheme=scheme, size=size, path="numbers")
     expect(page.locator(".st-key-numbers_attention")).to_contain_text("(now)")
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
     shot(page, f"numbers-done-{name}")
