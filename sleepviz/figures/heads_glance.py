@@ -54,7 +54,7 @@ def heads_glance(state: State, choice: str = "sink") -> go.Figure:
     top = float(np.nanmax(shown))
     theme.cells(
         figure,
-        Kind.MEASURED,
+        Kind.DERIVED,
         x=np.arange(n_heads),
         y=np.arange(n_layers),
         z=shown,
@@ -84,7 +84,10 @@ def alt(state: State, choice: str = "sink") -> str:
 
 def formula(state: State, choice: str = "sink") -> str:
     """What the chosen measure is."""
-    text = f"{Kind.MEASURED}: {_FORMULAS[choice]}, the mean over the queries but the first."
+    text = (
+        f"{Kind.DERIVED}: {_FORMULAS[choice]}, the mean over the queries but the first, "
+        f"of attention weights that are {Kind.MEASURED}."
+    )
     found = most(state, choice)
     if found is None:
         return text

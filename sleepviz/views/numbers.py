@@ -66,7 +66,7 @@ def _cards(state: State) -> list[Card]:
             "Freed by the last sleep",
             freed,
             freed_unit,
-            f"sleeping itself took {peak} more" if peaks else "no sleep yet",
+            f"sleeping itself took {peak} more (derived)" if peaks else "no sleep yet",
             kind=Kind.MEASURED if peaks else None,
         ),
         _speed(state),
