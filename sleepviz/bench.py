@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from sleepviz import events as ev
+from sleepviz import gate
 from sleepviz.batch import logprobs_many, reply_many
 from sleepviz.comparing import MAX_REPLY, Comparison, consolidated_ids
 from sleepviz.context import Context
@@ -164,6 +165,7 @@ def measure(
     """
     run = planned(story, controls, method, seed)
     before = llm.fingerprint()
+    gate.prepare(llm)
     unslept = unslept or Unslept(llm, story, controls)
     yield ev.Progressed("arms", 2, len(ARMS))
     run.arms, run.controls = dict(unslept.arms), dict(unslept.controls)

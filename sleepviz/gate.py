@@ -11,7 +11,15 @@ from collections.abc import Iterator
 
 import torch
 
-from sleepviz.anchors import HELD_OUT, N_REPLY, PLAIN_TEXT, base_replies_known, met
+from sleepviz.anchors import (
+    HELD_OUT,
+    N_REPLY,
+    PLAIN_TEXT,
+    Met,
+    base_replies,
+    base_replies_known,
+    met,
+)
 from sleepviz.batch import Batch
 from sleepviz.context import Context
 from sleepviz.cost import Work, padded
@@ -41,9 +49,14 @@ def readings(notes: Context, candidate: DynamicWeights) -> Iterator[GateReading]
     )
     yield GateReading(name, got.kl_from(expected), KL_LIMIT, "nat/token")
     yield GateReading("plain-text NLL, after / before", got.nll / expected.nll, NLL_LIMIT, "x")
-    same = _same_replies(slept)
-    more = max(0.0, same - _same_replies(reference)) if same else 0.0
+    same = _same_replies(slept, got)
+    more = max(0.0, same - _same_replies(reference, expected)) if same else 0.0
     yield GateReading("identical replies, more than before", more, SAME_REPLY_LIMIT, "share")
+
+
+def prepare(llm: Llm) -> None:
+    """Ask the base model what every check needs of it, once: the first sleep waits for it else."""
+    base_replies(llm, HELD_OUT)
 
 
 def expected(llm: Llm) -> Work:
@@ -52,33 +65,56 @@ def expected(llm: Llm) -> Work:
     rows = [*(n + N_REPLY for n in asked), *(len(llm.encode_plain(t)) for t in PLAIN_TEXT)]
     first = sum(asked) + len(asked) * N_REPLY if not base_replies_known(llm, HELD_OUT) else 0
     predicted = 2.0 * (len(asked) * N_REPLY + sum(rows[len(asked) :]))
-    return Work(forward=2.0 * padded(rows, len(rows)) + sum(asked) + first, predicted=predicted)
+    return Work(forward=2.0 * padded(rows, len(rows)) + first, predicted=predicted)
 
 
-def _same_replies(context: Context) -> float:
+def _same_replies(context: Context, said: Met) -> float:
     """The share of the held-out questions that get the same N_REPLY tokens; 0 if all differ.
 
-    Decoding goes on only for replies that begin like another one: the rest cannot become equal.
+    What the context said while it met the base's replies are the first tokens of its own, up to
+    where they part. Decoding goes on from there, and only for replies that may still become equal.
     """
-    prompts = [context.llm.user_turn(q, first=context.fresh) for q in HELD_OUT]
-    replies: list[tuple[int, ...]] = [() for _ in prompts]
-    batch = Batch(context, len(prompts))
-    hidden = batch.feed(prompts)
-    last = hidden[torch.arange(len(prompts)), torch.tensor([len(p) - 1 for p in prompts])]
-    rows = list(range(len(prompts)))
-    for _ in range(N_REPLY):
+    llm = context.llm
+    replies = _begun(said, base_replies(llm, HELD_OUT))
+    going = _undecided(replies, llm.stop_ids)
+    if going:
+        prompts = [llm.user_turn(HELD_OUT[row], first=context.fresh) for row in going]
+        batch = Batch(context, len(going))
+        fed = [[*prompt, *replies[row]] for prompt, row in zip(prompts, going, strict=True)]
+        last = batch.feed(fed)[torch.arange(len(fed)), torch.tensor([len(f) - 1 for f in fed])]
+    while going:
+        rows = going
         for row, token in zip(rows, batch.logits(last).argmax(-1).tolist(), strict=True):
             replies[row] += (token,)
-        going = [
-            at
-            for at, row in enumerate(rows)
-            if replies.count(replies[row]) > 1 and replies[row][-1] not in context.llm.stop_ids
-        ]
-        if not going:
-            break
-        if len(going) < len(rows):
-            batch.keep(going)
-        rows = [rows[at] for at in going]
-        last = batch.feed([[replies[row][-1]] for row in rows])[:, -1]
+        going = _undecided(replies, llm.stop_ids)
+        if going:
+            if len(going) < len(rows):
+                batch.keep([at for at, row in enumerate(rows) if row in going])
+            last = batch.feed([[replies[row][-1]] for row in going])[:, -1]
     most = max(replies.count(r) for r in replies)
     return most / len(replies) if most > 1 else 0.0
+
+
+def _begun(said: Met, base: list[list[int]]) -> list[tuple[int, ...]]:
+    """The first tokens of a context's own greedy replies, as far as what it `said` tells them."""
+    begun = []
+    for rows, reply in zip(said.replies, base, strict=True):
+        best = rows.argmax(-1).tolist()
+        same = next((n for n, (b, r) in enumerate(zip(best, reply, strict=True)) if b != r), None)
+        begun.append(tuple(best if same is None else best[: same + 1]))
+    return begun
+
+
+def _undecided(replies: list[tuple[int, ...]], stop_ids: frozenset[int]) -> list[int]:
+    """The rows that are not at their end and begin like another one, as far as both go."""
+    return [
+        at
+        for at, reply in enumerate(replies)
+        if len(reply) < N_REPLY
+        and reply[-1] not in stop_ids
+        and any(
+            reply[: len(other)] == other[: len(reply)]
+            for row, other in enumerate(replies)
+            if row != at
+        )
+    ]

@@ -94,13 +94,14 @@ class Studio:
             self.preflight.require_fits()
             folder = models.obtain(name, self._progress(name))
             self.loading = Loading(name, "load")
-            from sleepviz import cost
+            from sleepviz import cost, gate
             from sleepviz.llm import Llm
 
             label = models.card(name).name
             llm = Llm.load(folder, name=label, provenance=models.provenance(folder))
             self.loading = Loading(name, "pace")
             cost.pace(llm)
+            gate.prepare(llm)
             self.adopt(llm)
         except SleepvizError as error:
             self.error, self.loading = error, None

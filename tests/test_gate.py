@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sleepviz import gate
-from sleepviz.anchors import HELD_OUT, N_REPLY
+from sleepviz.anchors import HELD_OUT, N_REPLY, met
 from sleepviz.batch import reply_many
 from sleepviz.context import Context
 from sleepviz.events import GateReading
@@ -77,7 +77,7 @@ def test_repeating_itself_as_much_as_before_is_no_harm(
     tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a few notes in its context a small model may say the same to everything."""
-    monkeypatch.setattr(gate, "_same_replies", lambda _context: 0.75)
+    monkeypatch.setattr(gate, "_same_replies", lambda _context, _met: 0.75)
     context = told(tiny_llm)
     *_, same = read(context, whole_cache(context))
     assert same.value == 0
@@ -90,7 +90,9 @@ def test_decoding_only_look_alike_replies_counts_the_same_as_decoding_all(tiny_l
         prompts = [tiny_llm.user_turn(q, first=True) for q in HELD_OUT]
         replies = [tuple(r) for r in reply_many(context, prompts, N_REPLY)]
         most = max(replies.count(r) for r in replies)
-        assert gate._same_replies(context) == (most / len(replies) if most > 1 else 0.0)
+        assert gate._same_replies(context, met(context)) == (
+            most / len(replies) if most > 1 else 0.0
+        )
 
 
 def test_slots_are_measured_against_the_notes_and_not_against_the_base(tiny_llm: Llm) -> None:
