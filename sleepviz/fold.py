@@ -123,6 +123,7 @@ class Fold:
 
     def captured(self, event: ev.AttentionCaptured) -> None:
         self.attention = event
+        self._looked(len(event.tokens), event.ms)
 
     def cache_was_seen(self, event: ev.CacheSeen) -> None:
         if event.start == 0:
@@ -131,6 +132,10 @@ class Fold:
 
     def heads_were_seen(self, event: ev.HeadsSeen) -> None:
         self.heads = event
+        self._looked(event.n_tokens, event.ms)
+
+    def _looked(self, n_tokens: int, ms: float) -> None:
+        self.timings.append(Timing(self.position - 1, "look", n_tokens, n_tokens, ms))
 
     def checked(self, event: ev.Checked) -> None:
         self.checks.append(event)

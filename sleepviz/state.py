@@ -34,10 +34,10 @@ class KvPoint:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long one pass took: `n_tokens` read at once, or one token generated."""
+    """How long `n_tokens` took: read at once, one generated, or all read again to look inside."""
 
     index: int
-    phase: str  # "prefill" or "decode"
+    phase: str  # "prefill", "decode" or "look"
     n_tokens: int
     n_context: int
     ms: float

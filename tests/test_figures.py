@@ -399,6 +399,16 @@ def test_a_chunk_is_timed_per_token() -> None:
     assert list(read.y) == [2.0]
 
 
+def test_looks_inside_are_marked_apart_from_talking() -> None:
+    story = Story().read(16).say(2)
+    said = _trace("time_per_token", story.state, "generated")
+    story.add(ev.HeadsSeen(np.zeros((len(ev.MEASURES), 2, 4), np.float32), 18, 9.0))
+    looked = _trace("time_per_token", story.state, "looked inside")
+    assert (list(looked.x), list(looked.y)) == ([18], [0.5])
+    assert looked.meta["kind"] == Kind.DERIVED
+    assert list(_trace("time_per_token", story.state, "generated").y) == list(said.y)
+
+
 def test_slots_are_drawn_with_layers_across_and_heads_down() -> None:
     grid = PICTURES["slots_kept"].draw(Story().read(8).sleep().state).data[0]
     assert np.array_equal(grid.z, [[1, 3], [2, 4]])

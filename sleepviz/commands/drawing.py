@@ -5,6 +5,7 @@ Knows rich and events; does not know commands.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,7 +15,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from sleepviz import events as ev
 
 MIB = 2**20
+FILE_WIDTH = 160  # characters of a line where the output goes to a file, so that tables fit
 console = Console()
+if not console.is_terminal and "COLUMNS" not in os.environ:
+    console.width = FILE_WIDTH
 
 
 @contextmanager

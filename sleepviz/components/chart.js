@@ -70,6 +70,7 @@ class ChartPicture {
         `<path d="M1 5H17" stroke="${colour}" stroke-width="${Math.min(3, series.width + 0.5)}" stroke-dasharray="${dash}" stroke-linecap="round"/>`
       : series.marker.startsWith("triangle")
         ? `<path d="M9 0L14.5 9.5H3.5Z" fill="${colour}"/>`
+        : series.marker === "diamond" ? `<path d="M9 0L14 5L9 10L4 5Z" fill="${colour}"/>`
         : `<circle cx="9" cy="5" r="4" fill="${colour}"/>`
     button.innerHTML = `<svg width="18" height="10" aria-hidden="true">${sign}</svg>` // colours of ours only
     button.append(series.name)

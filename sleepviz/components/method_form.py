@@ -80,8 +80,9 @@ def _trade_off(name: str) -> Node | None:
         return None
     hover = (
         f"Means of {got.n_runs} measured sleeps at the default knobs: {got.on}. Kept: right "
-        "answers without notes, of those that the notes give. Lost: control questions that the "
-        f"base answers, of {got.n_controls}; notes in the context cost some as well."
+        "answers without notes, of those that the notes give (training can give more). Lost: "
+        f"control questions that the base answers, of {got.n_controls}; "
+        "notes in the context cost some as well."
     )
     words = (
         f"kept {got.kept:.0%}",

@@ -35,7 +35,10 @@ class _Dots:
 
 
 def time_per_token(state: State) -> go.Figure:
-    """Milliseconds per token over the tokens in the context; ● one generated, ▲ a chunk read."""
+    """Milliseconds per token over the tokens in the context.
+
+    ● one generated, ▲ a chunk read, ◆ all read again to look inside (a capture).
+    """
     if not state.timings:
         return theme.empty(TITLE, _EMPTY)
     figure = theme.blank(
@@ -45,7 +48,8 @@ def time_per_token(state: State) -> go.Figure:
     figure.update_xaxes(unifiedhovertitle_text="%{x:,.0f} tokens in the context")
     said = _Dots("generated", Kind.MEASURED, theme.KV, "circle")
     read = _Dots("read, a chunk at a time", Kind.DERIVED, theme.CONTROL, "triangle-up")
-    for phase, look in (("decode", said), ("prefill", read)):
+    looked = _Dots("looked inside, all read again", Kind.DERIVED, theme.PROCESS, "diamond")
+    for phase, look in (("decode", said), ("prefill", read), ("look", looked)):
         timings = sorted((t for t in state.timings if t.phase == phase), key=lambda t: t.n_context)
         if timings:
             _add_dots(figure, timings, look)
@@ -63,8 +67,8 @@ def formula(state: State) -> str:
     """What was timed, and the medians."""
     text = (
         f"{Kind.MEASURED}: milliseconds of a pass that generated one token. "
-        f"{Kind.DERIVED}: milliseconds of a pass that read a chunk / its tokens; the dashed lines, "
-        "running medians."
+        f"{Kind.DERIVED}: milliseconds of a pass that read a chunk, or of a look inside, / its "
+        "tokens; the dashed lines, running medians."
     )
     return f"{text} Medians: {_medians(state)}." if state.timings else text
 
@@ -75,7 +79,7 @@ def _most(state: State) -> int:
 
 def _medians(state: State) -> str:
     told = []
-    for phase, words in (("decode", "generated"), ("prefill", "read")):
+    for phase, words in (("decode", "generated"), ("prefill", "read"), ("look", "looked at")):
         each = [_each_ms(t) for t in state.timings if t.phase == phase]
         if each:
             told.append(f"{np.median(each):,.2f} ms per token {words} ({len(each):,} passes)")

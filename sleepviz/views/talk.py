@@ -250,7 +250,7 @@ def _time_card(state: State) -> Card:
             series=tuple(t.ms for t in told),
             tone="blue",
         )
-    read = [t for t in state.timings if t.n_tokens > 1]
+    read = [t for t in state.timings if t.phase == "prefill"]
     if read:
         ms = sum(t.ms for t in read) / sum(t.n_tokens for t in read)
         note = "mean of reading; none said yet"
