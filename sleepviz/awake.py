@@ -39,7 +39,7 @@ ASKED = (
 class Awake:
     """Milliseconds per decoded token: a session with all its events, and a bare loop.
 
-    Medians; means where the session was watched.
+    Medians; means where the session was watched. `watched` says by what, "" by nothing.
     """
 
     session_ms: float
@@ -47,7 +47,7 @@ class Awake:
     n_tokens: int
     n_context: int
     same_tokens: bool
-    watched: bool = False
+    watched: str = ""
 
     @property
     def ratio(self) -> float:
@@ -75,10 +75,13 @@ def measure_talking(
     n_tokens: int = 40,
     rounds: int = 5,
     watch: Callable[[Session], None] | None = None,
+    watched: str = "",
+    look: tuple[int, int] | None = None,
 ) -> Iterator[Event | Awake]:
     """Talk and decode barely in turns; progress, and last the result. The first round warms up.
 
-    `watch` is done every TICK_S while the session talks, on a thread of its own, as a page does.
+    `watch` is done every TICK_S while the session talks, on a thread of its own, as a page does;
+    `watched` says what it is. `look` is a layer and head whose tile is open before the talk.
     """
     ours: list[float] = []
     bare: list[float] = []
@@ -88,6 +91,9 @@ def measure_talking(
         session = Session(llm)
         for _ in session.read(NOTES):
             pass
+        if look is not None:
+            for _ in session.look(*look):
+                pass
         before = session.context.fork()
         stamps, said = [], []
         with _watched(session, watch):
@@ -105,7 +111,7 @@ def measure_talking(
         yield Progressed("rounds", turn + 1, rounds + 1)
     # what watching costs falls on a few tokens: their mean tells it, a median would hide it
     middle = statistics.median if watch is None else statistics.fmean
-    yield Awake(middle(ours), middle(bare), n_tokens, n_context, same, watch is not None)
+    yield Awake(middle(ours), middle(bare), n_tokens, n_context, same, watched)
 
 
 @contextmanager

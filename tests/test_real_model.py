@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import all_of
 
-from sleepviz import bench, sleep
+from sleepviz import awake, bench, sleep
 from sleepviz import events as ev
 from sleepviz.awake import Awake, measure_talking
 from sleepviz.llm import Llm
@@ -89,3 +89,21 @@ def test_talking_says_what_a_bare_loop_says(real_llm: Llm) -> None:
     *_, result = measure_talking(real_llm, n_tokens=8, rounds=1)
     assert isinstance(result, Awake)
     assert result.same_tokens
+
+
+def test_an_open_tile_is_there_while_one_talks(
+    real_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(awake, "TICK_S", 0.01)
+    seen: list[bool] = []
+
+    def watch(session: Session) -> None:
+        seen.append(session.timeline.at().attention is not None)
+
+    *_, result = measure_talking(
+        real_llm, n_tokens=8, rounds=1, watch=watch, watched="a tile", look=(0, 0)
+    )
+    assert isinstance(result, Awake)
+    assert (result.watched, result.same_tokens) == ("a tile", True)
+    assert seen
+    assert all(seen)

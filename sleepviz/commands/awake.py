@@ -43,7 +43,15 @@ def awake(arguments: Namespace) -> int:
                 yield item
 
     drawn("talking", work(measure_talking(llm)))
-    drawn("talking, watched", work(measure_talking(llm, watch=_painted)))
+    live = f"{len(WATCHED)} pictures live"
+    drawn("talking, watched", work(measure_talking(llm, watch=_painted, watched=live)))
+    tile = measure_talking(
+        llm,
+        watch=_painted,
+        watched=f"{live} and a tile open",
+        look=(llm.shape.n_layers - 1, 0),
+    )
+    drawn("talking, a tile open", work(tile))
     drawn("talking at once", work(measure_at_once(llm)))
     drawn("looking inside", work(measure_looking(llm)))
     drawn("pages", work(measure_pages(llm)))
@@ -60,6 +68,7 @@ def awake(arguments: Namespace) -> int:
 
 def _painted(session: Session) -> None:
     """What a page does for a live tick: the state, and its pictures made ready to send."""
+    from sleepviz.components.attention_tile import pack, tile_of
     from sleepviz.components.chart import packed
     from sleepviz.components.grid import is_grid
     from sleepviz.components.grid import packed as packed_grid
@@ -69,6 +78,8 @@ def _painted(session: Session) -> None:
     for name in WATCHED:
         figure = pictures()[name].draw(state)
         (packed_grid if is_grid(figure) else packed)(figure, height=300)
+    if state.attention is not None:
+        pack(state.attention, tile_of(state.attention), 420, hide_sink=False)
 
 
 def _row(result: Result) -> tuple[str, ...]:
@@ -82,7 +93,7 @@ def _row(result: Result) -> tuple[str, ...]:
     ratio = f"[bold]{result.ratio:.3f}[/bold]"
     if isinstance(result, Awake):
         what = f"a decoded token, {result.n_context} of context" + (
-            f", {len(WATCHED)} pictures live" if result.watched else ""
+            f", {result.watched}" if result.watched else ""
         )
         here, bare = f"{result.session_ms:.1f} ms", f"bare loop {result.bare_ms:.1f} ms"
         return what, here, bare, ratio, _same(result.same_tokens)
