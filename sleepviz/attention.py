@@ -7,6 +7,7 @@ below: outside of them it is exactly transformers' SDPA function.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -72,9 +73,17 @@ class Row:
     bank: SlotBank | None
 
 
+@dataclass(slots=True)
+class Clock:
+    """Seconds spent in attention calls."""
+
+    seconds: float = 0.0
+
+
 _slots: ContextVar[Mapping[int, SlotBank] | None] = ContextVar("sleepviz_slots", default=None)
 _rows: ContextVar[Callable[[int], Sequence[Row]] | None] = ContextVar("sleepviz_rows", default=None)
 _observer: ContextVar[Callable[[Look], None] | None] = ContextVar("sleepviz_observer", default=None)
+_clock: ContextVar[Clock | None] = ContextVar("sleepviz_clock", default=None)
 
 
 def install() -> None:
@@ -119,6 +128,26 @@ def observed_by(observer: Callable[[Look], None]) -> Iterator[None]:
         _observer.reset(token)
 
 
+@contextmanager
+def clocked() -> Iterator[Clock]:
+    """Within, the seconds of every attention call are added up.
+
+    Queues of an accelerator are waited for before and after each call: what runs within is slower.
+    """
+    clock = Clock()
+    token = _clock.set(clock)
+    try:
+        yield clock
+    finally:
+        _clock.reset(token)
+
+
+def settled() -> None:
+    """Wait until an accelerator, where there is one, has done what was asked of it."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+
+
 def attend(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -134,6 +163,28 @@ def attend(
     query [batch, head, query, head_dim]; key, value [batch, kv_head, key, head_dim], the cache
     included.
     """
+    clock = _clock.get()
+    if clock is None:
+        return _routed(module, query, key, value, attention_mask, scaling, dropout, kwargs), None
+    settled()
+    began = time.perf_counter()
+    output = _routed(module, query, key, value, attention_mask, scaling, dropout, kwargs)
+    settled()
+    clock.seconds += time.perf_counter() - began
+    return output, None
+
+
+def _routed(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None,
+    dropout: float,
+    kwargs: Mapping[str, Any],
+) -> torch.Tensor:
+    """Attention to what the rows of a pass have of their own, or to the pass's keys and slots."""
     rows = _rows.get()
     if rows is not None:
         own = rows(module.layer_idx)  # type: ignore[arg-type]
@@ -141,11 +192,10 @@ def attend(
             _attend(module, query[n : n + 1], r.key, r.value, None, r.bank, scaling, 0.0, kwargs)
             for n, r in enumerate(own)
         ]
-        return torch.cat(parts), None
+        return torch.cat(parts)
     banks = _slots.get()
     bank = banks.get(module.layer_idx) if banks else None  # type: ignore[call-overload]
-    output = _attend(module, query, key, value, attention_mask, bank, scaling, dropout, kwargs)
-    return output, None
+    return _attend(module, query, key, value, attention_mask, bank, scaling, dropout, kwargs)
 
 
 def _attend(

@@ -228,6 +228,11 @@ def glance() -> None:
     _begin("looking", lambda s: s.glance())
 
 
+def time_attention() -> None:
+    """Measure what share of one more token's time is attention."""
+    _begin("looking", lambda s: s.time_attention())
+
+
 def check() -> None:
     """Verify on this machine that what is shown is true."""
 

@@ -33,6 +33,7 @@ class Fold:
     facts: ev.SessionStarted | None = None
     attention: ev.AttentionCaptured | None = None
     heads: ev.HeadsSeen | None = None
+    attention_timed: ev.AttentionTimed | None = None
     cache_seen: list[ev.CacheSeen] = field(default_factory=list)
     checks: list[ev.Checked] = field(default_factory=list)
     scale: float = 1.0
@@ -73,6 +74,7 @@ class Fold:
                 audits=tuple(self.audits),
                 attention=self.attention,
                 heads=self.heads,
+                attention_timed=self.attention_timed,
                 cache_seen=tuple(self.cache_seen),
                 checks=tuple(self.checks),
                 scale=self.scale,
@@ -133,6 +135,9 @@ class Fold:
     def heads_were_seen(self, event: ev.HeadsSeen) -> None:
         self.heads = event
         self._looked(event.n_tokens, event.ms)
+
+    def attention_was_timed(self, event: ev.AttentionTimed) -> None:
+        self.attention_timed = event
 
     def _looked(self, n_tokens: int, ms: float) -> None:
         self.timings.append(Timing(self.position - 1, "look", n_tokens, n_tokens, ms))
@@ -250,6 +255,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ev.TokenGenerated: Fold.generated,
     ev.MemorySampled: Fold.sampled,
     ev.AttentionCaptured: Fold.captured,
+    ev.AttentionTimed: Fold.attention_was_timed,
     ev.CacheSeen: Fold.cache_was_seen,
     ev.HeadsSeen: Fold.heads_were_seen,
     ev.Checked: Fold.checked,

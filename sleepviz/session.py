@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from sleepviz import SleepvizError, conversing, sleeping
 from sleepviz import events as ev
 from sleepviz.attempt import told
+from sleepviz.clocking import attention_timed
 from sleepviz.comparing import Comparison
 from sleepviz.context import Context
 from sleepviz.core import Core
@@ -95,6 +96,10 @@ class Session(Core):
     def glance(self) -> Iterator[ev.Event]:
         """Measure what every head looks at, over what is in the context."""
         return self.job("looking", self._told(glanced(self.context)))
+
+    def time_attention(self) -> Iterator[ev.Event]:
+        """Measure what share of one more token's time is attention, with what is in the context."""
+        return self.job("looking", self._told(attention_timed(self.context)))
 
     # how asking and looking are done ----------------------------------------------------------
 

@@ -99,6 +99,7 @@ class State:
     audits: tuple[ev.LeakAudited, ...] = ()
     attention: ev.AttentionCaptured | None = None
     heads: ev.HeadsSeen | None = None
+    attention_timed: ev.AttentionTimed | None = None
     cache_seen: tuple[ev.CacheSeen, ...] = ()  # of what is in the cache now, in order
     checks: tuple[ev.Checked, ...] = ()  # of the last self-check
     scale: float = 1.0

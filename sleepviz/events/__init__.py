@@ -10,7 +10,13 @@ from __future__ import annotations
 from dataclasses import fields
 
 from sleepviz.events.asking import Answered, ArmUnavailable, LeakAudited
-from sleepviz.events.looking import MEASURES, AttentionCaptured, CacheSeen, HeadsSeen
+from sleepviz.events.looking import (
+    MEASURES,
+    AttentionCaptured,
+    AttentionTimed,
+    CacheSeen,
+    HeadsSeen,
+)
 from sleepviz.events.sleeping import (
     CacheCleared,
     Dreamed,
@@ -41,6 +47,7 @@ __all__ = [
     "Answered",
     "ArmUnavailable",
     "AttentionCaptured",
+    "AttentionTimed",
     "CacheCleared",
     "CacheSeen",
     "Checked",
@@ -81,6 +88,7 @@ Event = (
     | TurnEnded
     | MemorySampled
     | AttentionCaptured
+    | AttentionTimed
     | CacheSeen
     | HeadsSeen
     | Checked

@@ -60,3 +60,21 @@ class HeadsSeen:
     measures: np.ndarray
     n_tokens: int
     ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionTimed:
+    """Milliseconds of one more token after `n_context`, and of its attention in all layers alone.
+
+    Both are medians over `n_passes`.
+    """
+
+    n_context: int
+    attention_ms: float
+    pass_ms: float
+    n_passes: int
+
+    @property
+    def share(self) -> float:
+        """DERIVED: the part of the pass that is attention, 0 to 1."""
+        return self.attention_ms / self.pass_ms

@@ -9,7 +9,7 @@ from statistics import median
 
 import streamlit as st
 
-from sleepviz import formulas, frame
+from sleepviz import controls, formulas, frame
 from sleepviz.components.markup import el, markup
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Bar, Card, bars, cards, split
@@ -111,3 +111,24 @@ def _attention(state: State) -> None:
         "per token grow in proportion to the tokens; nothing grows exponentially."
     )
     markup(el("p", "small muted", sentence), key="numbers.attention.words")
+    timed = state.attention_timed
+    if timed is None:
+        words = f"{Kind.MEASURED}: not yet. It takes about ten passes of one token."
+    else:
+        words = (
+            f"{Kind.MEASURED}: {timed.attention_ms:,.2f} ms of {timed.pass_ms:,.2f} ms for one "
+            f"more token after {timed.n_context:,}, medians of {timed.n_passes} passes; "
+            f"{Kind.DERIVED}: {timed.share:.1%} of the time, where the operations are "
+            f"{formulas.attention_share(timed.n_context, facts):.1%} of all."
+        )
+    said, button = st.columns([4, 1], gap="small", vertical_alignment="center")
+    with said:
+        markup(el("p", "small", words), key="numbers.attention.timed")
+    button.button(
+        "Measure it",
+        icon=":material/timer:",
+        key="numbers.attention.go",
+        width="stretch",
+        disabled=controls.busy() or not state.n_cached,
+        on_click=controls.time_attention,
+    )

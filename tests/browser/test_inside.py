@@ -103,7 +103,11 @@ def test_numbers_and_weights_after_a_nap(
 ) -> None:
     name = f"{scheme}-{size[0]}"
     page = visit(state=napped, scheme=scheme, size=size, path="numbers")
-    expect(page.locator(".st-key-numbers_attention")).to_contain_text("(now)")
+    timed = page.locator(".st-key-numbers_attention")
+    expect(timed).to_contain_text("(now)")
+    click(page, "numbers.attention.go")
+    done(page)
+    expect(timed).to_contain_text(re.compile(r"medians of 9 passes.*of the time"))
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
     shot(page, f"numbers-done-{name}")
     page = visit(page.context, path="look")

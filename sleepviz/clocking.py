@@ -1,0 +1,48 @@
+"""What share of a token's time is attention: a token is decoded a few times, with a clock inside.
+
+Knows contexts and our attention function; does not know pictures. Nothing is clocked while the
+model talks, so talking costs the same.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+
+from sleepviz import SleepvizError
+from sleepviz.attention import clocked, settled
+from sleepviz.context import Context
+from sleepviz.events import AttentionTimed, Event, Progressed
+
+TRIALS = 9  # after one that warms up; medians are told
+
+
+def attention_timed(context: Context) -> Iterator[Event]:
+    """Progress, then the milliseconds of one more token here, and of its attention alone.
+
+    Raises `SleepvizError` for an empty context.
+    """
+    if not context.ids:
+        raise SleepvizError(
+            "The cache is empty: there is no attention to time.", "Tell the model something first."
+        )
+    token = context.ids[-1:]
+    passes, within = [], []
+    for trial in range(TRIALS + 1):
+        again = context.fork()
+        settled()
+        began = time.perf_counter()
+        with clocked() as clock:
+            again.feed(token)
+            settled()
+        if trial:
+            passes.append((time.perf_counter() - began) * 1e3)
+            within.append(clock.seconds * 1e3)
+        yield Progressed("tokens timed", trial + 1, TRIALS + 1)
+    yield AttentionTimed(
+        n_context=context.n_tokens,
+        attention_ms=statistics.median(within),
+        pass_ms=statistics.median(passes),
+        n_passes=TRIALS,
+    )
