@@ -66,7 +66,7 @@ class HeadsSeen:
 class AttentionTimed:
     """Milliseconds of one more token after `n_context`, and of its attention in all layers alone.
 
-    Both are medians over `n_passes`.
+    Both are of the fastest of `n_passes`.
     """
 
     n_context: int

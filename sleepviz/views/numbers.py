@@ -117,7 +117,7 @@ def _attention(state: State) -> None:
     else:
         words = (
             f"{Kind.MEASURED}: {timed.attention_ms:,.2f} ms of {timed.pass_ms:,.2f} ms for one "
-            f"more token after {timed.n_context:,}, medians of {timed.n_passes} passes; "
+            f"more token after {timed.n_context:,}, the fastest of {timed.n_passes} passes; "
             f"{Kind.DERIVED}: {timed.share:.1%} of the time, where the operations are "
             f"{formulas.attention_share(timed.n_context, facts):.1%} of all."
         )
