@@ -39,4 +39,13 @@ def attention_timed(context: Context) -> Iterator[Event]:
             timed.append(((time.perf_counter() - began) * 1e3, clock.seconds * 1e3))
         yield Progressed("tokens timed", trial + 1, TRIALS + 1)
     pass_ms, attention_ms = min(timed)
-    yield AttentionTimed(context.n_tokens, attention_ms, pass_ms, TRIALS)
+    yield AttentionTimed(context.n_tokens, _slots_per_head(context), attention_ms, pass_ms, TRIALS)
+
+
+def _slots_per_head(context: Context) -> float:
+    """How many slots of dynamic weights a KV head reads besides the cache, on average."""
+    if context.weights.empty:
+        return 0.0
+    shape = context.llm.shape
+    n_slots = sum(len(slots) for slots in context.weights.slots.values())
+    return n_slots / (shape.n_layers * shape.n_kv_heads)

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from sleepviz.attention import settled
 from sleepviz.llm import Llm
 
 TRIAL_TOKENS = 96  # a pass of that many tokens tells the pace of long passes
@@ -92,8 +93,7 @@ def pace(llm: Llm) -> Pace:
 def _seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
+    settled()
     return time.perf_counter() - began
 
 

@@ -18,7 +18,7 @@ from sleepviz.heads import At
 N_LATEST = 1
 FEWEST_CANDIDATES = 512  # slots of a head that forward selection chooses from
 ROOM = 2**21  # bytes of matrices that it works on at once: what a processor's cache can hold
-EXHAUSTED = 1e-9  # of a slot's own size: the rest of it is in those that are chosen already
+EXHAUSTED = 1e-5  # of a slot's own size: what is left is rounding, the chosen ones have the rest
 
 
 def budget(context: Context, keep: float) -> int:
@@ -132,22 +132,23 @@ def _forward(gram: np.ndarray, cross: np.ndarray) -> tuple[np.ndarray, np.ndarra
     forced = list(dict.fromkeys([0, *range(n - N_LATEST, n)]))
     basis = np.zeros_like(gram)  # [head, step, slot]: the chosen slots' columns, made orthogonal
     left = np.diagonal(gram, axis1=1, axis2=2).copy()  # of a slot's size, what no chosen one has
-    smallest = EXHAUSTED * np.maximum(left.max(axis=1, keepdims=True), np.finfo(left.dtype).tiny)
+    rounding = EXHAUSTED * left
     missing = cross.copy()  # [head, slot, head_dim]: what each slot has of the error that is left
     squared = np.square(missing).sum(-1)
     free = np.ones((n_heads, n), dtype=bool)
     order = np.zeros((n_heads, n), dtype=np.int64)
     gains = np.full((n_heads, n), np.inf)
     for step in range(n):
+        adds = left > rounding
         if step < len(forced):
             picked = np.full(n_heads, forced[step])
         else:
-            gain = np.where(left > smallest, squared / np.maximum(left, smallest), 0.0)
+            gain = np.divide(squared, left, out=np.zeros_like(left), where=adds)
             gain[~free] = -1.0
             picked = gain.argmax(-1)
             gains[:, step] = np.minimum(gain[heads, picked], gains[:, step - 1])
         order[:, step], free[heads, picked] = picked, False
-        size = np.sqrt(np.maximum(left[heads, picked], smallest[:, 0]))[:, None]
+        size = np.sqrt(np.where(adds, left, np.inf)[heads, picked])[:, None]
         before = basis[heads, :step, picked]
         column = (gram[heads, picked] - (before[:, None] @ basis[:, :step])[:, 0]) / size
         share = missing[heads, picked] / size

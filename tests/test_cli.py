@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 
 from sleepviz import __version__, sleep
 from sleepviz.__main__ import main
+from sleepviz.commands.drawing import FILE_WIDTH
 from sleepviz.llm import Llm
 from sleepviz.stories import controls, presets
 
@@ -376,3 +380,15 @@ def test_run_gets_the_model_and_starts_the_server_on_the_app(
     assert "--server.address=127.0.0.1" in command
     assert "--server.port=8502" in command
     assert model == "my-model"
+
+
+def test_what_goes_to_a_file_is_wide_enough_for_the_tables() -> None:
+    import_it = "from sleepviz.commands.drawing import console; print(console.width)"
+    said = subprocess.run(
+        [sys.executable, "-c", import_it],
+        env={k: v for k, v in os.environ.items() if k != "COLUMNS"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(said.stdout) == FILE_WIDTH

@@ -12,6 +12,7 @@ from sleepviz.clocking import TRIALS, attention_timed
 from sleepviz.events import AttentionTimed
 from sleepviz.llm import Llm
 from sleepviz.session import Session
+from sleepviz.sleep.nap import Nap
 
 NOTES = "The captain is Mira Okafor. The cat is Pixel."
 
@@ -23,7 +24,7 @@ def test_attention_is_a_part_of_a_pass_and_leaves_the_context_as_it_is(tiny_llm:
     ids, logits = session.context.ids, session.context.logits
     *_, timed = [e for e in session.time_attention() if isinstance(e, AttentionTimed)]
     assert 0 < timed.attention_ms < timed.pass_ms
-    assert (timed.n_context, timed.n_passes) == (len(ids), TRIALS)
+    assert (timed.n_context, timed.n_slots, timed.n_passes) == (len(ids), 0.0, TRIALS)
     assert session.context.ids == ids
     assert session.context.logits is logits
     assert session.timeline.at().attention_timed == timed
@@ -44,6 +45,20 @@ def test_slow_attention_is_what_the_clock_tells(
     *_, timed = attention_timed(context)
     assert isinstance(timed, AttentionTimed)
     assert timed.attention_ms >= 10 * tiny_llm.shape.n_layers
+
+
+def test_slots_are_told_apart_from_the_cache(tiny_llm: Llm) -> None:
+    session = Session(tiny_llm)
+    for verb in (session.read(NOTES), session.sleep(Nap(0.5), keep_anyway=True)):
+        for _ in verb:
+            pass
+    for _ in session.read("The dog is Rex."):
+        pass
+    *_, timed = attention_timed(session.context)
+    assert isinstance(timed, AttentionTimed)
+    slots = session.weights.slots.values()
+    assert timed.n_slots == sum(len(s) for s in slots) / len(slots) > 0
+    assert timed.n_context == session.context.n_tokens
 
 
 def test_an_empty_cache_has_no_attention_to_time(tiny_llm: Llm) -> None:

@@ -42,6 +42,7 @@ FLOORS = {
     "looking": 2,
     "together": 2,
     "glancing": 2,
+    "clocking": 2,
     "mapping": 2,
     "anchors": 3,
     "dreams": 3,

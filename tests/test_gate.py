@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny import byte_tokenizer, tiny_model
 
 from sleepviz import gate
-from sleepviz.anchors import HELD_OUT, N_REPLY, met
+from sleepviz.anchors import HELD_OUT, N_REPLY, Met, base_replies, met
 from sleepviz.batch import reply_many
 from sleepviz.context import Context
 from sleepviz.events import GateReading
@@ -93,6 +94,25 @@ def test_decoding_only_look_alike_replies_counts_the_same_as_decoding_all(tiny_l
         assert gate._same_replies(context, met(context)) == (
             most / len(replies) if most > 1 else 0.0
         )
+
+
+def test_replies_that_have_parted_are_not_decoded(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = told(tiny_llm)
+    rows = torch.eye(len(HELD_OUT), tiny_llm.model.config.vocab_size)
+    replies = base_replies(tiny_llm, HELD_OUT)
+    apart = Met(tuple(r.expand(len(b), -1) for r, b in zip(rows, replies, strict=True)), nll=1.0)
+    monkeypatch.setattr(gate, "Batch", None)
+    assert gate._same_replies(context, apart) == 0.0
+    assert gate._undecided([(1,), (1, 2), (3,), (3,)], frozenset({3})) == [0, 1]
+
+
+def test_what_every_check_needs_of_the_base_is_made_once() -> None:
+    llm = Llm(tiny_model(), byte_tokenizer(), name="own copy")
+    before = gate.expected(llm).forward
+    gate.prepare(llm)
+    assert gate.expected(llm).forward < before
 
 
 def test_slots_are_measured_against_the_notes_and_not_against_the_base(tiny_llm: Llm) -> None:

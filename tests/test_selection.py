@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from sleepviz import selection
@@ -81,3 +82,17 @@ def test_a_long_head_chooses_from_what_is_read_most(monkeypatch) -> None:  # typ
     chosen = ranking_of((shares, values)).chosen(6)[0, 0].tolist()
     assert len(chosen) == 6
     assert {0, 39} <= set(chosen)
+
+
+def test_slots_beyond_what_the_queries_tell_apart_come_last_and_add_nothing() -> None:
+    for seed in range(4):
+        shares, values = a_head(seed, n=80, n_queries=25)
+        shares[:, 7] = shares[:, 3]
+        shares[:, 9] = 0.0
+        gram = (shares.T @ shares / len(shares)).double().numpy()
+        with np.errstate(all="raise"):
+            order, gains = selection._forward(gram[None], gram[None] @ values.double().numpy())
+        assert sorted(order[0]) == list(range(80))
+        added = np.count_nonzero(gains[0] > 0)
+        assert 20 <= added <= 30  # 25, and what float32 rounds
+        assert 9 not in order[0][:added]

@@ -66,10 +66,12 @@ class HeadsSeen:
 class AttentionTimed:
     """Milliseconds of one more token after `n_context`, and of its attention in all layers alone.
 
-    Both are of the fastest of `n_passes`.
+    Both are of the fastest of `n_passes`. Besides the context a KV head reads `n_slots` slots of
+    dynamic weights, on average.
     """
 
     n_context: int
+    n_slots: float
     attention_ms: float
     pass_ms: float
     n_passes: int

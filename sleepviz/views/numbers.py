@@ -115,11 +115,13 @@ def _attention(state: State) -> None:
     if timed is None:
         words = f"{Kind.MEASURED}: not yet. It takes about ten passes of one token."
     else:
+        slots = f" and {timed.n_slots:,.0f} slots a head" if timed.n_slots else ""
+        share = formulas.attention_share(timed.n_context + round(timed.n_slots), facts)
         words = (
             f"{Kind.MEASURED}: {timed.attention_ms:,.2f} ms of {timed.pass_ms:,.2f} ms for one "
-            f"more token after {timed.n_context:,}, the fastest of {timed.n_passes} passes; "
+            f"more token after {timed.n_context:,}{slots}, the fastest of {timed.n_passes} passes; "
             f"{Kind.DERIVED}: {timed.share:.1%} of the time, where the operations are "
-            f"{formulas.attention_share(timed.n_context, facts):.1%} of all."
+            f"{share:.1%} of all."
         )
     said, button = st.columns([4, 1], gap="small", vertical_alignment="center")
     with said:
