@@ -7,6 +7,7 @@ computes something twice, in two ways, and gives the difference.
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any, cast
@@ -14,9 +15,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from sleepviz import SleepvizError, __version__, sleep
+from sleepviz import SleepvizError, __version__, last_check, sleep
 from sleepviz.context import Context
 from sleepviz.events import AttentionCaptured, Checked, Event, Progressed, TokenGenerated
+from sleepviz.last_check import LastCheck
 from sleepviz.llm import Llm
 from sleepviz.looking import captured
 from sleepviz.session import Session
@@ -33,8 +35,21 @@ LOW_ROUNDING = 3e-2
 
 
 def checking(session: Session) -> Iterator[Event]:
-    """Every check on the session's model, told in the session; nothing else of it is used."""
-    return session.job("checking", (session.tell(event) for event in checks(session.llm)))
+    """Every check on the session's model, told in the session; nothing else of it is used.
+
+    What was found is kept for later sessions on this machine.
+    """
+
+    def work() -> Iterator[Event]:
+        llm, found = session.llm, []
+        for event in checks(llm):
+            yield session.tell(event)
+            if isinstance(event, Checked):
+                found.append(event)
+        on = str(llm.device), llm.dtype_name
+        last_check.keep(LastCheck(llm.name, *on, versions(), time.time(), tuple(found)))
+
+    return session.job("checking", work())
 
 
 def checks(llm: Llm) -> Iterator[Event]:

@@ -42,7 +42,7 @@ class Core:
                 model=llm.name,
                 provenance=llm.provenance,
                 device=str(llm.device),
-                dtype=str(llm.dtype).removeprefix("torch."),
+                dtype=llm.dtype_name,
                 seed=seed,
                 n_layers=shape.n_layers,
                 n_heads=shape.n_heads,

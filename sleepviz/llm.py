@@ -109,6 +109,11 @@ class Llm:
     def dtype(self) -> torch.dtype:
         return self.model.dtype
 
+    @property
+    def dtype_name(self) -> str:
+        """As people write it: float32."""
+        return str(self.dtype).removeprefix("torch.")
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; the special tokens of the chat format in it are recognised."""
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)

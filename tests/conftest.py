@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from tiny import byte_tokenizer, tiny_model
 
+from sleepviz import last_check
 from sleepviz import models as catalogue
 from sleepviz.llm import Llm
 
@@ -22,6 +24,12 @@ def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def no_check_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes what the person at this machine has checked."""
+    monkeypatch.setattr(last_check, "cache_folder", lambda: tmp_path / "ours")
 
 
 @pytest.fixture(scope="session")

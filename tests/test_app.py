@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sleepviz import SleepvizError, sleep, studio
+from sleepviz import SleepvizError, checking, last_check, sleep, studio
+from sleepviz.events import Checked
+from sleepviz.last_check import LastCheck
 from sleepviz.llm import Llm
 from sleepviz.serving import COOKIE, HIDDEN, Guard
 from sleepviz.stories import presets
@@ -94,6 +96,24 @@ def test_every_page_paints_a_session_that_has_slept(app: AppTest) -> None:
     for name in views():
         visit(app, name)
         assert "dynamic weights v1" in painted(app)
+
+
+def test_about_shows_the_last_check_of_this_machine(app: AppTest) -> None:
+    found = (Checked("rows of attention", 1e-7, 1e-4, "share", "all"),)
+    for model, versions, words in (
+        ("tiny", checking.versions(), "1 of 1 hold, for tiny on cpu in float32, on 2026-11-18"),
+        ("tiny", {**checking.versions(), "torch": "2.0.0"}, "Other now: torch; check again"),
+        ("another", checking.versions(), "This is tiny on cpu in float32: check it too"),
+    ):
+        last_check.keep(LastCheck(model, "cpu", "float32", versions, 1_795_000_000.0, found))
+        visit(app, "about")
+        assert words in painted(app)
+        assert "rows of attention" in painted(app)
+    app.button(key="about.check").click()
+    app.run()
+    done(app)
+    assert "hold, for tiny on cpu in float32" in painted(app)
+    assert "rows of attention" not in painted(app)
 
 
 def test_a_click_reads_the_chosen_story(app: AppTest) -> None:

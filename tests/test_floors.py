@@ -23,6 +23,7 @@ FLOORS = {
     "asking": 1,
     "figures": 1,
     "measured": 1,
+    "last_check": 1,
     "fetching": 1,
     "checkpoint": 1,
     "catalogue": 1,

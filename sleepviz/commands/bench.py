@@ -123,7 +123,7 @@ def _results(llm: Llm, earlier: Results | None, out: Path) -> Results:
     """The results to go on with. Raises `SleepvizError` where they are of another model."""
     from sleepviz.results import Results
 
-    fresh = Results(llm.name, str(llm.device), str(llm.dtype).removeprefix("torch."))
+    fresh = Results(llm.name, str(llm.device), llm.dtype_name)
     if earlier is None:
         return fresh
     there = (earlier.model, earlier.device, earlier.dtype)

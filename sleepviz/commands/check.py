@@ -24,8 +24,7 @@ def check(arguments: Namespace) -> int:
     drawn("check", checking.checking(session))
     found = session.timeline.at().checks
     versions = ", ".join(f"{name} {number}" for name, number in checking.versions().items())
-    dtype = str(llm.dtype).removeprefix("torch.")
-    table = Table(title=f"{llm.name}, {llm.device}, {dtype} (MEASURED)")
+    table = Table(title=f"{llm.name}, {llm.device}, {llm.dtype_name} (MEASURED)")
     for column in ("", "what must hold", "off by", "may be off by", "compared"):
         table.add_column(column)
     for one in found:

@@ -5,12 +5,15 @@ Knows words and the results of a check; acts only through controls.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from sleepviz import controls
 from sleepviz.components.markup import Node, el, markup, tag
 from sleepviz.components.pieces import empty
 from sleepviz.events import Checked
+from sleepviz.last_check import LastCheck, last
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 from sleepviz.timeline import Timeline
@@ -104,7 +107,9 @@ def render(timeline: Timeline, position: int | None) -> None:
         st.markdown("\n".join(f"* [{title}]({url})" for title, url in PAPERS))
         st.caption(
             "Each method names its own paper on its card. Licence: Apache-2.0; "
-            "fonts: SIL Open Font License. " + _versions()
+            "fonts: SIL Open Font License. "
+            + ", ".join(f"{name} {number}" for name, number in _installed().items())
+            + "."
         )
 
 
@@ -123,18 +128,36 @@ def _self_check(state: State, busy: bool) -> None:
             on_click=controls.check,
             help="Computes things in two ways, with this model. Your session is not touched.",
         )
-    if not state.checks:
+    kept = last() if not state.checks else None
+    if kept is not None:
+        _found(kept.checks, _of_before(kept, state))
+    elif not state.checks:
         hint = "Press Check it: attention, bytes, tokens and weights are computed in two ways."
-        markup(empty("Not checked in this session yet", hint), key="about.unchecked")
-        return
-    rows = [_checked(one) for one in state.checks]
-    right = sum(one.ok for one in state.checks)
-    words = f"{right} of {len(rows)} hold"
-    if facts is not None:
-        words += f", for {facts.model} on {facts.device} in {facts.dtype}"
+        markup(empty("Not checked on this machine yet", hint), key="about.unchecked")
+    else:
+        on = "" if facts is None else f", for {facts.model} on {facts.device} in {facts.dtype}"
+        _found(state.checks, on)
+
+
+def _of_before(kept: LastCheck, state: State) -> str:
+    """What a check that this session has not made was made of, and what is different now."""
+    words = f", for {kept.model} on {kept.device} in {kept.dtype}, on {kept.when}"
+    versions = kept.versions
+    changed = [name for name, number in _installed().items() if versions.get(name) != number]
+    if (facts := state.facts) is None:
+        return words
+    if (facts.model, facts.device, facts.dtype) != (kept.model, kept.device, kept.dtype):
+        return f"{words}. This is {facts.model} on {facts.device} in {facts.dtype}: check it too"
+    return f"{words}. Other now: {', '.join(changed)}; check again" if changed else words
+
+
+def _found(checks: Sequence[Checked], on: str) -> None:
+    """What every check found; `on` says of what, and when."""
+    right = sum(one.ok for one in checks)
+    title = el("b", "", f"{right} of {len(checks)} hold{on}")
+    rows = [_checked(one) for one in checks]
     markup(
-        el("div", "stack", el("div", "row", el("b", "", words), tag(Kind.MEASURED)), *rows),
-        key="about.checks",
+        el("div", "stack", el("div", "row", title, tag(Kind.MEASURED)), *rows), key="about.checks"
     )
 
 
@@ -157,7 +180,7 @@ def _known(name: str, kind: Kind, how: str) -> Node:
 
 
 @st.cache_data(show_spinner=False)
-def _versions() -> str:
+def _installed() -> dict[str, str]:
     from sleepviz.checking import versions  # brings torch, which is there by now
 
-    return ", ".join(f"{name} {number}" for name, number in versions().items()) + "."
+    return versions()

@@ -25,6 +25,8 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from sleepviz.fetching import cache_folder
+
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = ROOT / "screenshots"
 FLAGS = [
@@ -43,9 +45,11 @@ IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """The app as a person would start it, on a free port."""
-    with serving() as address:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The app as a person would start it for the first time, its model there, on a free port."""
+    ours = tmp_path_factory.mktemp("ours")
+    (ours / "models").symlink_to(cache_folder() / "models")
+    with serving(SLEEPVIZ_CACHE=str(ours)) as address:
         yield address
 
 
