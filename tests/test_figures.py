@@ -17,7 +17,7 @@ import pytest
 from sleepviz import SleepvizError, figures
 from sleepviz import events as ev
 from sleepviz.components.chart import packed, paints
-from sleepviz.figures import theme
+from sleepviz.figures import theme, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 from sleepviz.timeline import Timeline
@@ -217,11 +217,12 @@ def test_all_that_is_drawn_says_what_its_numbers_are_and_is_dashed_like_that(
             assert kind is not Kind.ESTIMATE
 
 
-FILES = sorted(p for p in Path(figures.__path__[0]).glob("*.py") if p.stem != "theme")
+NOT_PICTURES = {"theme", "traces"}
+FILES = sorted(p for p in Path(figures.__path__[0]).glob("*.py") if p.stem not in NOT_PICTURES)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_no_picture_adds_data_but_by_the_theme_which_asks_for_its_kind(path: Path) -> None:
+def test_no_picture_adds_data_but_by_traces_which_ask_for_its_kind(path: Path) -> None:
     called = [
         node.func
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -235,11 +236,11 @@ def test_no_picture_adds_data_but_by_the_theme_which_asks_for_its_kind(path: Pat
 def test_a_line_beside_a_measured_one_is_dashed_unless_measured(kind: Kind) -> None:
     figure = theme.blank("Both", "both", x="time (s)", y="memory (MiB)")
     for some in (Kind.MEASURED, kind):
-        theme.line(figure, some, name=some, x=[0, 1], y=[0, 1], hover="%{y}", colour=theme.KV)
+        traces.line(figure, some, name=some, x=[0, 1], y=[0, 1], hover="%{y}", colour=theme.KV)
     first, second = figure.data
     assert first.line.dash == "solid"
     assert (second.line.dash == "solid") == (kind is Kind.MEASURED)
-    assert len(set(theme.DASHES.values())) == len(Kind)
+    assert len(set(traces.DASHES.values())) == len(Kind)
 
 
 def test_what_a_sleep_will_have_paid_is_an_estimate_and_drawn_as_one() -> None:

@@ -5,8 +5,8 @@ Knows the protocol of a picture; does not know any picture by name.
 A module `kv_growth.py` offers a function of its own name, `kv_growth(state)`, that returns a plotly
 figure; `alt(state)`, what the picture shows in words; `formula(state)`, what its numbers are
 (MEASURED, DERIVED or ESTIMATE) with the figures filled in; and the sentences TITLE, SEES ("what you
-see") and IS_NOT ("what it is not"). All that it draws goes through `theme.line`, `theme.dots` and
-`theme.cells`, which take the kind of the numbers; its formula tells each kind that it draws. A
+see") and IS_NOT ("what it is not"). All that it draws goes through `traces.line`, `traces.dots` and
+`traces.cells`, which take the kind of the numbers; its formula tells each kind that it draws. A
 picture of several things takes one of them as the second argument of all three functions, and may
 name them in CHOICES (value to label, the first is shown unless another is chosen).
 """
@@ -26,7 +26,7 @@ from sleepviz import SleepvizError
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-_NOT_PICTURES = frozenset({"theme"})
+_NOT_PICTURES = frozenset({"theme", "traces"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from statistics import fmean
 import numpy as np
 import plotly.graph_objects as go
 
-from sleepviz.figures import theme
+from sleepviz.figures import theme, traces
 from sleepviz.quantities import Kind, Quantity, estimate, measured
 from sleepviz.state import State
 
@@ -69,7 +69,7 @@ def break_even(state: State) -> go.Figure:
     for name, colour, seconds in lines:
         y = [float(s) for s in seconds]
         kind = seconds[0].kind
-        theme.line(figure, kind, name=name, x=x, y=y, hover="%{y:,.1f} s", colour=colour, width=2)
+        traces.line(figure, kind, name=name, x=x, y=y, hover="%{y:,.1f} s", colour=colour, width=2)
     if crossing:
         theme.mark(figure, float(min(crossing)), f"pays after {min(crossing):,}")
     return figure

@@ -8,7 +8,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from sleepviz.events import Answered
-from sleepviz.figures import theme
+from sleepviz.figures import theme, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import Night, State
 
@@ -34,7 +34,7 @@ def facts_by_night(state: State) -> go.Figure:
     marks = [[_mark(rows[q].get(n.number)) for n in nights] for q in shown]
     figure = theme.blank(TITLE, alt(state), x="night (number)", y="question")
     figure.update_layout(height=96 + 30 * len(shown))
-    theme.cells(
+    traces.cells(
         figure,
         Kind.MEASURED,
         x=[_column(n) for n in nights],

@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.events import Answered
-from sleepviz.figures import theme
+from sleepviz.figures import theme, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 
@@ -152,7 +152,7 @@ def _add_grid(
     grid = [gap if q == _BETWEEN else [_cell(state, rows, q, a) for a in arms] for q in questions]
     gains = [abs(c.gain) for line in grid for c in line if not np.isnan(c.gain)]
     span = max([1.0, *gains])
-    theme.cells(
+    traces.cells(
         figure,
         Kind.DERIVED,  # the colours and numbers; the marks in them are measured
         x=[_wrapped(_ARMS.get(arm, arm), 9) for arm in arms],

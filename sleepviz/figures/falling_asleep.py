@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.events import SleepStepped
-from sleepviz.figures import theme
+from sleepviz.figures import theme, traces
 from sleepviz.quantities import Kind, estimate
 from sleepviz.state import Night, State
 
@@ -40,7 +40,7 @@ def falling_asleep(state: State) -> go.Figure:
             continue
         y = np.array([values[i] for i in known], dtype=float)
         keep = theme.thin(y)
-        theme.line(
+        traces.line(
             figure,
             Kind.MEASURED,
             name=name,

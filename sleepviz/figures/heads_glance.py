@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.events import MEASURES
-from sleepviz.figures import theme
+from sleepviz.figures import theme, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 
@@ -52,7 +52,7 @@ def heads_glance(state: State, choice: str = "sink") -> go.Figure:
     unit = _UNITS.get(choice, "share")
     figure = theme.blank(TITLE, alt(state, choice), x="head (number)", y="layer (number)")
     top = float(np.nanmax(shown))
-    theme.cells(
+    traces.cells(
         figure,
         Kind.DERIVED,
         x=np.arange(n_heads),

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import plotly.graph_objects as go
 
-from sleepviz.figures import theme
+from sleepviz.figures import theme, traces
 from sleepviz.quantities import Kind, derived, measured
 from sleepviz.state import State
 
@@ -39,7 +39,7 @@ def kv_growth(state: State) -> go.Figure:
     measured = theme.mib([0, *(p.n_bytes for p in state.kv)])
     predicted = theme.mib([0, *(p.predicted_bytes for p in state.kv)])
     keep = theme.thin(measured)
-    theme.line(
+    traces.line(
         figure,
         Kind.MEASURED,
         name="KV cache, measured",
@@ -54,7 +54,7 @@ def kv_growth(state: State) -> go.Figure:
         ends=len(keep) <= 2,
     )
     if any(p.predicted_bytes for p in state.kv):
-        theme.line(
+        traces.line(
             figure,
             Kind.DERIVED,
             name="predicted by the formula",
@@ -143,7 +143,7 @@ def _add_dynamic_weights(figure: go.Figure, state: State, told: np.ndarray) -> N
         if n_bytes != steps[-1][1]:
             steps.append((float(told[bisect_right(seconds, at_s)]), n_bytes))
     steps.append((float(told[-1]), steps[-1][1]))
-    theme.line(
+    traces.line(
         figure,
         Kind.MEASURED,
         name="dynamic weights",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from sleepviz.figures import theme
+from sleepviz.figures import theme, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 
@@ -41,7 +41,7 @@ def kv_map(state: State, choice: str = "keys") -> go.Figure:
     )
     ticks = np.linspace(low, high, 4)
     where = "position %{x}" if pool == 1 else f"positions from %{{x}}, {pool} together, the largest"
-    theme.cells(
+    traces.cells(
         figure,
         Kind.MEASURED,
         x=first,

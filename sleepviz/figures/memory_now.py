@@ -8,7 +8,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from sleepviz.events import MemorySampled
-from sleepviz.figures import theme
+from sleepviz.figures import theme, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 
@@ -36,7 +36,7 @@ def memory_now(state: State) -> go.Figure:
     figure.update_layout(hovermode="closest", barmode="stack", bargap=0.3)
     for name, kind, n_bytes, colour, how in _parts(sample):
         for row in (_MACHINE,) if name in _NOT_MINE else (_MINE, _MACHINE):
-            theme.part(
+            traces.part(
                 figure,
                 kind,
                 name=name,

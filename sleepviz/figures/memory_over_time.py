@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.events import MemorySampled
-from sleepviz.figures import theme
+from sleepviz.figures import theme, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import MemoryPoint, State
 
@@ -42,7 +42,7 @@ def memory_over_time(state: State) -> go.Figure:
     ):
         if any(values) or name == "KV cache":
             keep = theme.thin(theme.mib(values))
-            theme.line(
+            traces.line(
                 figure,
                 Kind.MEASURED,
                 name=name,
@@ -123,7 +123,7 @@ def _add_machine(figure: go.Figure, state: State, at_s: np.ndarray) -> None:
     )
     for name, colour, values in lines:
         keep = theme.thin(theme.mib(values))
-        theme.line(
+        traces.line(
             figure,
             Kind.MEASURED,
             name=name,
@@ -136,7 +136,7 @@ def _add_machine(figure: go.Figure, state: State, at_s: np.ndarray) -> None:
         )
     peaks = _peaks(state)
     if peaks:
-        theme.dots(
+        traces.dots(
             figure,
             Kind.MEASURED,
             name="highest while asleep",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from sleepviz.figures import theme
+from sleepviz.figures import theme, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import Night, State
 
@@ -27,7 +27,7 @@ def slots_kept(state: State) -> go.Figure:
     slots = _slots(night)
     n_layers, n_heads = slots.shape
     figure = theme.blank(TITLE, alt(state), x="layer (number)", y="KV head (number)")
-    theme.cells(
+    traces.cells(
         figure,
         Kind.MEASURED,
         x=np.arange(n_layers),

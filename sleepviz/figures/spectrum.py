@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from sleepviz.figures import theme
+from sleepviz.figures import theme, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import Night, State
 
@@ -28,7 +28,7 @@ def spectrum(state: State, choice: str = "") -> go.Figure:
     _, values = found
     figure = theme.blank(TITLE, alt(state, choice), x="singular value (number)", y="size (1)")
     at = np.arange(1, len(values) + 1)
-    theme.dots(
+    traces.dots(
         figure,
         Kind.MEASURED,
         name="singular value",
@@ -37,7 +37,7 @@ def spectrum(state: State, choice: str = "") -> go.Figure:
         hover="%{y:.4f}",
         colour=theme.DYNAMIC,
     )
-    theme.line(
+    traces.line(
         figure,
         Kind.DERIVED,
         name="energy so far (right)",

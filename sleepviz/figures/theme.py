@@ -1,23 +1,18 @@
-"""How every picture looks: colours, lines, cells, axes, bands, notes, the picture of nothing yet.
+"""How every picture looks: colours, axes, bands, notes, the picture of nothing yet.
 
-Knows plotly, how to thin a long series, and that the dash of a line comes from what its numbers
-are; does not know what is drawn, or where. A picture adds data through `line`, `dots` and `cells`.
+Knows plotly, and how to thin a long series; does not know what is drawn, or where. A picture adds
+data through `sleepviz.figures.traces`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
 
-from sleepviz.quantities import Kind
 from sleepviz.state import Night
-
-Numbers = Sequence[float] | np.ndarray
 
 INK = "#1B1B2A"  # predictions, limits
 KV = "#5B4BDB"
@@ -46,12 +41,6 @@ DIVERGING: tuple[tuple[float, str], ...] = (
 )
 """Orange, grey, blue; white text is legible on all of it, on a light page and on a dark one."""
 
-DASHES: Mapping[Kind, str] = MappingProxyType(
-    {Kind.MEASURED: "solid", Kind.DERIVED: "dash", Kind.ESTIMATE: "dot"}
-)
-"""How a line says what its numbers are; no picture chooses a dash of its own."""
-
-MOST_APART = 64  # columns of a grid with a gap between them; more would be all gaps
 MOST_POINTS = 1500
 """More points than this are thinned before they are drawn; no screen shows them apart."""
 
@@ -90,120 +79,6 @@ def blank(title: str, alt: str, *, x: str, y: str) -> go.Figure:
             "xaxis": {"title": {"text": x}},
             "yaxis": {"title": {"text": y}, "rangemode": "tozero"},
         }
-    )
-
-
-def line(
-    figure: go.Figure,
-    kind: Kind,
-    *,
-    name: str,
-    x: Numbers,
-    y: Numbers,
-    hover: str,
-    colour: str,
-    width: float = 2.5,
-    custom: np.ndarray | None = None,
-    step: bool = False,
-    fill: bool = False,
-    ends: bool = False,
-    right: bool = False,
-) -> None:
-    """Add a line, dashed as its `kind` is: MEASURED solid, DERIVED dashed, ESTIMATE dotted.
-
-    `hover` is the template of what a point says, `custom` [point, column] more numbers for it.
-    step: a value holds until the next. ends: dots as well, where there are too few for a line.
-    right: on the right axis.
-    """
-    figure.add_scatter(
-        meta={"kind": kind.value},
-        name=name,
-        x=x,
-        y=y,
-        customdata=custom,
-        hovertemplate=hover,
-        mode="lines+markers" if ends else "lines",
-        line={
-            "color": colour,
-            "width": width,
-            "dash": DASHES[kind],
-            "shape": "hv" if step else "linear",
-        },
-        fill="tozeroy" if fill else None,
-        yaxis="y2" if right else None,
-    )
-
-
-def dots(
-    figure: go.Figure,
-    kind: Literal[Kind.MEASURED, Kind.DERIVED],
-    *,
-    name: str,
-    x: Numbers,
-    y: Numbers,
-    hover: str,
-    colour: str,
-    symbol: str = "circle",
-    size: float = 7,
-    opacity: float = 1.0,
-    custom: np.ndarray | None = None,
-    right: bool = False,
-) -> None:
-    """Add dots. They have no dash, so an ESTIMATE cannot be among them: it would look measured.
-
-    The parameters are those of `line`; `size` is in pixels across.
-    """
-    figure.add_scatter(
-        meta={"kind": kind.value},
-        name=name,
-        x=x,
-        y=y,
-        customdata=custom,
-        hovertemplate=hover,
-        mode="markers",
-        marker={"color": colour, "symbol": symbol, "size": size},
-        opacity=opacity,
-        yaxis="y2" if right else None,
-    )
-
-
-def cells(
-    figure: go.Figure,
-    kind: Kind,
-    *,
-    x: Sequence[object] | np.ndarray,
-    y: Sequence[object] | np.ndarray,
-    z: Sequence[Sequence[float | None]] | np.ndarray,
-    limits: tuple[float, float],
-    hover: str,
-    colours: str | Sequence[Sequence[object]] = SEQUENTIAL,
-    custom: Sequence[Sequence[object]] | np.ndarray | None = None,
-    marks: Sequence[Sequence[str]] | None = None,
-    bar: Mapping[str, object] | None = None,
-) -> None:
-    """Add a grid of coloured cells, `z` [y, x] from `limits[0]` to `limits[1]`; NaN is absent.
-
-    `marks` [y, x] are written into the cells. Without a `bar` (see `colour_bar`) none is drawn.
-    """
-    gap = 3 if marks is not None else 1 if len(x) <= MOST_APART else 0
-    figure.add_heatmap(
-        meta={"kind": kind.value},
-        x=x,
-        y=y,
-        z=z,
-        zmin=limits[0],
-        zmax=limits[1],
-        colorscale=colours,
-        customdata=custom,
-        hovertemplate=f"{hover}<extra></extra>",
-        hoverongaps=marks is not None,  # where words stand, an absent number has its reason
-        text=marks,
-        texttemplate=None if marks is None else "%{text}",
-        textfont={"color": "#FFFFFF", "size": 13},
-        showscale=bar is not None,
-        colorbar=bar,
-        xgap=gap,
-        ygap=gap,
     )
 
 
@@ -290,24 +165,6 @@ def colour_bar(title: str, **more: object) -> dict[str, object]:
         "outlinewidth": 0,
         **more,
     }
-
-
-def part(
-    figure: go.Figure, kind: Kind, *, name: str, row: str, amount: float, hover: str, colour: str
-) -> None:
-    """Add a part of a lying bar; the parts of one row follow each other. An ESTIMATE is hatched."""
-    figure.add_bar(
-        meta={"kind": kind.value},
-        name=name,
-        x=[amount],
-        y=[row],
-        orientation="h",
-        hovertemplate=f"{hover}<extra></extra>",
-        marker={
-            "color": colour,
-            "pattern": {"shape": {Kind.ESTIMATE: "/", Kind.DERIVED: "."}.get(kind, "")},
-        },
-    )
 
 
 def as_grid(figure: go.Figure, *, names_on_top: bool = False) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from sleepviz.figures import theme
+from sleepviz.figures import theme, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import State, Timing
 
@@ -95,7 +95,7 @@ def _add_dots(figure: go.Figure, timings: list[Timing], look: _Dots) -> None:
     y = np.array([_each_ms(t) for t in timings])
     keep = theme.thin(y)
     per_s = 1000 / np.maximum(y, 1e-9)
-    theme.dots(
+    traces.dots(
         figure,
         look.kind,
         name=look.name,
@@ -112,7 +112,7 @@ def _add_dots(figure: go.Figure, timings: list[Timing], look: _Dots) -> None:
     theme.thinned(figure, len(keep), len(y), "passes")
     if len(y) >= _MEDIAN_FROM:
         middle, medians = _running_median(x, y)
-        theme.line(
+        traces.line(
             figure,
             Kind.DERIVED,
             name=f"median, {look.name.partition(',')[0]}",

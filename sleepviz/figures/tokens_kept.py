@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from sleepviz.figures import theme
+from sleepviz.figures import theme, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import Night, SeenToken, State
 
@@ -30,7 +30,7 @@ def tokens_kept(state: State) -> go.Figure:
         TITLE, alt(state), x="position in the context (tokens)", y="heads that keep it (count)"
     )
     keep = theme.thin(counts.astype(float))
-    theme.line(
+    traces.line(
         figure,
         Kind.MEASURED,
         name="heads that keep the token",

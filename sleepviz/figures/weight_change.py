@@ -10,7 +10,7 @@ import re
 import numpy as np
 import plotly.graph_objects as go
 
-from sleepviz.figures import theme
+from sleepviz.figures import theme, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 
@@ -136,7 +136,7 @@ def _add_cells(figure: go.Figure, ratio: np.ndarray, words: list[str]) -> None:
     if high - low < 0.1:
         low, high = low - 0.1, high + 0.1
     ticks = np.linspace(low, high, 4)
-    theme.cells(
+    traces.cells(
         figure,
         Kind.DERIVED,
         x=np.arange(ratio.shape[1]),

@@ -1,0 +1,158 @@
+"""How data is drawn on every picture: lines, dots, cells, and the parts of a bar.
+
+Knows that each of them is of one kind, and that the dash of a line comes from what its numbers are;
+does not know what is drawn, or where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+import plotly.graph_objects as go
+
+from sleepviz.figures.theme import SEQUENTIAL
+from sleepviz.quantities import Kind
+
+Numbers = Sequence[float] | np.ndarray
+
+DASHES: Mapping[Kind, str] = MappingProxyType(
+    {Kind.MEASURED: "solid", Kind.DERIVED: "dash", Kind.ESTIMATE: "dot"}
+)
+"""How a line says what its numbers are; no picture chooses a dash of its own."""
+
+MOST_APART = 64  # columns of a grid with a gap between them; more would be all gaps
+
+
+def line(
+    figure: go.Figure,
+    kind: Kind,
+    *,
+    name: str,
+    x: Numbers,
+    y: Numbers,
+    hover: str,
+    colour: str,
+    width: float = 2.5,
+    custom: np.ndarray | None = None,
+    step: bool = False,
+    fill: bool = False,
+    ends: bool = False,
+    right: bool = False,
+) -> None:
+    """Add a line, dashed as its `kind` is: MEASURED solid, DERIVED dashed, ESTIMATE dotted.
+
+    `hover` is the template of what a point says, `custom` [point, column] more numbers for it.
+    step: a value holds until the next. ends: dots as well, where there are too few for a line.
+    right: on the right axis.
+    """
+    figure.add_scatter(
+        meta={"kind": kind.value},
+        name=name,
+        x=x,
+        y=y,
+        customdata=custom,
+        hovertemplate=hover,
+        mode="lines+markers" if ends else "lines",
+        line={
+            "color": colour,
+            "width": width,
+            "dash": DASHES[kind],
+            "shape": "hv" if step else "linear",
+        },
+        fill="tozeroy" if fill else None,
+        yaxis="y2" if right else None,
+    )
+
+
+def dots(
+    figure: go.Figure,
+    kind: Literal[Kind.MEASURED, Kind.DERIVED],
+    *,
+    name: str,
+    x: Numbers,
+    y: Numbers,
+    hover: str,
+    colour: str,
+    symbol: str = "circle",
+    size: float = 7,
+    opacity: float = 1.0,
+    custom: np.ndarray | None = None,
+    right: bool = False,
+) -> None:
+    """Add dots. They have no dash, so an ESTIMATE cannot be among them: it would look measured.
+
+    The parameters are those of `line`; `size` is in pixels across.
+    """
+    figure.add_scatter(
+        meta={"kind": kind.value},
+        name=name,
+        x=x,
+        y=y,
+        customdata=custom,
+        hovertemplate=hover,
+        mode="markers",
+        marker={"color": colour, "symbol": symbol, "size": size},
+        opacity=opacity,
+        yaxis="y2" if right else None,
+    )
+
+
+def cells(
+    figure: go.Figure,
+    kind: Kind,
+    *,
+    x: Sequence[object] | np.ndarray,
+    y: Sequence[object] | np.ndarray,
+    z: Sequence[Sequence[float | None]] | np.ndarray,
+    limits: tuple[float, float],
+    hover: str,
+    colours: str | Sequence[Sequence[object]] = SEQUENTIAL,
+    custom: Sequence[Sequence[object]] | np.ndarray | None = None,
+    marks: Sequence[Sequence[str]] | None = None,
+    bar: Mapping[str, object] | None = None,
+) -> None:
+    """Add a grid of coloured cells, `z` [y, x] from `limits[0]` to `limits[1]`; NaN is absent.
+
+    `marks` [y, x] are written into the cells. Without a `bar` (see `colour_bar`) none is drawn.
+    """
+    gap = 3 if marks is not None else 1 if len(x) <= MOST_APART else 0
+    figure.add_heatmap(
+        meta={"kind": kind.value},
+        x=x,
+        y=y,
+        z=z,
+        zmin=limits[0],
+        zmax=limits[1],
+        colorscale=colours,
+        customdata=custom,
+        hovertemplate=f"{hover}<extra></extra>",
+        hoverongaps=marks is not None,  # where words stand, an absent number has its reason
+        text=marks,
+        texttemplate=None if marks is None else "%{text}",
+        textfont={"color": "#FFFFFF", "size": 13},
+        showscale=bar is not None,
+        colorbar=bar,
+        xgap=gap,
+        ygap=gap,
+    )
+
+
+def part(
+    figure: go.Figure, kind: Kind, *, name: str, row: str, amount: float, hover: str, colour: str
+) -> None:
+    """Add a part of a lying bar; the parts of one row follow each other. An ESTIMATE is hatched."""
+    figure.add_bar(
+        meta={"kind": kind.value},
+        name=name,
+        x=[amount],
+        y=[row],
+        orientation="h",
+        hovertemplate=f"{hover}<extra></extra>",
+        marker={
+            "color": colour,
+            "pattern": {"shape": {Kind.ESTIMATE: "/", Kind.DERIVED: "."}.get(kind, "")},
+        },
+    )
