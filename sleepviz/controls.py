@@ -15,10 +15,10 @@ import streamlit as st
 
 from sleepviz import SleepvizError, models
 from sleepviz.events import Event
+from sleepviz.jobs import Job, Lane
 from sleepviz.serving import COOKIE
 from sleepviz.stories import Probe, presets
 from sleepviz.studio import new_owner, studio
-from sleepviz.worker import Job, Lane
 
 if TYPE_CHECKING:
     from sleepviz.session import Session

@@ -14,11 +14,11 @@ from sleepviz.components.markup import el, markup
 from sleepviz.components.pieces import Card, cards, empty, notice, track
 from sleepviz.components.strip import strip
 from sleepviz.figures import theme
+from sleepviz.jobs import JobState
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 from sleepviz.studio import Loading, studio
 from sleepviz.views import View, views
-from sleepviz.worker import JobState
 
 TOLD = "frame.told"  # in session_state: the last failure that was shown
 _ESCAPED = re.compile(r"[\\`*_{}\[\]()#+!<>~|$:-]")  # what Markdown would read

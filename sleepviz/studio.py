@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from sleepviz import SleepvizError, models
 from sleepviz.events import Event
-from sleepviz.worker import Lane, Worker
+from sleepviz.jobs import Lane
+from sleepviz.worker import Worker
 
 if TYPE_CHECKING:
     from sleepviz.llm import Llm

@@ -13,50 +13,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 
 from sleepviz import SleepvizError
+from sleepviz.jobs import Job, JobState, Lane
 
 log = logging.getLogger(__name__)
-
-
-class Lane(StrEnum):
-    """Talking waits for nobody; sleeping takes what is left, and at least a quarter."""
-
-    INTERACTIVE = "interactive"
-    BATCH = "batch"
-
-
-class JobState(StrEnum):
-    QUEUED = "queued"
-    RUNNING = "running"
-    DONE = "done"
-    CANCELLED = "cancelled"
-    FAILED = "failed"
-
-
-@dataclass(eq=False)
-class Job:
-    """One piece of work of one owner."""
-
-    owner: str
-    kind: str
-    lane: Lane
-    make: Callable[[], Iterator[object]] | None
-    state: JobState = JobState.QUEUED
-    error: SleepvizError | None = None
-    busy_s: float = 0.0
-    order: int = 0
-    served: float = 0.0
-    steps: int = 0
-    finished: threading.Event = field(default_factory=threading.Event)
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    running: Iterator[object] | None = None
-
-    @property
-    def active(self) -> bool:
-        return self.state in (JobState.QUEUED, JobState.RUNNING)
 
 
 class Worker:

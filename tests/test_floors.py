@@ -61,6 +61,7 @@ FLOORS = {
     "conversing": 4,
     "sleeping": 4,
     "session": 4,
+    "jobs": 5,
     "worker": 5,
     "studio": 5,
     "bench": 5,

@@ -14,11 +14,12 @@ from sleepviz import SleepvizError, models, sleep, together
 from sleepviz import events as ev
 from sleepviz import studio as place
 from sleepviz.context import Context
+from sleepviz.jobs import Job, JobState, Lane
 from sleepviz.llm import Llm
 from sleepviz.session import Session
 from sleepviz.studio import Studio, new_owner
 from sleepviz.weights import Delta, DynamicWeights
-from sleepviz.worker import Job, JobState, Lane, Worker
+from sleepviz.worker import Worker
 
 PATIENCE_S = 120.0
 NOTES = "The captain is Mira Okafor. The cat is Pixel. The bell was cast in Bergen in 1892."

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from sleepviz import SleepvizError
-from sleepviz.worker import Job, JobState, Lane, Worker
+from sleepviz.jobs import Job, JobState, Lane
+from sleepviz.worker import Worker
 
 PATIENCE_S = 30.0  # a test that waits longer than this is broken; none depends on how long it takes
 
