@@ -8,11 +8,12 @@ from __future__ import annotations
 import streamlit as st
 
 from sleepviz import controls, frame
-from sleepviz.components.answers import ARMS, answers
+from sleepviz.components.answers import answers
+from sleepviz.components.audit import leak_audit
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.picture import picture
-from sleepviz.components.pieces import chip, track
-from sleepviz.events import Answered, LeakAudited, Progressed
+from sleepviz.components.pieces import track
+from sleepviz.events import Answered, Progressed
 from sleepviz.state import State
 from sleepviz.stories import Probe, Story, presets
 from sleepviz.stories import controls as unrelated
@@ -45,7 +46,7 @@ def render(timeline: Timeline, position: int | None) -> None:
         picture("facts_kept", state, key="compare.facts_kept", height=300)
     with right:
         _dial(state, probe, busy)
-        _audit(state, probe)
+        leak_audit(state, probe)
     if state.nights_kept:
         _over_time(state, busy)
 
@@ -225,47 +226,6 @@ def _take_away(state: State, busy: bool) -> None:
             on_click="ignore",
             help="A LoRA folder for PEFT, a safetensors file of slots, or both; with a model card.",
         )
-
-
-# the audit --------------------------------------------------------------------------------------
-
-
-def _audit(state: State, probe: Probe | None) -> None:
-    """Whether the notes leaked back into the prompt of the arms that must not see them."""
-    audits = {a.arm: a for a in state.audits if probe and probe.question in a.prompt}
-    if not audits:
-        return
-    with st.container(border=True, key="compare_audit"):
-        st.markdown("##### Leak audit")
-        markup(
-            el("div", "talk", *[_audited(state, audits[arm]) for arm in ARMS if arm in audits]),
-            key="compare.audit",
-        )
-
-
-def _audited(state: State, audit: LeakAudited) -> Node:
-    n_old = sum(t.fate != "cache" for t in state.tokens)
-    of = f"{n_old:,} consolidated tokens" if n_old else "the tokens told"
-    if audit.ok:
-        verdict = chip(f"✓ 0 of {of} in the prompt", "green")
-    else:
-        verdict = chip(f"✗ it leaked: {len(audit.hits)} hits", "orange")
-    return el(
-        "div",
-        "",
-        el("div", "row", verdict, el("span", "small muted", ARMS[audit.arm][0])),
-        el("div", "small", "; ".join(audit.hits)) if audit.hits else None,
-        el(
-            "details",
-            "",
-            el(
-                "summary",
-                "",
-                f"the exact prompt: {audit.prompt_tokens} tokens; cached: {audit.cache_tokens}",
-            ),
-            el("pre", "", audit.prompt),
-        ),
-    )
 
 
 # the dial ---------------------------------------------------------------------------------------
