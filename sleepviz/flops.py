@@ -39,6 +39,10 @@ class Flops:
 
 
 class _Mode(TorchDispatchMode):
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and guarding each call against it is most of it
+
     def __init__(self) -> None:
         super().__init__()
         self.total = 0
@@ -51,16 +55,29 @@ class _Mode(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if func in _PLAIN:
+            return func(*args, **kwargs)
         formula = _FORMULAS.get(func.overloadpacket)
         if formula is None:
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
+            _PLAIN.add(func)
             return func(*args, **kwargs)
         out = func(*args, **kwargs)
         self.total += formula(*args, **kwargs, out_val=out)
         return out
+
+
+def _product(a: torch.Tensor, b: torch.Tensor, **_: object) -> int:
+    """[..., row, inner] @ [..., inner, column], of one matrix or of a batch of them."""
+    return 2 * prod(a.shape) * b.shape[-1]
+
+
+def _sum_of_product(_added: torch.Tensor, a: torch.Tensor, b: torch.Tensor, **_: object) -> int:
+    """The sum itself is elementwise."""
+    return _product(a, b)
 
 
 def _attention(query: torch.Tensor, key: torch.Tensor, *_: object, **__: object) -> int:
@@ -88,8 +105,13 @@ def _svd(a: torch.Tensor, *_: object, **__: object) -> int:
     return prod(a.shape[:-2]) * (4 * m * n * n - 4 * n**3 // 3)
 
 
+_PLAIN: set[Any] = set()  # operators that multiply no matrices and have no parts; met before
 _FORMULAS: dict[Any, Any] = {
     **flop_registry,
+    aten.mm: _product,  # those of the registry cost more time than a token's small products
+    aten.bmm: _product,
+    aten.addmm: _sum_of_product,
+    aten.baddbmm: _sum_of_product,
     aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
     aten._linalg_solve_ex: _solve,

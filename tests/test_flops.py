@@ -23,7 +23,14 @@ def test_products_cost_two_for_each_pair(inference: bool) -> None:
     with torch.inference_mode(inference):
         assert counted(lambda: a @ b.T) == 2 * 3 * 4 * 5
         assert counted(lambda: linear(a, b, bias)) == 2 * 3 * 4 * 5
+        assert counted(lambda: a @ b.T) == 2 * 3 * 4 * 5, "the second time as the first"
         assert counted(lambda: a + a) == 0
+
+
+def test_batches_of_products_cost_as_much_as_each_alone() -> None:
+    a, b, added = torch.ones(2, 3, 4), torch.ones(2, 4, 5), torch.ones(2, 3, 5)
+    for work in (lambda: a @ b, lambda: torch.baddbmm(added, a, b)):
+        assert counted(work) == 2 * 2 * 3 * 4 * 5
 
 
 def test_a_backward_pass_costs_two_more_products() -> None:
