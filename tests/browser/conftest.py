@@ -26,7 +26,9 @@ from playwright.sync_api import (
 )
 
 from sleepviz.fetching import cache_folder
+from sleepviz.views import views
 
+PAGES = {name: view.title for name, view in views().items()}
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = ROOT / "screenshots"
 FLAGS = [

@@ -6,7 +6,18 @@ import re
 from typing import Any
 
 import pytest
-from conftest import PATIENCE_MS, Visit, click, done, fill, go, n_cached, settled, shot  # type: ignore[import-not-found]
+from conftest import (  # type: ignore[import-not-found]
+    PAGES,
+    PATIENCE_MS,
+    Visit,
+    click,
+    done,
+    fill,
+    go,
+    n_cached,
+    settled,
+    shot,
+)
 from playwright.sync_api import expect
 
 from sleepviz.stories import presets
@@ -16,13 +27,6 @@ PROBE = next(
 )  # needs only the full arm right
 pytestmark = [pytest.mark.browser, pytest.mark.model]
 
-PAGES = {
-    "talk": "Talk",
-    "sleep": "Sleep",
-    "compare": "Compare",
-    "look": "Look inside",
-    "numbers": "Numbers",
-}
 TOO_LONG = "7 " * 25_000
 LOOKS = [("dark", 1280, 720), ("light", 390, 844), ("dark", 390, 844)]
 MARKUP = (
@@ -103,7 +107,7 @@ def test_an_empty_page_says_what_to_do_and_a_refusal_loses_nothing(
     page = visit(scheme=scheme, size=(width, height))
     for name in PAGES:
         page = visit(page.context, path="" if name == "talk" else name)
-        if name != "talk":
+        if name not in ("talk", "about"):
             expect(page.get_by_text("Tell it something", exact=True).first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         shot(page, f"{name}-empty-{scheme}-{width}")
@@ -116,6 +120,12 @@ def test_an_empty_page_says_what_to_do_and_a_refusal_loses_nothing(
     settled(page)
     shot(page, f"talk-error-{scheme}-{width}")
     assert page.locator(".st-key-talk-own textarea").input_value() == TOO_LONG
+    for name in PAGES:
+        if name != "talk":
+            page = visit(page.context, path=name)
+            expect(page.locator(".st-key-frame-failure")).to_be_visible()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            shot(page, f"{name}-error-{scheme}-{width}")
     page.context.close()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import (  # type: ignore[import-not-found]
+    PAGES,
     PATIENCE_MS,
     Visit,
     click,
@@ -67,6 +68,11 @@ def test_a_deep_sleep_is_cancelled_refused_kept_anyway_and_undone(
     click(page, "sleep.go")
     asleep(page)
     shot(page, "sleep-busy-deep-light-1280")
+    for name, title in PAGES.items():
+        go(page, title)
+        expect(page.locator(".st-key-frame-cancel")).to_be_visible()
+        shot(page, f"{name}-busy-deep-light-1280")
+    go(page, "Sleep")
     click(page, "frame.cancel")
     done(page)
     expect(page.locator(".st-key-sleep_report")).to_contain_text("cancelled")
