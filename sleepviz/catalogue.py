@@ -25,6 +25,7 @@ class ModelCard:
     context: int  # tokens
     licence: str
     note: str = ""
+    caveat: str = ""  # what sleepviz cannot do with it, or has not checked
 
     @property
     def kv_bytes_per_token_f32(self) -> int:

@@ -106,14 +106,29 @@ def _seen(context: Context, layer: int, head: int) -> AttentionCaptured:
 
 @torch.no_grad()
 def _eager(llm: Llm, ids: list[int]) -> list[np.ndarray]:
-    """[head, query, key] of every layer, by transformers' own eager implementation."""
+    """[head, query, key] of every layer, by transformers' own eager implementation.
+
+    Taken by hooks of our own: with `output_attentions` transformers leaves hooks on the model.
+    """
     before = llm.model.config._attn_implementation
+    seen: dict[int, np.ndarray] = {}
+
+    def keep(module: Any, _: object, output: tuple[torch.Tensor, torch.Tensor]) -> None:
+        seen[module.layer_idx] = output[1][0].float().cpu().numpy()
+
+    handles = [
+        module.register_forward_hook(keep)
+        for module in llm.model.modules()
+        if hasattr(module, "layer_idx") and type(module).__name__.endswith("Attention")
+    ]
     llm.model.set_attn_implementation("eager")
     try:
-        output = llm.model(input_ids=torch.tensor([ids], device=llm.device), output_attentions=True)
+        llm.model(input_ids=torch.tensor([ids], device=llm.device))
     finally:
         llm.model.set_attn_implementation(before)
-    return [layer[0].float().cpu().numpy() for layer in output.attentions]
+        for handle in handles:
+            handle.remove()
+    return [seen[layer] for layer in range(llm.shape.n_layers)]
 
 
 def _sliding(llm: Llm) -> list[int]:

@@ -25,6 +25,16 @@ LOCAL_FOLDER = "local folder"
 
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
+_CAUSAL = ("ForCausalLM", "LMHeadModel")  # how the classes of causal language models are called
+_OTHER_NAMES = {  # of what a config says, in older families
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+}
+_CACHED_LAYERS = {"full_attention", "sliding_attention"}
+_CHECKED = {"llama", "qwen2", "qwen3", "gemma3_text", "gpt2"}  # the self-check passes on these
+_NOT_TRAINED = {"gemma3_text", "gpt2"}  # their layers are not all alike, or not run one by one
 _TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"))
 
 Json = Mapping[str, object]
@@ -38,6 +48,7 @@ class Shape:
     kv_heads: int
     head_dim: int
     context: int
+    caveat: str = ""  # what sleepviz cannot do with such a model, or has not checked
 
     @property
     def numbers_per_token(self) -> int:
@@ -103,7 +114,7 @@ def read_config(file: Path) -> Json:
         )
     config = _read_json(file)
     names = config.get("architectures")
-    if not isinstance(names, list) or not any(str(name).endswith("ForCausalLM") for name in names):
+    if not isinstance(names, list) or not any(str(name).endswith(_CAUSAL) for name in names):
         raise SleepvizError(
             f"{file} describes {names}, expected a causal language model (…ForCausalLM).",
             "Choose a text model such as SmolLM2-135M-Instruct.",
@@ -120,11 +131,13 @@ def read_config(file: Path) -> Json:
             f"{file} describes quantised weights, expected float weights.",
             "Choose the unquantised version of the model.",
         )
+    _require_keys_and_values(config, file)
     return config
 
 
 def read_shape(config: Json, where: str) -> Shape:
     """The KV shape that a config describes; `where` names it in errors."""
+    config = {**{key: config.get(other) for key, other in _OTHER_NAMES.items()}, **config}
     heads = _positive(config, "num_attention_heads", where)
     head_dim = config.get("head_dim") or _positive(config, "hidden_size", where) // heads
     return Shape(
@@ -132,7 +145,39 @@ def read_shape(config: Json, where: str) -> Shape:
         kv_heads=_positive({"num_key_value_heads": heads, **config}, "num_key_value_heads", where),
         head_dim=_positive({"head_dim": head_dim}, "head_dim", where),
         context=_positive(config, "max_position_embeddings", where),
+        caveat=_caveat(config),
     )
+
+
+def _require_keys_and_values(config: Json, file: Path) -> None:
+    """Refuse a model whose layers do not all cache the keys and values of their heads."""
+    kinds = config.get("layer_types")
+    strange = sorted({str(k) for k in kinds} - _CACHED_LAYERS) if isinstance(kinds, list) else []
+    if "kv_lora_rank" in config:
+        strange = ["keys and values compressed into one (kv_lora_rank)"]
+    if strange:
+        raise SleepvizError(
+            f"{file} describes {config['model_type']!r} layers with {', '.join(strange)}; sleepviz "
+            "shows attention layers that cache the keys and values of every head.",
+            "Choose a Llama-like model, such as SmolLM2, Qwen or Llama.",
+        )
+
+
+def _caveat(config: Json) -> str:
+    """What is to be known before a model of this family is loaded; nothing of most."""
+    family, kinds = str(config.get("model_type")), config.get("layer_types")
+    slides = isinstance(kinds, list) and "sliding_attention" in kinds
+    if family in _NOT_TRAINED or slides:
+        return (
+            "A deep sleep, a cartridge and raw text cannot train this model, because its layers "
+            "are not all alike. Naps, pictures and comparisons work."
+        )
+    if family not in _CHECKED:
+        return (
+            f"Models of the family {family!r} have not been checked here: run the self-check on "
+            "About before you trust what is shown."
+        )
+    return ""
 
 
 def count_parameters(numbers: Mapping[str, int], config: Json) -> int:

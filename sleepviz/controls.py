@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ARMS = ("full", "cleared", "slept", "both")
 OWNER = "owner"  # in session_state: the handle of this visitor's session
 EXPECTED = "sleep.expected"  # in session_state: what the last estimate was for, and its seconds
+POSITION = "frame.position"  # in session_state: the session looked back on, and how far
 REFUSED = "frame.refused"  # in session_state: why the last click did nothing
 _NAME = re.compile(r"[\w-]{16,80}")
 
@@ -72,6 +73,28 @@ def job() -> Job | None:
 def busy() -> bool:
     """Whether the visitor's work is going on."""
     return studio().worker.busy(owner())
+
+
+def position() -> int | None:
+    """How many events of the visitor's session the page shall show; `None` for all, which is now.
+
+    A new session begins at now.
+    """
+    told, mine = st.session_state.get(POSITION), session()
+    if told is None or mine is None or told[0] != id(mine) or told[1] >= len(mine.timeline):
+        return None
+    return int(told[1])
+
+
+def go_to(position: int | None) -> None:
+    """Look back at a moment of the session, or come back to now."""
+    mine = session()
+    st.session_state[POSITION] = None if mine is None or position is None else (id(mine), position)
+
+
+def locked() -> bool:
+    """Whether no act can begin: work is going on, or the page looks back."""
+    return busy() or position() is not None
 
 
 def n_ahead() -> int:
@@ -139,6 +162,14 @@ def expected_s(method: str, values: Mapping[str, object]) -> float | None:
         seconds = expected_s_of(chosen, mine.llm, notes, pace)
         known = st.session_state[EXPECTED] = (key, seconds)
     return None if known[1] is None else float(known[1])
+
+
+def unfit(method: str) -> str:
+    """Why a method cannot work on the model that is loaded; nothing where it can."""
+    from sleepviz import sleep as methods  # brings torch
+
+    mine, chosen = session(), methods.make(method)
+    return chosen.unfit(mine.llm) if mine is not None and hasattr(chosen, "unfit") else ""
 
 
 def ask(probes: tuple[Probe, ...], arms: tuple[str, ...] = ARMS) -> None:
@@ -216,6 +247,11 @@ def scale(strength: float, ask_again: tuple[Probe, ...] = ()) -> None:
         return chain(s.scale(strength), again)
 
     _begin("scaling", work)
+
+
+def dial(probes: tuple[Probe, ...]) -> None:
+    """Read how likely right answers are at every strength of the dynamic weights."""
+    _begin("asking", lambda s: s.dial(probes))
 
 
 def look(layer: int, head: int) -> None:

@@ -29,6 +29,7 @@ class Fold:
     answers: list[tuple[int, ev.Answered]] = field(default_factory=list)
     unavailable: list[ev.ArmUnavailable] = field(default_factory=list)
     audits: list[ev.LeakAudited] = field(default_factory=list)
+    dial: list[ev.DialRead] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     facts: ev.SessionStarted | None = None
     attention: ev.AttentionCaptured | None = None
@@ -72,6 +73,7 @@ class Fold:
                 answers=tuple(self.answers),
                 unavailable=tuple(self.unavailable),
                 audits=tuple(self.audits),
+                dial=tuple(self.dial),
                 attention=self.attention,
                 heads=self.heads,
                 attention_timed=self.attention_timed,
@@ -202,6 +204,10 @@ class Fold:
     def audited(self, event: ev.LeakAudited) -> None:
         self.audits.append(event)
 
+    def dial_read(self, event: ev.DialRead) -> None:
+        others = [d for d in self.dial if d.night == event.night and d.scale != event.scale]
+        self.dial = sorted([*others, event], key=lambda d: d.scale)
+
     def scaled(self, event: ev.WeightsScaled) -> None:
         self.scale = event.scale
 
@@ -267,6 +273,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ev.SleepRefused: Fold.sleep_refused,
     ev.CacheCleared: Fold.cleared,
     ev.LeakAudited: Fold.audited,
+    ev.DialRead: Fold.dial_read,
     ev.Answered: Fold.answered,
     ev.ArmUnavailable: Fold.arm_unavailable,
     ev.WeightsScaled: Fold.scaled,

@@ -12,6 +12,7 @@ import streamlit as st
 from sleepviz import SleepvizError, controls, models
 from sleepviz.components.markup import el, markup
 from sleepviz.components.pieces import Card, cards, empty, notice, track
+from sleepviz.components.session_line import session_line
 from sleepviz.components.strip import strip
 from sleepviz.figures import theme
 from sleepviz.jobs import JobState
@@ -104,10 +105,13 @@ def show(view: View) -> None:
 
     def body() -> None:
         controls.presence(me)  # again: after a reconnect only this part may run
+        back = controls.position()
         state = timeline.at()
-        _strip(state, was_busy)
+        _strip(state if back is None else timeline.at(back), was_busy, back)
         _troubles(state, was_busy)
-        view.render(timeline, None)
+        view.render(timeline, back)
+        with st.container(border=True, key="session_line"):
+            session_line(timeline, back, controls.go_to, key="frame.line")
         loading = studio().loading is not None
         if (controls.busy(), loading) != (was_busy, was_loading) or controls.session() is not mine:
             st.rerun()
@@ -119,7 +123,7 @@ def show(view: View) -> None:
 # the strip --------------------------------------------------------------------------------------
 
 
-def _strip(state: State, busy: bool) -> None:
+def _strip(state: State, busy: bool, back: int | None) -> None:
     with st.container(
         horizontal=True,
         vertical_alignment="center",
@@ -128,7 +132,7 @@ def _strip(state: State, busy: bool) -> None:
         key="strip",
     ):
         with st.container(width="stretch"):
-            markup(strip(state), key="frame.strip")
+            markup(strip(state, back), key="frame.strip")
         with st.container(horizontal=True, width="content", gap="xsmall"):
             if busy:
                 job = controls.job()
@@ -276,6 +280,8 @@ def _preflight() -> None:
         ),
     ]
     markup(cards(shown), key="frame.preflight")
+    if flight.caveat:
+        markup(notice("Before you load it", flight.caveat, "blue"), key="frame.caveat")
 
 
 def _progress(loading: Loading | None) -> None:

@@ -115,6 +115,7 @@ class Preflight:
     memory_free: int
     memory_of: str  # "CPU", or the accelerator's type such as "cuda"
     kv_bytes_per_token: int
+    caveat: str = ""  # what cannot be done with it, or has not been checked
 
     @property
     def fits(self) -> bool:
@@ -154,6 +155,7 @@ def preflight(name: str, dtype_bytes: int = 4) -> Preflight:
         memory_free=memory_free,
         memory_of=memory_of,
         kv_bytes_per_token=known.kv_bytes_per_token(dtype_bytes),
+        caveat=known.caveat,
     )
 
 
@@ -206,6 +208,7 @@ def _card(name: str, hub_id: str, shape: Shape, n_params: int, n_bytes: int) -> 
         head_dim=shape.head_dim,
         context=shape.context,
         licence="see the model's own page",
+        caveat=shape.caveat,
     )
 
 

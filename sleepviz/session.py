@@ -16,6 +16,7 @@ from sleepviz.clocking import attention_timed
 from sleepviz.comparing import Comparison
 from sleepviz.context import Context
 from sleepviz.core import Core
+from sleepviz.dialling import dialled
 from sleepviz.glancing import glanced
 from sleepviz.keeping import Kept
 from sleepviz.looking import captured
@@ -76,6 +77,11 @@ class Session(Core):
     def scale(self, strength: float) -> Iterator[ev.Event]:
         """Set the strength of the dynamic weights: 0 is off, 1 is as learnt."""
         return self.job("scaling", sleeping.scaling(self, strength))
+
+    def dial(self, probes: tuple[Probe, ...]) -> Iterator[ev.Event]:
+        """Read how likely right answers are at every strength; the one in force stays."""
+        mind = self.mind
+        return self.job("asking", self._told(dialled(self.llm, mind.weights, mind.night, probes)))
 
     def wear(self, night: int) -> Iterator[ev.Event]:
         """Switch the nights after this one off, and those up to it on; 0 switches all off.

@@ -97,6 +97,7 @@ class State:
     answers: tuple[tuple[int, ev.Answered], ...] = ()  # (entry index, answer)
     unavailable: tuple[ev.ArmUnavailable, ...] = ()
     audits: tuple[ev.LeakAudited, ...] = ()
+    dial: tuple[ev.DialRead, ...] = ()  # the last reading at each strength, under one night
     attention: ev.AttentionCaptured | None = None
     heads: ev.HeadsSeen | None = None
     attention_timed: ev.AttentionTimed | None = None

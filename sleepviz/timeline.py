@@ -32,6 +32,7 @@ class Timeline:
         self._entries: list[Entry] = []
         self._lock = threading.Lock()
         self._fold = Fold()
+        self._past = Fold()  # for who looks back while others look at now
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -53,8 +54,9 @@ class Timeline:
         with self._lock:
             n = len(self._entries)
             end = n if position is None else max(0, min(position, n))
-            if end < self._fold.position:
-                self._fold = Fold()
-            for entry in self._entries[self._fold.position : end]:
-                self._fold.add(entry.event, entry.at_s)
-            return self._fold.state()
+            if end < self._past.position:
+                self._past = Fold()
+            fold = self._past if end < self._fold.position else self._fold
+            for entry in self._entries[fold.position : end]:
+                fold.add(entry.event, entry.at_s)
+            return fold.state()

@@ -20,6 +20,18 @@ from sleepviz.llm import Llm
 from sleepviz.weights import DynamicWeights
 
 
+def untrainable(llm: Llm) -> str:
+    """Why a model's layers cannot be run one by one, and so not trained; nothing where they can."""
+    body: Any = llm.model.base_model
+    alike = all(hasattr(body, name) for name in ("layers", "norm", "rotary_emb"))
+    if alike and not llm.shape.windows and not isinstance(body.rotary_emb.rope_type, dict):
+        return ""
+    return (
+        f"Practice cannot train {llm.name}: its layers are not those of the Llama family, all "
+        "alike."
+    )
+
+
 class Trunk:
     """A model cut at a layer: `hidden` runs what is below it, `predictions` what is above.
 
@@ -33,14 +45,9 @@ class Trunk:
         self.llm = llm
         self.first_layer = first_layer
         self._worn = worn
+        if reason := untrainable(llm):
+            raise SleepvizError(reason, "Use a nap, or a model such as SmolLM2, Qwen or Llama.")
         body: Any = llm.model.base_model
-        alike = all(hasattr(body, name) for name in ("layers", "norm", "rotary_emb"))
-        if not alike or llm.shape.windows or isinstance(body.rotary_emb.rope_type, dict):
-            raise SleepvizError(
-                f"A deep sleep cannot train {llm.name}: "
-                "its layers are not those of the Llama family, all alike.",
-                "Use a nap, or a model such as SmolLM2, Qwen or Llama.",
-            )
         self._layers: Sequence[nn.Module] = list(body.layers)
         self._norm: nn.Module = body.norm
         self._rotary: nn.Module = body.rotary_emb

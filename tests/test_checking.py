@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from architectures import FAMILIES, WINDOW, model_of
 from tiny import all_of
 
 from sleepviz import SleepvizError, checking, sleep
+from sleepviz.__main__ import main
 from sleepviz.context import Context
 from sleepviz.events import Checked
 from sleepviz.looking import captured
@@ -26,8 +29,10 @@ NAMES = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_passes_on(family: str) -> None:
-    session = Session(model_of(family))
+    llm = model_of(family)
+    session = Session(llm)
     all_of(checking.checking(session))
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in llm.model.modules())
     found = session.timeline.at().checks
     assert {c.name for c in found} == NAMES
     assert [(c.name, c.off, c.note) for c in found if not c.ok or c.off is None] == []
@@ -89,3 +94,24 @@ def test_a_model_that_was_written_to_is_found(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Context, "feed", lambda c, ids: (careless(c, ids), feed(c, ids))[1])
     found = {c.name: c for c in checking.checks(llm) if isinstance(c, Checked)}
     assert not found["base model unchanged"].ok
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_command_passes_on_a_folder_of(
+    family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = model_of(family)
+    made.model.save_pretrained(tmp_path / family)
+    made.tokenizer.save_pretrained(tmp_path / family)
+    assert main(["check", "--model", str(tmp_path / family)]) == 0
+    told = capsys.readouterr().out
+    assert ("cannot train" in told) == (family in ("gemma3", "gpt2"))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", sorted(sleep.methods()))
+def test_what_a_method_says_beforehand_of_a_model_is_true_of(family: str, method: str) -> None:
+    llm, chosen = model_of(family), sleep.make(method)
+    reason = chosen.unfit(llm) if hasattr(chosen, "unfit") else ""
+    expected = family in ("gemma3", "gpt2") and method in ("deep", "cartridge", "raw_text")
+    assert bool(reason) == expected

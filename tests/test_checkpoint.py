@@ -112,3 +112,51 @@ def test_a_config_that_is_no_json_is_refused(tmp_path: Path) -> None:
     (make_model(tmp_path) / "config.json").write_text("{")
     with pytest.raises(SleepvizError, match="not readable JSON"):
         inspect(tmp_path)
+
+
+def test_the_names_of_an_older_family_are_understood(tmp_path: Path) -> None:
+    folder = make_model(tmp_path, architectures=["GPT2LMHeadModel"], model_type="gpt2")
+    config = json.loads((folder / "config.json").read_text())
+    older = {
+        "n_layer": config.pop("num_hidden_layers"),
+        "n_head": config.pop("num_attention_heads"),
+        "n_embd": config.pop("hidden_size"),
+        "n_positions": config.pop("max_position_embeddings"),
+    }
+    del config["num_key_value_heads"]
+    (folder / "config.json").write_text(json.dumps({**config, **older}))
+    shape = inspect(folder).shape
+    assert (shape.layers, shape.kv_heads, shape.head_dim, shape.context) == (3, 4, 2, 64)
+    assert "cannot train" in shape.caveat
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"layer_types": ["linear_attention", "full_attention"]}, "linear_attention"),
+        ({"layer_types": ["conv", "full_attention"]}, "conv"),
+        ({"kv_lora_rank": 512, "model_type": "deepseek_v3"}, "compressed into one"),
+    ],
+)
+def test_layers_without_keys_and_values_are_refused_before_loading(
+    tmp_path: Path, config: dict[str, object], words: str
+) -> None:
+    with pytest.raises(SleepvizError, match=words):
+        inspect(make_model(tmp_path, **config))
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({}, ""),
+        ({"model_type": "qwen3", "layer_types": ["full_attention"] * 3}, ""),
+        ({"layer_types": ["sliding_attention", "full_attention"]}, "cannot train"),
+        ({"model_type": "olmo2"}, "have not been checked"),
+    ],
+)
+def test_what_is_to_be_known_of_a_family_is_said_before_loading(
+    tmp_path: Path, config: dict[str, object], words: str
+) -> None:
+    caveat = inspect(make_model(tmp_path, **config)).shape.caveat
+    assert words in caveat
+    assert bool(words) == bool(caveat)

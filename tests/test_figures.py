@@ -120,13 +120,19 @@ class Story:
         )
         return self.add(answer)
 
+    def dial(self, n_facts: int, night: int = 1) -> Story:
+        for scale in (0.0, 0.5, 1.0):
+            facts = [(f"Fact {i}?", "direct", -9.0 + 8 * scale - i / 1e3) for i in range(n_facts)]
+            self.add(ev.DialRead(night, scale, (*facts, ("Two plus two?", "control", -1.0))))
+        return self
+
     @property
     def state(self) -> State:
         return self.timeline.at()
 
 
 def _one() -> State:
-    story = Story().read(3).sample().sleep(n_steps=1).read(2).glance()
+    story = Story().read(3).sample().sleep(n_steps=1).read(2).glance().dial(1)
     return story.answer("Who?", "full", -1.0, night=0).answer("Who?", "slept", -1.0).state
 
 
@@ -137,7 +143,7 @@ def _many() -> State:
         for i in range(5_000):
             story.sample(rss=10**9 + i)
         story.sleep(n_steps=10_000)
-    story.read(700).glance()
+    story.read(700).glance().dial(300)
     for i in range(2_500):
         for arm in ("full", "cleared", "slept", "both"):
             story.answer(f"Question {i}?", arm, -1.0, "control" if i % 5 == 0 else "direct")
@@ -552,3 +558,15 @@ def test_the_ledger_adds_up_to_the_process() -> None:
     figure = PICTURES["memory_now"].draw(Story().read(3).sample(rss=10**8).state)
     below = [t.x[0] for t in figure.data if t.y[0] == "the machine"]
     assert sum(below) == pytest.approx(10**8 / 2**20)
+
+
+def test_the_dial_draws_a_line_a_fact_and_forgets_the_readings_of_another_night() -> None:
+    story = Story().read(4).sleep(1).dial(2)
+    figure = PICTURES["strength_dial"].draw(story.state)
+    assert [t.name for t in figure.data] == ["Fact 0?", "Fact 1?", "mean of 1 control"]
+    first = figure.data[0]
+    assert list(first.x) == [0.0, 0.5, 1.0]
+    assert first.y[2] == pytest.approx(100 * np.exp(-1.0))
+    assert "36.79%" in PICTURES["strength_dial"].formula(story.state)
+    story.read(3).sleep(2)
+    assert not PICTURES["strength_dial"].draw(story.state).data

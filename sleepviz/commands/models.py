@@ -70,6 +70,8 @@ def obtained(name: str) -> Path:
         f"{flight.memory_needed / MIB:,.0f} of {flight.memory_free / MIB:,.0f} MiB free "
         f"{flight.memory_of} memory, {flight.kv_bytes_per_token / 1024:,.0f} KiB of KV per token"
     )
+    if flight.caveat:
+        console.print(f"[yellow]{flight.caveat}[/yellow]")
     flight.require_fits()
     with bar() as (progress, task):
 

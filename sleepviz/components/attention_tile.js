@@ -9,8 +9,17 @@ function decode(data) {
   const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true)
   const d = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)))
   const numbers = new Uint16Array(bytes.slice(4 + length).buffer), size = d.m * (d.m + 1) / 2
-  d.cells = numbers.subarray(0, size)
-  d.slots = d.hasSlots ? numbers.subarray(size) : null
+  const rest = numbers.subarray(size), n = d.hasSlots ? d.m : 0
+  const slots = d.hasSlots ? rest.subarray(0, n) : null
+  d.whole = { pool: d.pool, m: d.m, across: d.m, low: 0, high: d.m, top: 0, end: d.m, cells: numbers.subarray(0, size), slots, base: q => q * (q + 1) / 2 }
+  d.window = null
+  if (d.detail) { // part of a pooled tile, token by token
+    const [query, key, rows, columns] = d.detail, cells = rest.subarray(n, n + rows * columns)
+    d.window = {
+      pool: 1, m: d.n, across: d.m * d.pool, low: key, high: key + columns, top: query, end: query + rows,
+      cells, slots: d.hasSlots ? rest.subarray(n + rows * columns) : null, base: q => (q - query) * columns - key,
+    }
+  }
   d.longest = d.texts.reduce((n, text) => Math.max(n, [...marked(text)].length), 3)
   return d
 }
@@ -27,17 +36,45 @@ const niceStep = least => [1, 2, 5].flatMap(a => [1, 10, 100, 1000, 10000].map(b
 class Drawing {
   load(data) {
     const began = performance.now()
-    const pool = this.d?.pool
+    const before = this.d
     this.d = decode(data)
     const { d } = this
     this.tile.style.height = `${d.height}px`
-    if (this.selected && (this.selected.q >= d.m || pool !== d.pool)) this.selected = null // another grid
+    if (before && (before.pool !== d.pool || before.n > d.n)) { this.selected = null; this.grid = d.whole } // another grid
+    this.choose()
     this.title.textContent = `Layer ${d.layer} · head ${d.head} · ${d.n.toLocaleString("en")} ${d.n === 1 ? "token" : "tokens"}`
     this.map.setAttribute("aria-label", d.label)
     Object.assign(this.map.dataset, { n: d.n, m: d.m, layer: d.layer, head: d.head, pool: d.pool, top: d.top, hideSink: d.hideSink })
     this.draw()
     this.map.dataset.paintMs = (performance.now() - began).toFixed(1)
     requestAnimationFrame(() => { if (this.colours().join() !== this.painted) this.draw() })
+  }
+
+  // Which cells are drawn: the whole tile's, or a window's where it holds all that is seen. Coordinates of cells,
+  // everywhere below, are those of this grid: `m` cells a side, on an axis with room for `across` of them.
+  choose() {
+    const { d, view } = this, before = this.grid, w = d.window
+    const seen = (start, from, end) => w && start * w.across >= from && Math.min(d.n, (start + 1 / view.z) * w.across) <= end
+    this.grid = seen(view.y, w?.top, w?.end) && seen(view.x, w?.low, w?.high) ? w : d.whole
+    if (!before || before.pool === this.grid.pool) return
+    this.hover = null
+    this.tip.hidden = true
+    if (this.selected) this.selected = this.translated(this.selected, before.pool)
+  }
+
+  translated({ q, k }, pool) { // a cell of the other grid in this one: in a pooled cell, its strongest link
+    if (this.grid.pool > 1) return { q: Math.floor(q / this.grid.pool), k: Math.floor(k / this.grid.pool) }
+    const { top, end, low, high } = this.grid
+    let best = null
+    for (let i = Math.max(top, q * pool); i < Math.min(end, (q + 1) * pool); i++)
+      for (let j = Math.max(low, k * pool); j < Math.min(high, (k + 1) * pool, i + 1); j++)
+        if (!best || this.raw(i, j) > this.raw(best.q, best.k)) best = { q: i, k: j }
+    return best
+  }
+
+  raw(q, k) {
+    const { slots, top, cells, base } = this.grid
+    return (k < 0 ? slots[q - top] : cells[base(q) + k]) ?? 0
   }
 
   colours() {
@@ -56,33 +93,34 @@ class Drawing {
   }
 
   layout() {
-    const { px, W, H, d, view } = this, strip = d.slots ? 16 : 0, gap = d.slots ? 10 : 0, top = px * (d.slots ? 3.7 : 2.8)
+    const { px, W, H, d, grid, view } = this, strip = grid.slots ? 16 : 0, gap = grid.slots ? 10 : 0, top = px * (grid.slots ? 3.7 : 2.8)
     const box = (left, below) => { // at most twice as wide as high, in the middle
       const h = Math.max(40, H - top - px * (below + 1.6)), room = W - px * (left + 1.6) - strip - gap - 4
       const w = Math.max(40, Math.min(room, 2 * h)), x = W - 4 - w - Math.max(0, (room - w) / 2)
       return { x, y: top, w, h, left: x - strip - gap, strip }
     }
-    const longest = most => Math.min(most, d.longest) * 0.62, sideways = longest(9) + 1.2, cell = Math.max(1, d.m) / view.z
+    const longest = most => Math.min(most, d.longest) * 0.62, sideways = longest(9) + 1.2, cell = Math.max(1, grid.across) / view.z
     const roomy = box(longest(11) + 0.8, sideways)
-    this.yLabels = d.pool === 1 && roomy.h / cell >= LABEL_PX
-    this.xLabels = d.pool === 1 && roomy.w / cell >= LABEL_PX
+    this.yLabels = grid.pool === 1 && roomy.h / cell >= LABEL_PX
+    this.xLabels = grid.pool === 1 && roomy.w / cell >= LABEL_PX
     this.slanted = roomy.w / cell >= px * 1.7
     const below = !this.xLabels ? 1.7 : this.slanted ? sideways * 0.72 + 0.8 : sideways
     this.box = box(this.yLabels ? longest(11) + 0.8 : 3.2, below)
-    this.cw = this.box.w * view.z / Math.max(1, d.m)
-    this.ch = this.box.h * view.z / Math.max(1, d.m)
+    this.cw = this.box.w * view.z / Math.max(1, grid.across)
+    this.ch = this.box.h * view.z / Math.max(1, grid.across)
   }
 
   x(k) { return this.box.x - this.view.x * this.view.z * this.box.w + k * this.cw }
   y(q) { return this.box.y - this.view.y * this.view.z * this.box.h + q * this.ch }
 
-  // For each device pixel along one side: the first and last cell under it.
+  // For each device pixel along one side: the first and last cell under it; -1 where there is none.
   spans(pixels, origin) {
-    const { z } = this.view, { m } = this.d, first = new Int32Array(pixels), last = new Int32Array(pixels)
-    const single = m <= pixels * z
+    const { z } = this.view, { m, across } = this.grid, first = new Int32Array(pixels), last = new Int32Array(pixels)
+    const single = across <= pixels * z
     for (let i = 0; i < pixels; i++) {
-      const at = p => (origin + p / pixels / z) * m
-      first[i] = clamp(Math.floor(at(single ? i + 0.5 : i)), 0, m - 1)
+      const at = p => (origin + p / pixels / z) * across, here = Math.floor(at(single ? i + 0.5 : i))
+      if (here >= m) { first[i] = last[i] = -1; continue }
+      first[i] = Math.max(0, here)
       last[i] = single ? first[i] : clamp(Math.ceil(at(i + 1)) - 1, first[i], m - 1)
     }
     return { first, last, single }
@@ -90,20 +128,21 @@ class Drawing {
 
   // The plot's pixels; a pixel over several cells takes the strongest, one over none stays clear.
   raster() {
-    const { d, box, view, dpr } = this, W = Math.round(box.w * dpr), H = Math.round(box.h * dpr)
+    const { d, grid, box, view, dpr } = this, W = Math.round(box.w * dpr), H = Math.round(box.h * dpr)
     const image = new ImageData(W, H), pixels = new Uint32Array(image.data.buffer)
-    const xs = this.spans(W, view.x), ys = this.spans(H, view.y), best = new Int32Array(d.m)
-    const hidden = d.hideSink && d.pool === 1 ? 1 : 0
+    const xs = this.spans(W, view.x), ys = this.spans(H, view.y), best = new Int32Array(grid.m)
+    const { cells, high } = grid, low = Math.max(grid.low, d.hideSink && grid.pool === 1 ? 1 : 0)
     this.crowded = !xs.single || !ys.single
     for (let i = 0; i < H; i++) {
       const from = ys.first[i], to = ys.last[i], row = i * W
       if (i && from === ys.first[i - 1] && to === ys.last[i - 1]) { pixels.copyWithin(row, row - W, row); continue }
+      if (from < 0) continue
       best.fill(-1)
       for (let q = from; q <= to; q++)
-        for (let k = hidden, base = q * (q + 1) / 2; k <= q; k++) if (d.cells[base + k] > best[k]) best[k] = d.cells[base + k]
+        for (let k = low, base = grid.base(q), end = Math.min(q + 1, high); k < end; k++) if (cells[base + k] > best[k]) best[k] = cells[base + k]
       for (let j = 0; j < W; j++) {
         let v = -1
-        for (let k = xs.first[j]; k <= xs.last[j]; k++) if (best[k] > v) v = best[k]
+        for (let k = Math.max(0, xs.first[j]); k <= xs.last[j]; k++) if (best[k] > v) v = best[k]
         if (v >= 0) pixels[row + j] = CIVIDIS[v >> 8]
       }
     }
@@ -126,6 +165,7 @@ class Drawing {
   draw() {
     if (!this.d || !this.stage.clientWidth) return
     this.measure()
+    this.choose()
     this.notesLine()
     this.measure() // the lines above and below may have changed in height
     this.layout()
@@ -144,7 +184,9 @@ class Drawing {
     Object.assign(this.tools.style, { right: `${this.W - box.x - box.w + 8}px`, top: `${box.y + 8}px` })
     this.tools.querySelector("[data-do=out]").disabled = this.tools.querySelector("[data-do=reset]").disabled = this.view.z === 1
     this.map.style.touchAction = this.view.z > 1 ? "none" : "pan-y"
-    this.map.dataset.zoom = this.view.z.toFixed(3)
+    Object.assign(this.map.dataset, {
+      zoom: this.view.z.toFixed(3), drawn: this.grid.pool, box: [box.x, box.y, box.w, box.h].map(v => v.toFixed(1)).join(),
+    })
     this.mark()
   }
 
@@ -166,7 +208,7 @@ class Drawing {
   }
 
   steps(g) { // the edge between what can be read and what is yet to come
-    const { d } = this, from = clamp(Math.floor(this.view.y * d.m), 0, d.m), to = Math.min(d.m, from + Math.ceil(d.m / this.view.z) + 1)
+    const { m, across } = this.grid, from = clamp(Math.floor(this.view.y * across), 0, m), to = Math.min(m, from + Math.ceil(across / this.view.z) + 1)
     this.clipped(g, () => {
       g.strokeStyle = this.ink
       g.globalAlpha = 0.45
@@ -179,7 +221,7 @@ class Drawing {
   }
 
   place(cell) { // the position of the first token in a cell
-    const i = cell * this.d.pool, p = this.d.positions
+    const i = cell * this.grid.pool, p = this.d.positions
     return Array.isArray(p) ? p[i] : p + i
   }
 
@@ -188,7 +230,7 @@ class Drawing {
     g.font = `${px}px ${this.face}`
     g.fillStyle = this.ink
     g.textBaseline = "middle"
-    if (d.slots) this.strip(g, border)
+    if (this.grid.slots) this.strip(g, border)
     g.strokeStyle = border
     g.strokeRect(box.x + 0.5, box.y + 0.5, box.w - 1, box.h - 1)
     this.ticks(g, true)
@@ -204,9 +246,9 @@ class Drawing {
 
   // What stands along one side: [text, pixel] for each token where there is room, else for round positions.
   scale(across) {
-    const { d, px, view, box } = this, size = across ? this.cw : this.ch, start = across ? view.x : view.y
+    const { d, grid, px, view, box } = this, { pool } = grid, size = across ? this.cw : this.ch, start = across ? view.x : view.y
     const at = c => across ? this.x(c) : this.y(c), low = across ? box.x : box.y, high = low + (across ? box.w : box.h)
-    const from = Math.floor(start * d.m), to = Math.min(d.m - 1, Math.ceil((start + 1 / view.z) * d.m))
+    const from = Math.floor(start * grid.across), to = Math.min(grid.m - 1, Math.ceil((start + 1 / view.z) * grid.across))
     const least = (across ? px * 4 : px * 2.4) / size, marks = []
     if (across ? this.xLabels : this.yLabels) {
       for (let i = from; i <= to; i++) marks.push([short(d.texts[i], across ? 9 : 11), at(i + 0.5)])
@@ -214,9 +256,9 @@ class Drawing {
       const step = niceStep(least)
       for (let i = Math.ceil(from / step) * step; i <= to; i += step) marks.push([String(this.place(i)), at(i + 0.5)])
     } else {
-      const step = niceStep(least * d.pool), last = Math.min(this.place(to + 1), d.positions + d.n) - 1
+      const step = niceStep(least * pool), last = Math.min(this.place(to + 1), d.positions + d.n) - 1
       for (let p = Math.ceil(this.place(from) / step) * step; p <= last; p += step)
-        marks.push([String(p), at((p - d.positions + 0.5) / d.pool)])
+        marks.push([String(p), at((p - d.positions + 0.5) / pool)])
     }
     return marks.filter(([, middle]) => middle >= low && middle <= high)
   }
@@ -243,10 +285,10 @@ class Drawing {
   colour(raw) { const c = CIVIDIS[raw >> 8]; return `rgb(${c & 255} ${c >> 8 & 255} ${c >> 16 & 255})` }
 
   strip(g, border) { // the share of each query that went to the slots of dynamic weights
-    const { box, d, px, dpr } = this, round = y => Math.round(y * dpr) / dpr
+    const { box, grid, px, dpr } = this, round = y => Math.round(y * dpr) / dpr
     g.save(); g.beginPath(); g.rect(box.left, box.y, box.strip, box.h); g.clip()
-    for (let q = Math.max(0, Math.floor(this.view.y * d.m)); q < d.m && this.y(q) < box.y + box.h; q++) {
-      g.fillStyle = this.colour(d.slots[q]); g.fillRect(box.left, round(this.y(q)), box.strip, round(this.y(q + 1)) - round(this.y(q)))
+    for (let q = Math.max(0, Math.floor(this.view.y * grid.across)); q < grid.end && this.y(q) < box.y + box.h; q++) {
+      g.fillStyle = this.colour(grid.slots[q - grid.top]); g.fillRect(box.left, round(this.y(q)), box.strip, round(this.y(q + 1)) - round(this.y(q)))
     }
     g.restore()
     g.strokeStyle = border; g.strokeRect(box.left + 0.5, box.y + 0.5, box.strip - 1, box.h - 1)

@@ -54,6 +54,19 @@ class Tile:
     sink_share: float
 
 
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """A window of a pooled tile, token by token: `cells` [query, key] from token `query`, `key` on.
+
+    `slots` [query], `None` when no attention went to slots; values are shares, as in `Tile`.
+    """
+
+    query: int
+    key: int
+    cells: np.ndarray
+    slots: np.ndarray | None
+
+
 def attention_tile(
     captured: AttentionCaptured, *, key: str, height: int = 420, hide_sink: bool = False
 ) -> tuple[int, int] | None:
@@ -65,10 +78,12 @@ def attention_tile(
     Raises `SleepvizError` when the shapes of the capture do not fit together.
     """
     tile = tile_of(captured, hide_sink)
+    window = (st.session_state.get(key) or {}).get("window")
     result = _MOUNT(
-        data=pack(captured, tile, height, hide_sink),
+        data=pack(captured, tile, height, hide_sink, detail_of(captured, tile, window, hide_sink)),
         key=key,
         on_cell_change=lambda: None,
+        on_window_change=lambda: None,  # what is zoomed into; known in the run that it begins
     )
     return clicked(result.cell, captured, hide_sink)
 
@@ -89,6 +104,26 @@ def tile_of(captured: AttentionCaptured, hide_sink: bool = False) -> Tile:
     slots = pool_max(captured.slot_share, pool) if captured.slot_share.any() else None
     top = max(float(cells.max(initial=0.0)), float(slots.max()) if slots is not None else 0.0)
     return Tile(cells, slots, pool, top, sink_share(captured.weights))
+
+
+def detail_of(
+    captured: AttentionCaptured, tile: Tile, window: object, hide_sink: bool = False
+) -> Detail | None:
+    """What lies around the middle of a zoomed window, at most `MAX_CELLS` tokens a side.
+
+    `window` is what the browser sent, {"query", "key"} as the tokens in its middle; `None` where
+    the tile shows every token already, or where it is not a window.
+    """
+    if tile.pool == 1 or not isinstance(window, dict):
+        return None
+    n, side = len(captured.tokens), MAX_CELLS
+    middle = window.get("query"), window.get("key")
+    if not all(isinstance(at, int) and 0 <= at < n for at in middle):
+        return None
+    query, key = (min(max(0, int(str(at)) - side // 2), n - side) for at in middle)
+    cells = visible(captured, hide_sink)[query : query + side, key : key + side]
+    slots = captured.slot_share[query : query + side] if tile.slots is not None else None
+    return Detail(query, key, cells, slots)
 
 
 def visible(captured: AttentionCaptured, hide_sink: bool) -> np.ndarray:
@@ -125,8 +160,16 @@ def quantise(values: np.ndarray, top: float) -> np.ndarray:
     return np.rint(scaled * FULL_SCALE).astype("<u2")
 
 
-def pack(captured: AttentionCaptured, tile: Tile, height: int, hide_sink: bool) -> bytes:
+def pack(
+    captured: AttentionCaptured,
+    tile: Tile,
+    height: int,
+    hide_sink: bool,
+    detail: Detail | None = None,
+) -> bytes:
     """What the browser draws from: a JSON header, the lower triangle row by row, the slots.
+
+    Then, where there is a `detail`, its cells row by row and its slots.
 
     Only the lower triangle travels: in 16 bit it is as long as the square would be in 8 bit,
     and hover can then tell three digits truthfully.
@@ -137,6 +180,7 @@ def pack(captured: AttentionCaptured, tile: Tile, height: int, hide_sink: bool) 
             "n": len(captured.tokens),
             "m": m,
             "pool": tile.pool,
+            "side": MAX_CELLS,
             "layer": captured.layer,
             "head": captured.head,
             "top": tile.top,
@@ -147,13 +191,15 @@ def pack(captured: AttentionCaptured, tile: Tile, height: int, hide_sink: bool) 
             "label": label(captured, hide_sink, tile),
             "texts": [t.text for t in captured.tokens],
             "positions": _positions(captured.tokens),
+            "detail": None if detail is None else [detail.query, detail.key, *detail.cells.shape],
         },
         ensure_ascii=False,
     ).encode("utf-8", "replace")
     header += b" " * (-len(header) % 4)
     triangle = quantise(tile.cells, tile.top)[np.tri(m, dtype=bool)]
-    slots = b"" if tile.slots is None else quantise(tile.slots, tile.top).tobytes()
-    return len(header).to_bytes(4, "little") + header + triangle.tobytes() + slots
+    more = [tile.slots, *((detail.cells, detail.slots) if detail else ())]
+    sent = [triangle, *(quantise(some, tile.top) for some in more if some is not None)]
+    return len(header).to_bytes(4, "little") + header + b"".join(some.tobytes() for some in sent)
 
 
 def label(captured: AttentionCaptured, hide_sink: bool, tile: Tile) -> str:

@@ -25,7 +25,7 @@ class Tile extends Drawing {
   load(data) {
     super.load(data)
     if (!this.hover) return
-    if (this.hover.q < this.d.m) this.tip.textContent = this.describe(this.hover)
+    if (this.hover.q < this.grid.m) this.tip.textContent = this.describe(this.hover)
     else this.point(null)
   }
 
@@ -33,6 +33,7 @@ class Tile extends Drawing {
     this.resizes.disconnect()
     document.fonts?.removeEventListener("loadingdone", this.lettered)
     clearTimeout(this.soon)
+    clearTimeout(this.asking)
     removeEventListener("scroll", this.disarm, true)
   }
 
@@ -59,43 +60,42 @@ class Tile extends Drawing {
   // where and what -----------------------------------------------------------------------------------
 
   cellAt(x, y) { // the cell under a pixel; where many share it, the strongest, which is the one that is seen
-    const { d, box } = this
+    const { d, grid, box } = this
     if (!d?.m || y < box.y || y > box.y + box.h) return null
-    const q = clamp(Math.floor((y - this.y(0)) / this.ch), 0, d.m - 1)
-    if (d.slots && x >= box.left && x < box.left + box.strip) return { q, k: -1 }
+    const q = clamp(Math.floor((y - this.y(0)) / this.ch), 0, grid.m - 1)
+    if (grid.slots && x >= box.left && x < box.left + box.strip) return { q, k: -1 }
     if (x < box.x || x > box.x + box.w) return null
-    const cell = { q, k: clamp(Math.floor((x - this.x(0)) / this.cw), 0, d.m - 1) }
+    const cell = { q, k: clamp(Math.floor((x - this.x(0)) / this.cw), 0, grid.m - 1) }
     const reach = size => size < 1 ? Math.ceil(0.5 / size) : 0, rx = reach(this.cw), ry = reach(this.ch)
     let best = cell.k <= cell.q ? this.raw(cell.q, cell.k) : -1
-    for (let i = Math.max(0, q - ry); i <= Math.min(d.m - 1, q + ry); i++)
+    for (let i = Math.max(0, q - ry); i <= Math.min(grid.m - 1, q + ry); i++)
       for (let k = Math.max(0, cell.k - rx); k <= Math.min(i, cell.k + rx); k++)
         if (this.raw(i, k) > best) { best = this.raw(i, k); Object.assign(cell, { q: i, k }) }
     return cell
   }
 
-  raw(q, k) { return k < 0 ? this.d.slots[q] : this.d.cells[q * (q + 1) / 2 + k] }
-
   named(cell) { // position and token, or the range of a pooled cell
-    const { d } = this, first = cell * d.pool, last = Math.min(d.n, first + d.pool) - 1
+    const { d, grid } = this, first = cell * grid.pool, last = Math.min(d.n, first + grid.pool) - 1
     const place = i => Array.isArray(d.positions) ? d.positions[i] : d.positions + i
     if (first === last) return `${place(first)} ${quoted(d.texts[first])}`
     return `${place(first)}–${place(last)} ${quoted(d.texts[first]).slice(0, -1)} … ${quoted(d.texts[last]).slice(1)}`
   }
 
   describe({ q, k }) {
-    const { d } = this, [query, key] = d.pool > 1 ? ["queries", "keys"] : ["query", "key"]
+    const { d } = this, { pool } = this.grid, [query, key] = pool > 1 ? ["queries", "keys"] : ["query", "key"]
     if (k > q) return `${query} ${this.named(q)} cannot read ${key} ${this.named(k)}: later in the text`
-    if (k === 0 && d.hideSink && d.pool === 1) return `${key} ${this.named(0)} is left out here: it got ${(d.sink * 100).toFixed(1)} % on average`
-    const share = (this.raw(q, k) / FULL) ** 2 * d.top, most = d.pool > 1 ? "at most " : ""
+    if (k === 0 && d.hideSink && pool === 1) return `${key} ${this.named(0)} is left out here: it got ${(d.sink * 100).toFixed(1)} % on average`
+    const share = (this.raw(q, k) / FULL) ** 2 * d.top, most = pool > 1 ? "at most " : ""
     const to = k < 0 ? "slots of the dynamic weights" : `${key} ${this.named(k)}`
-    const of = d.pool > 1 ? `of what one read; pooled ${d.pool}×${d.pool}, maximum` : "of what it read"
+    const of = pool > 1 ? `of what one read; pooled ${pool}×${pool}, maximum` : "of what it read"
     return `${query} ${this.named(q)} → ${to}: ${most}${small(share, 3, 0.001)} (${small(share * 100, 1, 0.1)} % ${of})`
   }
 
   notesLine() { // what a reader must know of the picture, and the words under it
     const { d } = this, percent = `${(d.sink * 100).toFixed(1)} %`, notes = []
     const about = `the first token gets ${percent} of the attention, averaged over all queries`
-    if (d.pool > 1) notes.push([`pooled ${d.pool}×${d.pool}, maximum`, `one cell stands for ${d.pool}×${d.pool} links and shows the strongest`, "amber"])
+    if (this.grid.pool < d.pool) notes.push(["every token", `the whole tile is pooled ${d.pool}×${d.pool}; what is zoomed into is not`, ""])
+    else if (d.pool > 1) notes.push([`pooled ${d.pool}×${d.pool}, maximum`, `one cell stands for ${d.pool}×${d.pool} links and shows the strongest`, "amber"])
     if (d.m && d.hideSink) notes.push([`sink hidden: ${percent}, not rescaled`, about, "amber"])
     else if (d.m) notes.push([`sink ${percent}`, about, ""])
     if (this.crowded) notes.push(["strongest of each pixel", "several cells share a pixel; the strongest is shown", ""])
@@ -166,7 +166,7 @@ class Tile extends Drawing {
   // what a gesture does --------------------------------------------------------------------------------
 
   zoom(factor, x = this.box.x + this.box.w / 2, y = this.box.y + this.box.h / 2) {
-    const { box, view, d } = this, most = Math.max(4, d.m * 48 / Math.min(box.w, box.h))
+    const { box, view, d } = this, most = Math.max(4, d.m * d.pool * 48 / Math.min(box.w, box.h))
     const fx = clamp((x - box.x) / box.w, 0, 1), fy = clamp((y - box.y) / box.h, 0, 1)
     const z = clamp(view.z * factor, 1, most)
     this.look(z, view.x + fx / view.z - fx / z, view.y + fy / view.z - fy / z)
@@ -175,8 +175,16 @@ class Tile extends Drawing {
   look(z, x, y) {
     const room = 1 - 1 / z
     this.view = { z, x: clamp(x, 0, room), y: clamp(y, 0, room) }
+    clearTimeout(this.asking)
+    this.asking = setTimeout(() => this.ask(), 250)
     if (this.frame) return
     this.frame = requestAnimationFrame(() => { this.frame = 0; this.draw() })
+  }
+
+  ask() { // for every token of what is zoomed into, where the tile is pooled and a window can hold it
+    const { d, view } = this, across = d.m * d.pool, middle = start => clamp(Math.round((start + 0.5 / view.z) * across), 0, d.n - 1)
+    this.choose()
+    if (this.grid.pool > 1 && across / view.z <= d.side - 2) this.enlarge({ query: middle(view.y), key: middle(view.x) })
   }
 
   reset() { this.look(1, 0, 0) }
@@ -239,7 +247,7 @@ class Tile extends Drawing {
     this.mark()
     this.notesLine()
     clearTimeout(this.soon)
-    if (cell) this.soon = setTimeout(() => this.tell({ query: cell.q, key: cell.k, pool: this.d.pool }), wait)
+    if (cell) this.soon = setTimeout(() => this.tell({ query: cell.q, key: cell.k, pool: this.grid.pool }), wait)
   }
 
   keyed(e) {
@@ -259,20 +267,21 @@ class Tile extends Drawing {
   focus() { const { selected: s } = this; return s ? [this.x(s.k + 0.5), this.y(s.q + 0.5)] : [] }
 
   walk([down, right], by) {
-    const { m } = this.d, from = this.selected ?? { q: m - 1 - down, k: m - 1 - right }
+    const { m, across } = this.grid, from = this.selected ?? { q: m - 1 - down, k: m - 1 - right }
     const q = clamp(from.q + down * by, 0, m - 1), k = clamp(from.k + right * by, 0, q)
     this.select({ q, k }, 300)
-    const { z, x, y } = this.view, margin = 1.5 / m, seen = 1 / z
+    const { z, x, y } = this.view, margin = 1.5 / across, seen = 1 / z
     const into = (start, at) => clamp(start, at + margin - seen, at - margin)
-    if (z > 1) this.look(z, into(x, (k + 0.5) / m), into(y, (q + 0.5) / m))
+    if (z > 1) this.look(z, into(x, (k + 0.5) / across), into(y, (q + 0.5) / across))
     this.point({ q, k }, ...this.focus())
   }
 }
 
-export default function ({ data, parentElement, setTriggerValue }) {
+export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
   let tile = TILES.get(parentElement)
   if (!tile?.map.isConnected) { tile?.close(); tile = new Tile(parentElement); TILES.set(parentElement, tile) }
   tile.tell = cell => setTriggerValue("cell", cell)
+  tile.enlarge = middle => setStateValue("window", middle)
   tile.load(data)
   return () => { tile.close(); TILES.delete(parentElement) }
 }

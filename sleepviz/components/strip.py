@@ -12,16 +12,26 @@ from sleepviz.quantities import Kind
 from sleepviz.state import Night, State
 
 
-def strip(state: State) -> Node:
-    """One line: LIVE, model, device, mind, context in exact tokens, KV bytes, seed."""
+def strip(state: State, back: int | None = None) -> Node:
+    """One line: LIVE, model, device, mind, context in exact tokens, KV bytes, seed.
+
+    `back` is the event that the page looks back at, `None` where it shows now.
+    """
     facts = state.facts
+    live = chip("LIVE", "green", dot="still", hover="What you see happens now, on this machine.")
+    if back is not None:
+        live = chip(
+            f"LOOKING BACK · event {back:,}",
+            "orange",
+            hover="What you see is how it was then; nothing can be done until you are back at now.",
+        )
     if facts is None:
-        return el("div", "strip", chip("LIVE", "green", dot="still"))
+        return el("div", "strip", live)
     limit, per_token = facts.context_limit, theme.size(facts.kv_bytes_per_token)
     return el(
         "div",
         "strip busy" if state.job else "strip",
-        chip("LIVE", "green", dot="still", hover="What you see happens now, on this machine."),
+        live,
         chip(facts.model, hover=f"{facts.n_params:,} parameters; weights from: {facts.provenance}"),
         chip(f"{facts.device} · {facts.dtype}", hover="Where the model computes, and how exactly."),
         mind(state),

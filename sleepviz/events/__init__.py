@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from sleepviz.events.asking import Answered, ArmUnavailable, LeakAudited
+from sleepviz.events.asking import Answered, ArmUnavailable, DialRead, LeakAudited
 from sleepviz.events.looking import (
     MEASURES,
     AttentionCaptured,
@@ -51,6 +51,7 @@ __all__ = [
     "CacheCleared",
     "CacheSeen",
     "Checked",
+    "DialRead",
     "Dreamed",
     "Event",
     "Failed",
@@ -102,6 +103,7 @@ Event = (
     | LeakAudited
     | Answered
     | ArmUnavailable
+    | DialRead
     | WeightsScaled
     | NightWorn
     | WeightsReverted

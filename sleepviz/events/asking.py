@@ -55,3 +55,16 @@ class ArmUnavailable:
     arm: str
     question: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DialRead:
+    """How likely the right answers are, with the notes gone, at one strength of the weights.
+
+    `logprobs`: of each question its text, its kind, and ln p of its first accepted answer (nats,
+    summed over its tokens). `night` is the last sleep in force.
+    """
+
+    night: int
+    scale: float
+    logprobs: tuple[tuple[str, str, float], ...]

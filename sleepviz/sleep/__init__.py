@@ -65,7 +65,8 @@ class SleepMethod(Protocol):
 
     One that is only there to be compared with says so by `baseline: ClassVar[bool] = True`. One
     that can tell what it will have to compute offers `expected(llm, notes) -> Work`; the page and
-    the command line then say about how long it will take.
+    the command line then say about how long it will take. One that cannot work on every model
+    offers `unfit(llm) -> str`: why not on this one, or nothing.
     """
 
     title: ClassVar[str]  # on its card

@@ -22,7 +22,7 @@ from sleepviz.lessons import Lesson, Practice
 from sleepviz.llm import Llm
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.sleep.nap import Nap
-from sleepviz.trunk import Trunk
+from sleepviz.trunk import Trunk, untrainable
 from sleepviz.weights import DynamicWeights, Slots
 
 N_ANCHORS = 40
@@ -51,6 +51,9 @@ class Cartridge:
     first_layer: float = knob(
         0.33, 0.0, 0.95, "Share of the layers below the first one that is trained"
     )
+
+    def unfit(self, llm: Llm) -> str:
+        return untrainable(llm)
 
     def expected(self, llm: Llm, notes: Notes) -> Work:
         made = list(dreams.of_notes((*notes.earlier, *notes.texts), notes.held_out))

@@ -24,7 +24,7 @@ from sleepviz.events import Dreamed
 from sleepviz.lessons import Lesson, Practice
 from sleepviz.llm import Llm
 from sleepviz.sleep import Notes, Step, knob
-from sleepviz.trunk import Trunk
+from sleepviz.trunk import Trunk, untrainable
 from sleepviz.weights import Delta, DynamicWeights
 
 N_ANCHORS = 48  # drawn for each epoch
@@ -63,6 +63,9 @@ class Deep:
     replay: int = knob(
         1, 0, 1, "1: practise all nights again; 0: only the newest notes, the naive way"
     )
+
+    def unfit(self, llm: Llm) -> str:
+        return untrainable(llm)
 
     def expected(self, llm: Llm, notes: Notes) -> Work:
         texts = (*notes.earlier, *notes.texts) if self.replay else notes.texts

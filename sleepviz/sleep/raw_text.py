@@ -21,7 +21,7 @@ from sleepviz import SleepvizError
 from sleepviz.cost import Work
 from sleepviz.llm import Llm
 from sleepviz.sleep import Notes, Step, knob
-from sleepviz.trunk import Trunk
+from sleepviz.trunk import Trunk, untrainable
 from sleepviz.weights import Delta, DynamicWeights
 
 TEXT_TOKENS = 256  # in one training step
@@ -52,6 +52,9 @@ class RawText:
     first_layer: float = knob(
         0.5, 0.0, 0.95, "Share of the layers below the first one that is trained"
     )
+
+    def unfit(self, llm: Llm) -> str:
+        return untrainable(llm)
 
     def expected(self, llm: Llm, notes: Notes) -> Work:
         n = len(llm.encode_plain("\n".join((*notes.earlier, *notes.texts))))

@@ -94,7 +94,7 @@ def render(timeline: Timeline, position: int | None) -> None:
     """The self-check first: what is true here comes before what is said of it."""
     state = timeline.at(position)
     with st.container(border=True, key="about_check"):
-        _self_check(state, controls.busy())
+        _self_check(state, controls.locked())
     with st.container(border=True, key="about_known"):
         st.markdown("##### How each number is found")
         markup(el("div", "stack", *[_known(*row) for row in KNOWN]), key="about.known")

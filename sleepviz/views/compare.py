@@ -10,6 +10,7 @@ import streamlit as st
 from sleepviz import controls, frame
 from sleepviz.components.answers import answers
 from sleepviz.components.audit import leak_audit
+from sleepviz.components.dial import dial
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import track
@@ -34,7 +35,7 @@ def render(timeline: Timeline, position: int | None) -> None:
         hint = f"{NO_NOTES} Tell it some first."
         frame.nothing_yet("Nothing to compare yet", hint, "talk", "Tell it something")
         return
-    busy = controls.busy()
+    busy = controls.locked()
     with st.container(border=True, key="compare_ask"):
         probe = _question(state, busy)
     if state.job == "asking" and state.progress:
@@ -45,7 +46,7 @@ def render(timeline: Timeline, position: int | None) -> None:
         st.markdown("##### What survived, and what it cost elsewhere")
         picture("facts_kept", state, key="compare.facts_kept", height=300)
     with right:
-        _dial(state, probe, busy)
+        dial(state, probe, _pinned(state, probe), busy)
         leak_audit(state, probe)
     if state.nights_kept:
         _over_time(state, busy)
@@ -156,6 +157,13 @@ def last_answers(state: State, question: str) -> dict[str, Answered]:
     return {a.arm: a for _, a in state.answers if a.question == question}
 
 
+def _pinned(state: State, probe: Probe | None) -> tuple[Probe, ...]:
+    """What the dial is read for: the question shown, the facts asked so far, and the controls."""
+    asked = [Probe(a.question, a.expected, kind=a.kind) for _, a in state.answers if a.expected]
+    facts = [p for p in ([probe] if probe else []) + asked if p.answers and p.kind != "control"]
+    return (*{p.question: p for p in facts}.values(), *unrelated())
+
+
 def outdated(state: State, got: dict[str, Answered]) -> dict[str, str]:
     """Why an answer under dynamic weights is not what the model would say now, by arm."""
     nights = state.nights_in_force
@@ -225,42 +233,4 @@ def _take_away(state: State, busy: bool) -> None:
             disabled=busy,
             on_click="ignore",
             help="A LoRA folder for PEFT, a safetensors file of slots, or both; with a model card.",
-        )
-
-
-# the dial ---------------------------------------------------------------------------------------
-
-
-def _dial(state: State, probe: Probe | None, busy: bool) -> None:
-    with st.container(border=True, key="compare_dial"):
-        st.markdown("##### Strength of the dynamic weights")
-        nights = state.nights_in_force
-        if not nights or not state.dynamic_bytes:
-            hint = "Sleep once first. Then turn them down here, and see the answer go."
-            markup(el("p", "muted", hint), key="compare.no_dial")
-            if state.n_cached:
-                frame.link("sleep", "Sleep on it", primary=False)
-            return
-        night = nights[-1].number
-        key = f"compare.strength.{night}"
-        if key not in st.session_state or not (busy or state.job):
-            st.session_state[key] = round(state.scale, 1)  # what is in force, not what was dragged
-
-        def turned() -> None:
-            asked = (probe,) if probe and "slept" in last_answers(state, probe.question) else ()
-            controls.scale(float(st.session_state[key]), asked)
-
-        st.slider(
-            "Strength", 0.0, 1.5, step=0.1, key=key, format="×%.1f", disabled=busy,
-            on_change=turned, label_visibility="collapsed",
-        )  # fmt: skip
-        hint = "0 is off, 1 is as learnt. The question above is asked again after sleep."
-        markup(el("p", "small muted", hint), key="compare.dial")
-        st.button(
-            f"Undo sleep {night}",
-            icon=":material/undo:",
-            key="compare.undo",
-            disabled=busy,
-            on_click=controls.revert,
-            args=(night,),
         )

@@ -40,7 +40,7 @@ GOTO = "look.goto"  # in session_state: the part to show in the next run, and th
 def render(timeline: Timeline, position: int | None) -> None:
     """One head's attention, all heads, the cache, and the dynamic weights: one at a time."""
     state = timeline.at(position)
-    busy = controls.busy()
+    busy = controls.locked()
     markup(el("p", "muted", CAVEAT), key="look.caveat")
     if not state.n_cached and not state.nights_in_force and not state.asleep:
         hint = "Let it read a story on the page Talk; then one can see what each head reads."

@@ -131,6 +131,6 @@ def _attention(state: State) -> None:
         icon=":material/timer:",
         key="numbers.attention.go",
         width="stretch",
-        disabled=controls.busy() or not state.n_cached,
+        disabled=controls.locked() or not state.n_cached,
         on_click=controls.time_attention,
     )

@@ -35,11 +35,11 @@ def render(timeline: Timeline, position: int | None) -> None:
     if last is not None:
         _woken(state, last)
     if state.n_cached:
-        _bedtime(state, controls.busy())
+        _bedtime(state, controls.locked())
     elif last is None:
         hint = "Let it read a story on the page Talk; then its notes can be slept on."
         frame.nothing_yet("Nothing to sleep on yet", hint, "talk", "Tell it something")
-        _saved(controls.busy())
+        _saved(controls.locked())
     _stack(state)
 
 
@@ -123,8 +123,10 @@ def _notes_in_cache(state: State) -> str:
 
 
 def _go(state: State, method: str, values: dict[str, object], busy: bool) -> None:
-    seconds = controls.expected_s(method, values)
-    expected: Node = "no estimate yet"
+    reason = controls.unfit(method)
+    now = controls.position() is None and not reason
+    seconds = controls.expected_s(method, values) if now else None
+    expected: Node = reason or "no estimate yet"
     if seconds is not None:
         expected = told("about {}, gate included", estimate(seconds, "s"))
     with st.container(horizontal=True, vertical_alignment="center", width="content"):
@@ -136,7 +138,7 @@ def _go(state: State, method: str, values: dict[str, object], busy: bool) -> Non
             icon=":material/bedtime:",
             key="sleep.go",
             width=190,
-            disabled=busy,
+            disabled=busy or bool(reason),
             on_click=controls.sleep,
             args=(method, values),
         )
@@ -193,7 +195,7 @@ def _chart(state: State) -> None:
 
 
 def _woken(state: State, night: Night) -> None:
-    busy = controls.busy()
+    busy = controls.locked()
     with st.container(border=True, key="sleep_report"):
         with st.container(
             horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
@@ -255,7 +257,7 @@ def _stack(state: State) -> None:
     """Every night, the newest on top: its outcome, a switch, and an undo where it was kept."""
     if not state.nights_kept and len(state.nights) < 2:
         return
-    busy = controls.busy()
+    busy = controls.locked()
     with st.expander(f"Nights ({len(state.nights)})", expanded=len(state.nights_kept) > 1):
         hint = "A night switched off takes the later ones with it: each was learnt on top."
         markup(el("p", "small muted", hint), key="sleep.stack")

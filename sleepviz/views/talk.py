@@ -40,7 +40,7 @@ EXAMPLES = 3
 def render(timeline: Timeline, position: int | None) -> None:
     """The conversation and its price."""
     state = timeline.at(position)
-    busy = controls.busy()
+    busy = controls.locked()
     markup(cards(_cards(state)), key="talk.cards")
     left, right = st.columns([6, 7], gap="small")
     with left.container(border=True, key="talk_card"):

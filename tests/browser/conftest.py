@@ -55,10 +55,28 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
+GUARDED = """
+import streamlit as st
+from starlette.middleware import Middleware
+from sleepviz.serving import Guard
+
+app = st.App("page.py", middleware=[Middleware(Guard)])
+"""
+
+
 @contextmanager
-def serving(**settings: str) -> Iterator[str]:
+def serving_page(folder: Path, script: str) -> Iterator[str]:
+    """A server of one page, behind the guard of the real app."""
+    (folder / "page.py").write_text(script, "utf-8")
+    (folder / "app.py").write_text(GUARDED, "utf-8")
+    with serving(folder / "app.py", PYTHONPATH=str(ROOT)) as address:
+        yield address
+
+
+@contextmanager
+def serving(script: Path = ROOT / "app.py", **settings: str) -> Iterator[str]:
     """A server of the app with these environment variables; its log must hold no trouble."""
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port=0"]
+    command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port=0"]
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -215,7 +233,9 @@ def fill(page: Page, key: str, text: str) -> None:
 
 def n_cached(page: Page) -> int:
     """The tokens in the context, as the strip says."""
-    text = page.locator(".st-key-strip .gauge").first.inner_text()
+    gauge = page.locator(".st-key-strip .gauge").first
+    expect(gauge).to_contain_text("tokens")
+    text = gauge.inner_text()
     return int(text.split("/")[0].replace(",", ""))
 
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SHOTS, _address, settled  # type: ignore[import-not-found]
+from conftest import SHOTS, serving_page, settled  # type: ignore[import-not-found]
 from playwright.sync_api import Browser, Locator, Page, Position, expect
 
 pytestmark = pytest.mark.browser
@@ -83,40 +79,13 @@ def body():
 
 st.fragment(body)()
 """
-APP = """
-import streamlit as st
-from starlette.middleware import Middleware
-from sleepviz.serving import Guard
-
-app = st.App("page.py", middleware=[Middleware(Guard)])
-"""
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of that page, behind the guard of the real app."""
-    folder = tmp_path_factory.mktemp("grids")
-    (folder / "page.py").write_text(PAGE, "utf-8")
-    (folder / "app.py").write_text(APP, "utf-8")
-    command = [sys.executable, "-m", "streamlit", "run", str(folder / "app.py"), "--server.port=0"]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    log: list[str] = []
-    try:
-        yield _address(process, log)
-        assert "Traceback" not in "".join(log), "".join(log)[-4000:]
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
+    with serving_page(tmp_path_factory.mktemp("grids"), PAGE) as found:
+        yield found
 
 
 Open = Callable[..., Page]

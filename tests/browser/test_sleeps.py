@@ -37,6 +37,7 @@ def told(page: Page, notes: Path) -> int:
     click(page, "talk.read")
     expect(page.locator(".st-key-talk-shown")).to_be_visible(timeout=PATIENCE_MS)
     done(page)
+    expect(page.locator(".st-key-strip .gauge").first).not_to_have_text(re.compile("^0 "))
     return n_cached(page)
 
 

@@ -1,0 +1,222 @@
+// The session as a line to go back on: lanes of what happened, a cursor, play. Joined behind sheet.js.
+// It knows stretches [lane, first, last, second, words]; what a place means is the server's business.
+
+const LEFT = 74, TOP = 4, AXIS = 16, PATIENCE = 180
+const KINDS = ["--st-text-color", "#5B4BDB", "#D9730D", "#0E9F8E", "#6B7280"]
+const BRIGHT = ["--st-text-color", "#A79BFF", "#FBA94C", "#3FD6C3", "#9CA3AF"]
+
+export default function ({ data, parentElement, setStateValue }) {
+  const line = tenant(parentElement, SessionLine)
+  line.go = (position) => setStateValue("position", position)
+  line.tell(data)
+  return () => {
+    line.close()
+    parentElement.tenant = null
+  }
+}
+
+class SessionLine {
+  constructor(place) {
+    for (const name of ["stage", "tip", "where", "back", "play", "on", "now", "speed", "unit"])
+      this[name] = place.querySelector(`.${name}`)
+    this.canvas = this.stage.querySelector("canvas")
+    this.pointed = null // the event under the pointer
+    this.wanted = undefined // a position asked for that the server has not shown yet
+    this.sizes = new ResizeObserver(() => this.draw())
+    this.sizes.observe(this.stage)
+    const { canvas } = this
+    canvas.onpointerdown = (e) => {
+      canvas.setPointerCapture(e.pointerId)
+      this.dragging = true
+      this.want(this.under(e))
+    }
+    canvas.onpointermove = (e) => {
+      this.pointed = this.under(e)
+      this.lane = Math.floor((e.offsetY - TOP) / this.high)
+      if (this.dragging) this.want(this.pointed)
+      this.draw()
+    }
+    canvas.onpointerup = canvas.onpointercancel = () => { this.dragging = false }
+    canvas.onpointerleave = () => { this.pointed = null; this.draw() }
+    canvas.onkeydown = (e) => this.typed(e)
+    this.back.onclick = () => this.step(-1)
+    this.on.onclick = () => this.step(1)
+    this.now.onclick = () => this.want(null)
+    this.play.onclick = () => (this.playing ? this.stop() : this.start())
+    this.unit.onclick = () => { this.seconds = !this.seconds; this.draw() }
+  }
+
+  close() {
+    this.sizes.disconnect()
+    this.stop()
+    clearTimeout(this.soon)
+  }
+
+  tell(data) {
+    this.d = data
+    if (data.position === this.wanted) this.wanted = undefined
+    this.canvas.setAttribute("aria-label", data.alt)
+    this.draw()
+    requestAnimationFrame(() => this.draw()) // the theme may have come after the data
+  }
+
+  /** Where we look: a number of events, or null for now. */
+  get at() { return this.wanted === undefined ? this.d.position : this.wanted }
+
+  want(position) {
+    if (position === this.at && this.wanted === undefined) return
+    const { n } = this.d
+    this.wanted = position === null || position >= n ? null : Math.max(1, position)
+    clearTimeout(this.soon)
+    this.soon = setTimeout(() => this.go(this.wanted), PATIENCE) // a drag is one question, not a hundred
+    this.draw()
+  }
+
+  /** The places worth a stop: after each stretch. */
+  get stops() { return [...new Set(this.d.marks.map((m) => m[2] + 1))].sort((a, b) => a - b) }
+
+  step(by) {
+    const { stops } = this, here = this.at ?? this.d.n
+    const next = by > 0 ? stops.find((s) => s > here) : stops.findLast((s) => s < here)
+    if (next !== undefined) this.want(next)
+    else if (by > 0) this.want(null)
+  }
+
+  start() {
+    if (this.at === null) this.want(this.stops[0] ?? null)
+    const tick = () => {
+      if (this.at === null) return this.stop()
+      this.step(1)
+      this.playing = setTimeout(tick, 1500 / Number(this.speed.value))
+    }
+    this.playing = setTimeout(tick, 1500 / Number(this.speed.value))
+    this.draw()
+  }
+
+  stop() {
+    clearTimeout(this.playing)
+    this.playing = 0
+    this.draw()
+  }
+
+  typed(e) {
+    if (e.ctrlKey || e.metaKey || e.altKey) return
+    if (e.key === "ArrowLeft" || e.key === "ArrowRight") this.step(e.key === "ArrowLeft" ? -1 : 1)
+    else if (e.key === "Home") this.want(this.stops[0] ?? null)
+    else if (e.key === "End" || e.key === "Escape") this.want(null)
+    else if (e.key === " ") this.play.click()
+    else return
+    e.preventDefault()
+    e.stopPropagation()
+  }
+
+  // places -------------------------------------------------------------------------------------------
+
+  /** How far along an event is, from 0 to 1: by its number, or by its second. */
+  along(event) {
+    const { d } = this
+    if (!this.seconds) return event / Math.max(1, d.n)
+    const marks = d.marks
+    let before = [0, 0], after = [d.n, d.seconds]
+    for (const [, first, , second] of marks) {
+      if (first <= event && first >= before[0]) before = [first, second]
+      if (first > event && first < after[0]) after = [first, second]
+    }
+    const share = after[0] > before[0] ? (event - before[0]) / (after[0] - before[0]) : 0
+    return (before[1] + share * (after[1] - before[1])) / Math.max(1e-9, d.seconds)
+  }
+
+  x(event) { return LEFT + this.along(event) * (this.width - LEFT - 6) }
+
+  under({ offsetX }) { // the event nearest to a pixel
+    const { n } = this.d
+    let low = 0, high = n
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (this.x(middle) < offsetX - 2) low = middle + 1
+      else high = middle
+    }
+    return Math.max(1, low)
+  }
+
+  nearest() { // the stretch that the pointer means
+    const { marks } = this.d, lane = this.lane
+    const far = ([, first, last]) => this.pointed < first ? first - this.pointed : Math.max(0, this.pointed - last - 1)
+    const near = (m) => Math.abs(this.x(m[1]) - this.x(this.pointed)) < 9 || far(m) === 0
+    const own = marks.filter((m) => m[0] === lane && near(m))
+    return own.sort((a, b) => far(a) - far(b))[0]
+  }
+
+  // drawing ------------------------------------------------------------------------------------------
+
+  draw() {
+    if (!this.d || !this.stage.clientWidth) return
+    const { canvas, d } = this, ratio = devicePixelRatio || 1
+    this.width = this.stage.clientWidth
+    const height = this.stage.clientHeight, colours = pageColours(canvas)
+    canvas.width = Math.round(this.width * ratio)
+    canvas.height = Math.round(height * ratio)
+    const pen = canvas.getContext("2d")
+    pen.scale(ratio, ratio)
+    pen.font = `11px ${colours.font}`
+    pen.textBaseline = "middle"
+    this.high = (height - TOP - AXIS) / d.lanes.length
+    const ink = (lane) => (colours.dark ? BRIGHT : KINDS)[lane].replace("--st-text-color", colours.text)
+    d.lanes.forEach((name, lane) => {
+      const y = TOP + (lane + 0.5) * this.high
+      pen.fillStyle = colours.text
+      pen.globalAlpha = 0.65
+      pen.textAlign = "right"
+      pen.fillText(name, LEFT - 8, y)
+      pen.globalAlpha = 1
+      pen.fillStyle = colours.line
+      pen.fillRect(LEFT, y - 0.5, this.width - LEFT - 6, 1)
+    })
+    const end = this.at ?? d.n
+    for (const [lane, first, last] of d.marks) {
+      const y = TOP + (lane + 0.5) * this.high, x = this.x(first), w = Math.max(3, this.x(last + 1) - x)
+      pen.fillStyle = ink(lane)
+      pen.globalAlpha = first < end ? 0.95 : 0.25
+      pen.beginPath()
+      pen.roundRect(x, y - this.high * 0.34, w, this.high * 0.68, 2)
+      pen.fill()
+    }
+    pen.globalAlpha = 0.7
+    pen.fillStyle = colours.text
+    pen.textAlign = "left"
+    pen.fillText("0", LEFT, height - AXIS / 2)
+    pen.textAlign = "right"
+    const far = this.seconds ? `${d.seconds.toFixed(1)} s since the start` : `${d.n.toLocaleString("en")} events`
+    pen.fillText(far, this.width - 6, height - AXIS / 2)
+    pen.globalAlpha = 1
+    this.cursor(pen, this.x(end), height, colours.accent, 2.5)
+    if (this.pointed !== null && !this.dragging) this.cursor(pen, this.x(this.pointed), height, colours.text, 1)
+    this.write()
+  }
+
+  cursor(pen, x, height, colour, width) {
+    pen.fillStyle = colour
+    pen.fillRect(x - width / 2, 0, width, height - AXIS + 2)
+  }
+
+  write() {
+    const { d, tip, canvas } = this, now = this.at === null
+    const stretch = this.pointed === null ? null : this.nearest()
+    tip.hidden = !stretch
+    if (stretch) {
+      const lines = [stretch[4], `event ${(stretch[1] + 1).toLocaleString("en")}, ${stretch[3].toFixed(1)} s`]
+      tip.replaceChildren(...lines.map((text) => Object.assign(document.createElement("div"), { textContent: text })))
+      const x = Math.max(0, Math.min(this.width - tip.offsetWidth, this.x(stretch[1]) - 20))
+      tip.style.transform = `translate(${x}px, -4px)`
+    }
+    const here = now ? null : d.marks.findLast((m) => m[1] < this.at)
+    const words = !d.marks.length ? "Your session will be drawn here." : now ? `now: ${d.n.toLocaleString("en")} events` : `looking back at event ${this.at.toLocaleString("en")} of ${d.n.toLocaleString("en")}${here ? ` · ${here[4]}` : ""}`
+    if (this.where.textContent !== words) this.where.textContent = this.where.title = words
+    this.now.hidden = now
+    this.play.textContent = this.playing ? "❚❚ Pause" : "▶ Play"
+    this.back.disabled = !this.stops.some((s) => s < (this.at ?? d.n))
+    this.on.disabled = now
+    this.unit.textContent = this.seconds ? "by event" : "by second"
+    Object.assign(canvas.dataset, { position: now ? "" : this.at, n: d.n, marks: d.marks.length })
+  }
+}

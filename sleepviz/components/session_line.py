@@ -1,0 +1,89 @@
+"""The session line: all that has happened, to go back to any moment of it and to come back.
+
+Knows how a timeline's chronicle travels to the browser; does not know what a page shows of a
+moment.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from weakref import WeakKeyDictionary
+
+import streamlit as st
+
+from sleepviz.chronicle import LANES, Chronicle, Stretch
+from sleepviz.timeline import Timeline
+
+_HTML = (
+    "<div class='line'><div class='bar'>"
+    "<button type='button' class='play'>▶ Play</button>"
+    "<button type='button' class='back' aria-label='One step back'>◀</button>"
+    "<button type='button' class='on' aria-label='One step on'>▶</button>"
+    "<select class='speed' aria-label='Speed'><option value='0.5'>0.5×</option>"
+    "<option value='1' selected>1×</option><option value='2'>2×</option>"
+    "<option value='4'>4×</option><option value='8'>8×</option></select>"
+    "<span class='where' role='status'></span>"
+    "<button type='button' class='unit'>by second</button>"
+    "<button type='button' class='now' hidden>Back to now</button></div>"
+    "<div class='stage'><canvas role='img' tabindex='0'></canvas>"
+    "<div class='tip' hidden></div></div></div>"
+)
+_HERE = Path(__file__)
+_MOUNT = st.components.v2.component(
+    "sleepviz_session_line",
+    html=_HTML,
+    css=_HERE.with_suffix(".css").read_text("utf-8"),
+    js="\n".join((_HERE.parent / n).read_text("utf-8") for n in ("sheet.js", "session_line.js")),
+)
+_chronicles: WeakKeyDictionary[Timeline, Chronicle] = WeakKeyDictionary()
+_lock = Lock()
+
+
+def session_line(
+    timeline: Timeline, position: int | None, chosen: Callable[[int | None], None], *, key: str
+) -> None:
+    """Draw the line with its cursor at `position` (a number of events; `None`: now).
+
+    `chosen` is called with the position that the reader goes to, before the page runs again.
+    """
+
+    def moved() -> None:
+        told = (st.session_state.get(key) or {}).get("position")
+        chosen(told if isinstance(told, int) and told > 0 else None)
+
+    _MOUNT(data=pack(timeline, position), key=key, on_position_change=moved)
+
+
+def pack(timeline: Timeline, position: int | None) -> dict[str, object]:
+    """The stretches of the timeline: a few dozen bytes each, and tokens are told by the hundred."""
+    stretches, n, seconds = _stretches(timeline)
+    return {
+        "n": n,
+        "seconds": seconds,
+        "position": position,
+        "lanes": LANES,
+        "marks": [
+            [LANES.index(s.lane), s.first, s.last, round(s.at_s, 2), s.words] for s in stretches
+        ],
+        "alt": alt(stretches, n),
+    }
+
+
+def alt(stretches: list[Stretch], n: int) -> str:
+    """The line in words."""
+    if not stretches:
+        return "Session line. Your session will be drawn here."
+    counts = Counter(s.lane for s in stretches)
+    told = ", ".join(f"{counts[lane]} in the lane {lane}" for lane in LANES if counts[lane])
+    return f"Session line, {n:,} events: {told}. The last: {stretches[-1].words}."
+
+
+def _stretches(timeline: Timeline) -> tuple[list[Stretch], int, float]:
+    """The stretches so far, the number of events, and the second of the last one."""
+    with _lock:
+        chronicle = _chronicles.setdefault(timeline, Chronicle())
+        chronicle.add(timeline.since(chronicle.n_events))
+        return list(chronicle.stretches), chronicle.n_events, chronicle.at_s

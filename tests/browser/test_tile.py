@@ -1,0 +1,191 @@
+"""The attention tile in a real browser, on a page of its own, no model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from conftest import SHOTS, serving_page, settled  # type: ignore[import-not-found]
+from playwright.sync_api import Browser, Locator, Page, Position, expect
+
+pytestmark = pytest.mark.browser
+PAGE = """
+import numpy as np
+import streamlit as st
+
+from sleepviz.components.attention_tile import attention_tile
+from sleepviz.events import AttentionCaptured, Token
+
+st.set_page_config(page_title="tiles", page_icon="🌙", layout="wide")
+
+
+def more():
+    st.session_state["more"] += 1
+
+
+def captured(n, slots=0.0):
+    at = np.arange(n)
+    weights = np.tril(1.0 / (1.0 + (at[:, None] - at[None]) % 7)).astype(np.float32)
+    weights[:, 0] += 3.0
+    if n > 1000:
+        weights[900, 700] = 40.0  # one strong link, far from the diagonal
+    weights *= (1.0 - slots) / weights.sum(1, keepdims=True)
+    tokens = tuple(Token(i, f" word{i}", i) for i in range(n))
+    return AttentionCaptured(3, 5, tokens, weights, np.full(n, slots, np.float32), 1.0)
+
+
+def body():
+    more_tokens = st.session_state.setdefault("more", 0)
+    st.button("More", key="more_tokens", on_click=more)
+    tiles = {"small": captured(40 + 4 * more_tokens, 0.25), "large": captured(1024)}
+    for name, tile in tiles.items():
+        cell = attention_tile(tile, key=name, height=420, hide_sink=name == "small")
+        st.text(f"{name} clicked {cell}")
+
+
+st.fragment(body)()
+"""
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving_page(tmp_path_factory.mktemp("tiles"), PAGE) as found:
+        yield found
+
+
+@pytest.fixture
+def opened(browser: Browser, address: str) -> Iterator[Open]:
+    """Open the page in a colour scheme; no script of ours may fail on it."""
+    contexts, troubles = [], []
+
+    def visit(scheme: str = "light") -> Page:
+        viewport = {"width": 1280, "height": 1100}
+        contexts.append(
+            browser.new_context(viewport=viewport, color_scheme=scheme)  # type: ignore[arg-type]
+        )
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda e: troubles.append(str(e)))
+        page.goto(address)
+        settled(page)
+        expect(canvas(page, "large")).to_have_attribute("data-pool", "2")
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not troubles, "\n".join(troubles)
+
+
+def canvas(page: Page, name: str) -> Locator:
+    return page.locator(f".st-key-{name} canvas.map")
+
+
+def part(page: Page, name: str, what: str) -> Locator:
+    return page.locator(f".st-key-{name} {what}")
+
+
+def at(tile: Locator, query: float, key: float) -> Position:
+    """The middle of a cell of the whole tile on the canvas, as the component has laid it out."""
+    left, top, width, height = map(float, str(tile.get_attribute("data-box")).split(","))
+    m = float(str(tile.get_attribute("data-m")))
+    return {"x": left + (key + 0.5) / m * width, "y": top + (query + 0.5) / m * height}
+
+
+def pixel(tile: Locator, place: Position) -> list[int]:
+    """The colour of a canvas at a place: red, green, blue, alpha."""
+    found: list[int] = tile.evaluate(
+        "(c, p) => [...c.getContext('2d').getImageData(p.x * devicePixelRatio,"
+        " p.y * devicePixelRatio, 1, 1).data]",
+        place,
+    )
+    return found
+
+
+def test_pointing_says_query_key_and_share_and_a_click_tells_the_server(opened: Open) -> None:
+    page = opened()
+    tile = canvas(page, "small")
+    tile.hover(position=at(tile, 30, 23))
+    expect(part(page, "small", ".tip")).to_contain_text("query 30 “word30” → key 23 “word23”")
+    tile.hover(position=at(tile, 10, 30))
+    expect(part(page, "small", ".tip")).to_contain_text("later in the text")
+    tile.click(position=at(tile, 30, 23))
+    expect(page.get_by_text("small clicked (30, 23)")).to_be_visible()
+    expect(tile).to_have_attribute("data-selected", "30,23")
+
+
+def test_zoom_and_selection_stay_while_tokens_are_added(opened: Open) -> None:
+    page = opened()
+    tile = canvas(page, "small")
+    tile.click(position=at(tile, 30, 23))
+    expect(page.get_by_text("small clicked (30, 23)")).to_be_visible()
+    part(page, "small", "[data-do=in]").click()
+    part(page, "small", "[data-do=in]").click()
+    expect(tile).to_have_attribute("data-zoom", "2.560")
+    page.get_by_role("button", name="More").click()
+    expect(tile).to_have_attribute("data-n", "44")
+    expect(tile).to_have_attribute("data-zoom", "2.560")
+    expect(tile).to_have_attribute("data-selected", "30,23")
+    part(page, "small", "[data-do=reset]").click()
+    expect(tile).to_have_attribute("data-zoom", "1.000")
+
+
+def test_arrow_keys_walk_and_enter_tells_it_again(opened: Open) -> None:
+    page = opened()
+    tile = canvas(page, "small")
+    tile.focus()
+    page.keyboard.press("ArrowLeft")
+    n = int(str(tile.get_attribute("data-n")))
+    expect(tile).to_have_attribute("data-selected", f"{n - 1},{n - 1}")  # the newest comes first
+    page.keyboard.press("ArrowLeft")
+    expect(tile).to_have_attribute("data-selected", f"{n - 1},{n - 2}")
+    page.keyboard.press("ArrowUp")
+    expect(tile).to_have_attribute("data-selected", f"{n - 2},{n - 2}")
+    expect(page.get_by_text(f"small clicked ({n - 2}, {n - 2})")).to_be_visible()
+    page.keyboard.press("+")
+    expect(tile).to_have_attribute("data-zoom", "1.400")
+    page.keyboard.press("Escape")
+    expect(tile).to_have_attribute("data-selected", "")
+
+
+def test_a_pooled_tile_shows_every_token_of_what_is_zoomed_into(opened: Open) -> None:
+    page = opened()
+    tile, notes = canvas(page, "large"), part(page, "large", ".notes")
+    expect(notes).to_contain_text("pooled 2×2, maximum")
+    expect(tile).to_have_attribute("data-drawn", "2")
+    tile.hover(position=at(tile, 450, 350))
+    expect(part(page, "large", ".tip")).to_contain_text("pooled 2×2")
+    tile.click(position=at(tile, 450, 350))
+    expect(page.get_by_text("large clicked (900, 700)")).to_be_visible()
+    for _ in range(6):  # around the cell that is selected
+        page.keyboard.press("+")
+    expect(tile).to_have_attribute("data-drawn", "1")
+    expect(notes).to_contain_text("every token")
+    expect(tile).to_have_attribute("data-selected", "900,700")
+    expect(part(page, "large", ".foot")).to_contain_text("query 900 “word900” → key 700 “word700”")
+    tile.screenshot(path=SHOTS / "tile-every-token.png")
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_text("large clicked (900, 701)")).to_be_visible()
+    page.keyboard.press("0")
+    expect(tile).to_have_attribute("data-drawn", "2")
+    expect(tile).to_have_attribute("data-selected", "450,350")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_is_absent_has_no_colour_of_the_scale_in_either_look(
+    opened: Open, scheme: str
+) -> None:
+    page = opened(scheme)
+    tile = canvas(page, "small")
+    strong, weak = pixel(tile, at(tile, 30, 30)), pixel(tile, at(tile, 30, 24))
+    absent = at(tile, 10, 33)
+    assert strong[3] == weak[3] == 255
+    assert sum(strong[:3]) > sum(weak[:3]) + 60  # more attention is brighter, in either look
+    alphas = [pixel(tile, {"x": absent["x"] + dx, "y": absent["y"]})[3] for dx in range(-6, 7)]
+    assert min(alphas) < 40, "the upper triangle is hatched, not filled"
+    ink = page.evaluate("() => getComputedStyle(document.querySelector('.st-key-small')).color")
+    light = sum(map(int, re.findall(r"\d+", ink)[:3])) > 380
+    assert light == (scheme == "dark")
+    page.screenshot(path=SHOTS / f"tile-{scheme}.png")
