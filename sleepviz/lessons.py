@@ -186,7 +186,7 @@ class Practice:
             due = [x for i, x in enumerate(dreams) if x.p < self.known or (epoch + i) % 3 == 0]
             due = due or list(dreams)
             n_drawn = min(self.drawn(len(dreams)) - len(prose), len(others))
-            packs = list(_packs([*due, *prose, *rng.sample(others, n_drawn)], rng))
+            packs = list(packed([*due, *prose, *rng.sample(others, n_drawn)], rng))
             for at, pack in enumerate(packs):
                 done += 1
                 share = (epoch + at / len(packs)) / self.epochs
@@ -283,10 +283,11 @@ def _loss(lesson: Lesson, logprobs: torch.Tensor) -> torch.Tensor:
     return loss
 
 
-def _packs(lessons: Sequence[Lesson], rng: Random) -> Iterator[list[Lesson]]:
-    """The lessons in random order, as many at once as PACK_TOKENS allow."""
+def packed(lessons: Sequence[Lesson], rng: Random | None = None) -> Iterator[list[Lesson]]:
+    """The lessons, as many at once as PACK_TOKENS allow; in random order with an `rng`."""
     order = list(lessons)
-    rng.shuffle(order)
+    if rng is not None:
+        rng.shuffle(order)
     pack: list[Lesson] = []
     for lesson in order:
         if pack and sum(len(p.hidden) for p in pack) + len(lesson.hidden) > PACK_TOKENS:

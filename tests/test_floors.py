@@ -49,6 +49,7 @@ FLOORS = {
     "anchors": 3,
     "dreams": 3,
     "lessons": 3,
+    "familiar": 3,
     "probes": 3,
     "gate": 3,
     "heads": 3,

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, TypeAlias
 from rich.table import Table
 
 from sleepviz import events as ev
+from sleepviz.catalogue import default_name
 from sleepviz.commands import models
 from sleepviz.commands.drawing import MIB, console, drawn
 
 if TYPE_CHECKING:
     from sleepviz.awake import AtOnce, Awake
+    from sleepviz.commands.browsing import Browsed
     from sleepviz.commands.pages import Paged
     from sleepviz.inspecting import Inspected
     from sleepviz.session import Session
 
-    Result: TypeAlias = Awake | AtOnce | Inspected | Paged
+    Result: TypeAlias = Awake | AtOnce | Inspected | Paged | Browsed
 
 WATCHED = ("kv_growth", "memory_over_time", "time_per_token", "kv_map")
 
@@ -29,6 +31,7 @@ WATCHED = ("kv_growth", "memory_over_time", "time_per_token", "kv_map")
 def awake(arguments: Namespace) -> int:
     """Measure everything in one run, and print a line for each ratio."""
     from sleepviz.awake import AtOnce, Awake, measure_at_once, measure_talking
+    from sleepviz.commands.browsing import Browsed, measure_browser
     from sleepviz.commands.pages import Paged, measure_pages
     from sleepviz.inspecting import Inspected, measure_looking
 
@@ -37,7 +40,7 @@ def awake(arguments: Namespace) -> int:
 
     def work(items: Iterator[ev.Event | Result]) -> Iterator[ev.Event]:
         for item in items:
-            if isinstance(item, Awake | AtOnce | Inspected | Paged):
+            if isinstance(item, Awake | AtOnce | Inspected | Paged | Browsed):
                 results.append(item)
             else:
                 yield item
@@ -55,6 +58,7 @@ def awake(arguments: Namespace) -> int:
     drawn("talking at once", work(measure_at_once(llm)))
     drawn("looking inside", work(measure_looking(llm)))
     drawn("pages", work(measure_pages(llm)))
+    drawn("a browser", work(measure_browser(arguments.model or default_name())))
     table = Table(
         title=f"{llm.name}, {llm.device}: medians of one run (MEASURED), ratios (DERIVED)"
     )
@@ -84,8 +88,11 @@ def _painted(session: Session) -> None:
 
 def _row(result: Result) -> tuple[str, ...]:
     from sleepviz.awake import AtOnce, Awake
+    from sleepviz.commands.browsing import Browsed
     from sleepviz.commands.pages import N_TOKENS, Paged
 
+    if isinstance(result, Browsed):
+        return result.what, result.amount, result.how, "", ""
     if isinstance(result, Paged):
         what = f"page {result.title}, {N_TOKENS:,} tokens"
         here, again = f"{result.first_ms:.0f} ms CPU", f"unchanged {result.again_ms:.0f} ms CPU"

@@ -5,9 +5,9 @@ const LEFT = 74, TOP = 4, AXIS = 16, PATIENCE = 180
 const KINDS = ["--st-text-color", "#5B4BDB", "#D9730D", "#0E9F8E", "#6B7280"]
 const BRIGHT = ["--st-text-color", "#A79BFF", "#FBA94C", "#3FD6C3", "#9CA3AF"]
 
-export default function ({ data, parentElement, setStateValue }) {
+export default function ({ data, parentElement, setTriggerValue }) {
   const line = tenant(parentElement, SessionLine)
-  line.go = (position) => setStateValue("position", position)
+  line.go = (to) => setTriggerValue("position", { to })
   line.tell(data)
   return () => {
     line.close()

@@ -52,7 +52,8 @@ def session_line(
 
     def moved() -> None:
         told = (st.session_state.get(key) or {}).get("position")
-        chosen(told if isinstance(told, int) and told > 0 else None)
+        to = told.get("to") if isinstance(told, dict) else None
+        chosen(to if isinstance(to, int) and to > 0 else None)
 
     _MOUNT(data=pack(timeline, position), key=key, on_position_change=moved)
 

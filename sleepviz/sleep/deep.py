@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import torch
 
-from sleepviz import SleepvizError, anchors, dreams, lessons
+from sleepviz import SleepvizError, anchors, dreams, familiar, lessons
 from sleepviz.cost import Work
 from sleepviz.events import Dreamed
 from sleepviz.lessons import Lesson, Practice
@@ -59,6 +59,9 @@ class Deep:
     lr: float = knob(3e-3, 1e-5, 1.0, "Learning rate; too high is caught by the gate")
     first_layer: float = knob(
         0.5, 0.0, 0.95, "Share of the layers below the first one that is trained"
+    )
+    spare: int = knob(
+        64, 0, 512, "Main directions of what a matrix reads every day that its change leaves alone"
     )
     replay: int = knob(
         1, 0, 1, "1: practise all nights again; 0: only the newest notes, the naive way"
@@ -111,14 +114,20 @@ class Deep:
         deltas = self._fresh_deltas(llm, trunk, start, rng)
         parameters = [t for d in deltas.values() for t in (d.a, d.b)]
         n_bytes = lessons.optimiser_bytes(parameters)
-        worn = DynamicWeights(deltas)
-        for at in self._practice.steps(trunk, parameters, lambda: worn, practised, held, rng):
+        usual = familiar.directions(trunk, held, self.spare) if self.spare else {}
+
+        def student() -> DynamicWeights:
+            return DynamicWeights(familiar.spared(deltas, usual) if usual else deltas)
+
+        for at in self._practice.steps(trunk, parameters, student, practised, held, rng):
+            with torch.no_grad():
+                forming = student().deltas
             weights = None
             if at.done == at.of:
                 weights = DynamicWeights(
                     {
                         n: Delta(d.a.detach().to(llm.dtype), SHRINK * d.b.detach().to(llm.dtype))
-                        for n, d in deltas.items()
+                        for n, d in forming.items()
                     }
                 )
             yield Step(
@@ -129,7 +138,7 @@ class Deep:
                 at.anchor_loss,
                 optimiser_bytes=n_bytes,
                 weights=weights,
-                forming=deltas,
+                forming=forming,
             )
 
     def _fresh_deltas(

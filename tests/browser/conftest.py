@@ -5,13 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import threading
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,25 +20,14 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from sleepviz.commands.browsing import BROWSERS, FLAGS, IDLE, PATIENCE_MS, served
 from sleepviz.fetching import cache_folder
 from sleepviz.views import views
 
 PAGES = {name: view.title for name, view in views().items()}
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = ROOT / "screenshots"
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PATIENCE_MS = 240_000  # for what the model does; the machine may be busy
 expect.set_options(timeout=60_000)
-IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 
 
 @pytest.fixture(scope="session")
@@ -76,59 +60,22 @@ def serving_page(folder: Path, script: str) -> Iterator[str]:
 @contextmanager
 def serving(script: Path = ROOT / "app.py", **settings: str) -> Iterator[str]:
     """A server of the app with these environment variables; its log must hold no trouble."""
-    command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port=0"]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **settings},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
     log: list[str] = []
-    try:
-        yield _address(process, log)
+    with served(script, log, **settings) as address:
+        yield address
         text = "".join(log)
         assert "Traceback" not in text, text[-4000:]
         assert "deprecat" not in text.lower(), text[-4000:]
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def _address(process: subprocess.Popen[str], log: list[str]) -> str:
-    """Where the server listens, as soon as it answers."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        log.append(line)
-        if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-            break
-    else:
-        raise AssertionError("the server did not start:\n" + "".join(log))
-    lines = process.stdout
-    threading.Thread(target=lambda: log.extend(lines), daemon=True).start()
-    healthy = threading.Event()
-    for _ in range(300):
-        with suppress(OSError):
-            if urllib.request.urlopen(found[0] + "/_stcore/health", timeout=5).read() == b"ok":
-                return found[0]
-        assert process.poll() is None, "".join(log)
-        healthy.wait(0.1)
-    raise AssertionError("the server does not answer:\n" + "".join(log))
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    names = [os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"]
+    names = [os.environ.get("CHROMIUM", ""), *BROWSERS]
     path = next((found for name in names if name and (found := shutil.which(name))), None)
     if path is None:
         pytest.skip("there is no chromium, chromium-browser or google-chrome; CHROMIUM names one")
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        opened = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         yield opened
         opened.close()
 

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from conftest import Visit, click, done, go, settled, shot  # type: ignore[import-not-found]
+from conftest import Visit, click, done, go, n_cached, settled, shot  # type: ignore[import-not-found]
 from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
@@ -117,3 +117,32 @@ def test_numbers_and_weights_after_a_nap(
     shot(page, f"weights-done-{name}")
     part(page, "All heads")
     shot(page, f"heads-done-{name}")
+
+
+def test_one_can_look_back_on_the_session_line_and_come_back_to_now(heavy: Any) -> None:
+    go(heavy, "Talk")
+    line = heavy.locator(".st-key-session_line")
+    canvas = line.locator("canvas")
+    expect(canvas).to_have_attribute("data-position", "")
+    now = n_cached(heavy)
+    canvas.focus()
+    heavy.keyboard.press("Home")
+    expect(heavy.locator(".st-key-strip")).to_contain_text("LOOKING BACK")
+    expect(line.locator(".where")).to_contain_text("looking back at event")
+    assert n_cached(heavy) < now
+    expect(heavy.locator(".st-key-talk-more button").first).to_be_visible()
+    expect(heavy.locator("[data-testid=stChatInput] textarea")).to_be_disabled()
+    heavy.keyboard.press("ArrowRight")
+    expect(canvas).not_to_have_attribute("data-position", "")
+    go(heavy, "Numbers")  # a page switch keeps the moment
+    expect(heavy.locator(".st-key-strip")).to_contain_text("LOOKING BACK")
+    shot(heavy, "numbers-looking-back-light-1280")
+    heavy.locator(".st-key-session_line .now").click()
+    expect(heavy.locator(".st-key-strip")).to_contain_text("LIVE")
+    assert n_cached(heavy) == now
+    box = heavy.locator(".st-key-session_line canvas").bounding_box()
+    middle = {"x": box["width"] * 0.5, "y": box["height"] * 0.3}
+    heavy.locator(".st-key-session_line canvas").click(position=middle)
+    expect(heavy.locator(".st-key-strip")).to_contain_text("LOOKING BACK")
+    heavy.locator(".st-key-session_line canvas").press("End")
+    expect(heavy.locator(".st-key-strip")).to_contain_text("LIVE")

@@ -1,0 +1,95 @@
+"""What the matrices of a model read all the time: the main directions of their usual inputs.
+
+Knows a trunk and unrelated lessons; does not know dreams or what is trained. A change that ignores
+these directions leaves most of what the model does elsewhere as it was: the gradient projection of
+Saha, Garg and Roy, "Gradient Projection Memory for Continual Learning",
+https://arxiv.org/abs/2103.09762, and the null space of Fang et al., "AlphaEdit",
+https://arxiv.org/abs/2410.02355, here for low-rank deltas: only `a` has to keep clear of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from sleepviz.context import NO_WEIGHTS
+from sleepviz.lessons import Lesson, packed
+from sleepviz.llm import Llm
+from sleepviz.trunk import Trunk
+from sleepviz.weights import Delta
+
+ROUNDS, SPARE_COLUMNS = 6, 16  # of the subspace iteration
+MOST_SHARE = 0.25  # of a matrix's inputs that may be familiar: the rest is for what is new
+
+Directions = Mapping[str, torch.Tensor]
+"""Orthonormal directions [in, direction], by module name."""
+
+_known: WeakKeyDictionary[Llm, dict[tuple[int, int], Directions]] = WeakKeyDictionary()
+
+
+def directions(trunk: Trunk, held: Sequence[Lesson], n: int) -> Directions:
+    """The `n` main directions of what each trainable matrix reads in these lessons.
+
+    Every token counts the same, however long its state is. Computed once per model, cut and n: the
+    lessons have to be those of the base model (see `lessons.of_anchors`).
+    """
+    known = _known.setdefault(trunk.llm, {})
+    at = (trunk.first_layer, n)
+    if at not in known:
+        grams: dict[str, torch.Tensor] = {}
+        with _watched(trunk, grams), torch.no_grad():
+            for pack in packed(held):
+                rows = [x.hidden for x in pack]
+                trunk.predictions(NO_WEIGHTS, rows, [len(x.answer) for x in pack])
+        known[at] = {name: _main(gram, n) for name, gram in grams.items()}
+    return known[at]
+
+
+def spared(deltas: Mapping[str, Delta], familiar: Directions) -> dict[str, Delta]:
+    """The deltas, blind to the familiar directions: a - (a u) u^T. Gradients pass through."""
+    return {
+        name: Delta(d.a - (d.a @ familiar[name]) @ familiar[name].T, d.b)
+        for name, d in deltas.items()
+    }
+
+
+@contextmanager
+def _watched(trunk: Trunk, grams: dict[str, torch.Tensor]) -> Iterator[None]:
+    """Within, the inputs of the trainable matrices are added up in `grams`, [in, in]."""
+
+    def watcher(name: str) -> Any:
+        def watch(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            states = nn.functional.normalize(inputs[0].reshape(-1, inputs[0].shape[-1]).float())
+            grams[name] = states.T @ states + grams.get(name, 0.0)
+
+        return watch
+
+    handles = [
+        module.register_forward_pre_hook(watcher(name)) for name, module in trunk.mlp_matrices()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _main(gram: torch.Tensor, n: int) -> torch.Tensor:
+    """About the n eigenvectors [in, n] of the largest eigenvalues, at most MOST_SHARE of all.
+
+    By subspace iteration (Halko, Martinsson and Tropp, https://arxiv.org/abs/0909.4061, 4.4): a
+    full decomposition takes eighty times as long, and the last few directions matter little.
+    """
+    n = min(n, round(MOST_SHARE * len(gram)))
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.randn(len(gram), min(n + SPARE_COLUMNS, len(gram)), generator=generator)
+    basis = basis.to(gram.device)
+    for _ in range(ROUNDS):
+        basis = torch.linalg.qr(gram @ basis).Q
+    within = torch.linalg.eigh(basis.T @ gram @ basis).eigenvectors
+    return basis @ within[:, len(within) - n :]
