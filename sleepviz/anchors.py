@@ -184,22 +184,25 @@ PLAIN_TEXT = (
 N_REPLY = 12
 N_TRAINED = len(TRAINED) + len(TRAINED_TEXT)
 
-_replies: WeakKeyDictionary[Llm, dict[tuple[str, ...], list[list[int]]]] = WeakKeyDictionary()
+_replies: WeakKeyDictionary[Llm, dict[str, list[int]]] = WeakKeyDictionary()
 
 
 def base_replies(llm: Llm, asked: tuple[str, ...]) -> list[list[int]]:
     """The base model's greedy replies, at most N_REPLY tokens each; computed once per model."""
     known = _replies.setdefault(llm, {})
-    if asked not in known:
-        prompts = [llm.user_turn(q, first=True) for q in asked]
-        replies = reply_many(llm.context().opened(), prompts, N_REPLY)
-        known[asked] = [r or [min(llm.stop_ids, default=0)] for r in replies]
-    return known[asked]
+    unknown = [q for q in asked if q not in known]
+    prompts = [llm.user_turn(q, first=True) for q in unknown]
+    replies = reply_many(llm.context().opened(), prompts, N_REPLY)
+    known.update(
+        (q, r or [min(llm.stop_ids, default=0)]) for q, r in zip(unknown, replies, strict=True)
+    )
+    return [known[q] for q in asked]
 
 
 def base_replies_known(llm: Llm, asked: tuple[str, ...]) -> bool:
     """Whether the base's replies have been computed already."""
-    return asked in _replies.get(llm, {})
+    known = _replies.get(llm, {})
+    return all(q in known for q in asked)
 
 
 @dataclass(frozen=True, slots=True)

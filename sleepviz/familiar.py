@@ -23,7 +23,7 @@ from sleepviz.llm import Llm
 from sleepviz.trunk import Trunk
 from sleepviz.weights import Delta
 
-ROUNDS, SPARE_COLUMNS = 6, 16  # of the subspace iteration
+ROUNDS, SPARE_COLUMNS = 4, 16  # of the subspace iteration
 MOST_SHARE = 0.25  # of a matrix's inputs that may be familiar: the rest is for what is new
 
 Directions = Mapping[str, torch.Tensor]
@@ -32,22 +32,35 @@ Directions = Mapping[str, torch.Tensor]
 _known: WeakKeyDictionary[Llm, dict[tuple[int, int], Directions]] = WeakKeyDictionary()
 
 
-def directions(trunk: Trunk, held: Sequence[Lesson], n: int) -> Directions:
+def directions(
+    trunk: Trunk, held: Sequence[Lesson], n: int
+) -> Iterator[tuple[int, int, Directions]]:
     """The `n` main directions of what each trainable matrix reads in these lessons.
 
-    Every token counts the same, however long its state is. Computed once per model, cut and n: the
-    lessons have to be those of the base model (see `lessons.of_anchors`).
+    In steps: (done, of, those found so far), at last all. Every token counts the same, however
+    long its state is. Computed once per model, cut and n: the lessons have to be those of the base
+    model (see `lessons.of_anchors`).
     """
     known = _known.setdefault(trunk.llm, {})
     at = (trunk.first_layer, n)
-    if at not in known:
-        grams: dict[str, torch.Tensor] = {}
+    if at in known:
+        yield 1, 1, known[at]
+        return
+    grams: dict[str, torch.Tensor] = {}
+    packs = list(packed(held))
+    of = len(packs) + len(list(trunk.mlp_matrices()))
+    for done, pack in enumerate(packs, 1):
         with _watched(trunk, grams), torch.no_grad():
-            for pack in packed(held):
-                rows = [x.hidden for x in pack]
-                trunk.predictions(NO_WEIGHTS, rows, [len(x.answer) for x in pack])
-        known[at] = {name: _main(gram, n) for name, gram in grams.items()}
-    return known[at]
+            rows = [x.hidden for x in pack]
+            trunk.predictions(NO_WEIGHTS, rows, [len(x.answer) for x in pack])
+        yield done, of, {}
+    found: dict[str, torch.Tensor] = {}
+    for done, (name, gram) in enumerate(grams.items(), len(packs) + 1):
+        twin = next((o for o in found if torch.equal(grams[o], gram)), None)  # it reads the same
+        found[name] = _main(gram, n) if twin is None else found[twin]
+        if done == of:
+            known[at] = found
+        yield done, of, found
 
 
 def spared(deltas: Mapping[str, Delta], familiar: Directions) -> dict[str, Delta]:

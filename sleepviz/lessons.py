@@ -25,6 +25,7 @@ from sleepviz.weights import DynamicWeights
 
 N_TOP = 32  # of the teacher's distribution
 ROWS = 24  # lessons made in one pass
+ANCHOR_ROWS = 8  # of the base model's own, which are made while somebody may come any moment
 PACK_TOKENS = 320  # tokens in one training step
 WARM_UP = 5  # steps
 FINAL_RATE = 0.1  # of the learning rate, at the last step
@@ -80,39 +81,41 @@ def of_anchors(
 ) -> Iterator[list[Lesson]]:
     """Unrelated questions and plain texts, where the student shall say what the reference says.
 
-    The reference is the base model unless given; its lessons are made once per model and cut.
-    `at_most` takes so many, evenly out of all.
+    The reference is the base model unless given; its lessons are made once per model and cut, and
+    whoever comes while they are being made goes on from there. `at_most` takes so many, evenly out
+    of all.
     """
     llm = trunk.llm
-    known = _anchored.setdefault(llm, {})
-    if reference is None and trunk.first_layer in known:
-        yield known[trunk.first_layer]
-        return
-    teacher = llm.context().opened() if reference is None else reference
-    texts = [llm.encode_plain(t) for t in anchors.TRAINED_TEXT]
-    answers = [*anchors.base_replies(llm, anchors.TRAINED), *(t[1:] for t in texts)]
-
-    def prompts(first: bool) -> list[list[int]]:
-        return [
-            *(llm.user_turn(q, first=first) for q in anchors.TRAINED),
-            *(t[:1] for t in texts),
-        ]
-
-    told, asked = prompts(teacher.fresh), prompts(trunk.starts_afresh)
+    chosen: list[str | list[int]] = [*anchors.TRAINED, *map(llm.encode_plain, anchors.TRAINED_TEXT)]
     if at_most is not None:
-        every = max(1, len(answers) // at_most)
-        told, asked, answers = (x[::every][:at_most] for x in (told, asked, answers))
-    lessons: list[Lesson] = []
-    for at in range(0, len(answers), ROWS):
-        rows = slice(at, at + ROWS)
-        met = [_top(row) for row in logprobs_many(teacher, told[rows], answers[rows])]
-        made = _made(trunk, asked[rows], answers[rows], met, gold=False)
-        for lesson, prompt in zip(made, asked[rows], strict=True):
-            lesson.prose = len(prompt) == 1
-        lessons += made
-        yield made
-    if reference is None:
-        known[trunk.first_layer] = lessons
+        chosen = chosen[:: max(1, len(chosen) // at_most)][:at_most]
+    if reference is not None:
+        for at in range(0, len(chosen), ROWS):
+            yield _anchored_by(reference, trunk, chosen[at : at + ROWS])
+        return
+    teacher = llm.context().opened()
+    known = _anchored.setdefault(llm, {}).setdefault(trunk.first_layer, [])
+    if known:
+        yield known[: len(chosen)]
+    while (at := len(known)) < len(chosen):
+        known += _anchored_by(teacher, trunk, chosen[at : at + ANCHOR_ROWS])
+        yield known[at:]
+
+
+def _anchored_by(teacher: Context, trunk: Trunk, chosen: Sequence[str | list[int]]) -> list[Lesson]:
+    """The lessons of some questions, and of some texts given as ids."""
+    llm = trunk.llm
+    questions = tuple(x for x in chosen if isinstance(x, str))
+    texts = [x for x in chosen if not isinstance(x, str)]
+    answers = [*anchors.base_replies(llm, questions), *(t[1:] for t in texts)]
+    first = [t[:1] for t in texts]
+    told = [*(llm.user_turn(q, first=teacher.fresh) for q in questions), *first]
+    asked = [*(llm.user_turn(q, first=trunk.starts_afresh) for q in questions), *first]
+    met = [_top(row) for row in logprobs_many(teacher, told, answers)]
+    made = _made(trunk, asked, answers, met, gold=False)
+    for lesson in made[len(questions) :]:
+        lesson.prose = True
+    return made
 
 
 def _top(logprobs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -236,10 +239,10 @@ def expected(
     )
     if taught:
         return work + Work(forward=padded(rows, ROWS) + 1.3 * n_made, predicted=sum(answers))
-    if llm not in _anchored:  # the base's replies, once per model
-        replies = len(asked) * anchors.N_REPLY
-        work += Work(forward=2.6 * sum(asked) + replies, predicted=2.0 * replies)
-    return work
+    n_known = len(_anchored.get(llm, {}).get(round(first_layer * llm.shape.n_layers), []))
+    missing = 1.0 - n_known / len(held)  # of the base's replies, which are asked for once per model
+    replies = missing * len(asked) * anchors.N_REPLY
+    return work + Work(forward=2.6 * missing * sum(asked) + replies, predicted=2.0 * replies)
 
 
 def optimiser_bytes(parameters: Sequence[torch.Tensor]) -> int:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_SESSIONS = 64
+NOBODY = ""  # the owner of what is done for everybody
 IDLE_S = 3600.0  # a session whose pages are all closed is forgotten after this long
 
 
@@ -104,6 +105,7 @@ class Studio:
             cost.pace(llm)
             gate.prepare(llm)
             self.adopt(llm)
+            self._prepare(llm)
         except SleepvizError as error:
             self.error, self.loading = error, None
         except Exception as error:
@@ -111,6 +113,14 @@ class Studio:
             what = f"{name} could not be loaded: {type(error).__name__}: {error}"
             self.error = SleepvizError(what, "The details are in the log.")
             self.loading = None
+
+    def _prepare(self, llm: Llm) -> None:
+        """Let the methods make what they need of this model, while nobody needs the worker."""
+        self.worker.cancel(NOBODY)
+        before = self.worker.job(NOBODY)
+        if before is not None:
+            before.finished.wait()
+        self.worker.submit(NOBODY, "preparing", lambda: _prepared(llm), Lane.BATCH)
 
     def _progress(self, name: str) -> Callable[[models.Progress], None]:
         def report(progress: models.Progress) -> None:
@@ -182,6 +192,16 @@ class Studio:
     def _forget_idle(self) -> None:
         for owner in [o for o in self._sessions if self.worker.absent_s(o) > IDLE_S]:
             del self._sessions[owner]
+
+
+def _prepared(llm: Llm) -> Iterator[object]:
+    """What the methods need of a model, made once, whenever nobody else wants the worker."""
+    from sleepviz import sleep
+
+    for name in sleep.methods():
+        method = sleep.make(name)
+        if hasattr(method, "prepare") and not (hasattr(method, "unfit") and method.unfit(llm)):
+            yield from method.prepare(llm)
 
 
 _studio: Studio | None = None

@@ -30,6 +30,12 @@ def held(trunk: Trunk) -> list[Lesson]:
     return [x for some in lessons.of_anchors(trunk) for x in some]
 
 
+def directions(trunk: Trunk, held: list[Lesson], n: int) -> familiar.Directions:
+    done, of, found = list(familiar.directions(trunk, held, n))[-1]
+    assert done == of
+    return found
+
+
 def made(trunk: Trunk, seed: int = 0) -> dict[str, Delta]:
     draw = torch.Generator().manual_seed(seed)
     return {
@@ -42,12 +48,12 @@ def made(trunk: Trunk, seed: int = 0) -> dict[str, Delta]:
 
 
 def test_directions_are_orthonormal_and_one_set_a_matrix(trunk: Trunk, held: list[Lesson]) -> None:
-    found = familiar.directions(trunk, held, N)
+    found = directions(trunk, held, N)
     assert found.keys() == {name for name, _ in trunk.mlp_matrices()}
     for name, module in trunk.mlp_matrices():
         assert found[name].shape == (module.in_features, N)
         assert torch.allclose(found[name].T @ found[name], torch.eye(N), atol=1e-4)
-    assert familiar.directions(trunk, held, N) is found  # the second time it is known
+    assert directions(trunk, held, N) is found  # the second time it is known
 
 
 def test_the_main_directions_hold_more_of_the_inputs_than_any_others(
@@ -66,7 +72,7 @@ def test_the_main_directions_hold_more_of_the_inputs_than_any_others(
 def test_a_spared_delta_does_not_answer_to_familiar_directions_and_answers_to_the_rest(
     trunk: Trunk, held: list[Lesson]
 ) -> None:
-    usual, deltas = familiar.directions(trunk, held, N), made(trunk)
+    usual, deltas = directions(trunk, held, N), made(trunk)
     for name, delta in familiar.spared(deltas, usual).items():
         mixed = torch.randn(len(usual[name]), generator=torch.Generator().manual_seed(1))
         known = usual[name] @ (usual[name].T @ mixed)
@@ -76,7 +82,7 @@ def test_a_spared_delta_does_not_answer_to_familiar_directions_and_answers_to_th
 
 
 def test_gradients_pass_through_to_what_is_trained(trunk: Trunk, held: list[Lesson]) -> None:
-    usual = familiar.directions(trunk, held, N)
+    usual = directions(trunk, held, N)
     deltas = {n: Delta(d.a.requires_grad_(), d.b) for n, d in made(trunk).items()}
     sum(d.matrix().square().sum() for d in familiar.spared(deltas, usual).values()).backward()
     for name, delta in deltas.items():
@@ -87,7 +93,7 @@ def test_gradients_pass_through_to_what_is_trained(trunk: Trunk, held: list[Less
 def test_no_hook_is_left_and_more_directions_than_allowed_are_cut(
     trunk: Trunk, held: list[Lesson]
 ) -> None:
-    found = familiar.directions(trunk, held, 10_000)
+    found = directions(trunk, held, 10_000)
     assert not any(m._forward_pre_hooks for m in trunk.llm.model.modules())
     for name, module in trunk.mlp_matrices():
         assert found[name].shape[1] == round(familiar.MOST_SHARE * module.in_features)
@@ -101,7 +107,7 @@ def test_a_deep_sleep_that_spares_leaves_deltas_blind_to_them(
     deep = sleep.make("deep", {"epochs": 1, "spare": N})
     events = all_of(session.sleep(deep, keep_anyway=True))
     assert any(isinstance(e, ev.SleepEnded) for e in events)
-    usual = familiar.directions(Trunk(tiny_llm, 1), held, N)
+    usual = directions(Trunk(tiny_llm, 1), held, N)
     assert session.weights.deltas
     for name, delta in session.weights.deltas.items():
         assert (delta.matrix() @ usual[name]).abs().max() < 1e-5

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 import torch
+from tiny import byte_tokenizer, tiny_model
 
 from sleepviz import anchors, lessons
 from sleepviz.dreams import Dream
@@ -118,3 +119,20 @@ def test_the_same_seed_practises_the_same(tiny_llm: Llm) -> None:
     practice = Practice(0.01, 2, n_anchors=4, anchor_weight=1.0, drift_limit=9.0)
     one, other = losses(tiny_llm, practice), losses(tiny_llm, practice)
     assert [s.loss for s in one] == pytest.approx([s.loss for s in other])
+
+
+def test_anchors_that_are_being_made_are_shared_with_who_comes_meanwhile() -> None:
+    llm = Llm(tiny_model(), byte_tokenizer(), name="own", provenance="made for tests")
+    trunk = Trunk(llm, 1)
+    first, second = lessons.of_anchors(trunk), lessons.of_anchors(trunk)
+    got: tuple[list[Lesson], list[Lesson]] = ([], [])
+    for _ in range(3):
+        got[0].extend(next(first))
+    got[1].extend(next(second))  # what has been made so far
+    assert [id(x) for x in got[1]] == [id(x) for x in got[0]]
+    for some in second:
+        got[1].extend(some)
+    again = [x for some in lessons.of_anchors(trunk) for x in some]
+    assert [id(x) for x in got[1]] == [id(x) for x in again]
+    assert len(again) == anchors.N_TRAINED
+    assert sum(x.prose for x in again) == len(anchors.TRAINED_TEXT)

@@ -10,14 +10,16 @@ import pytest
 import torch
 from tiny import all_of, byte_tokenizer, tiny_model
 
-from sleepviz import SleepvizError, models, sleep, together
+from sleepviz import SleepvizError, anchors, familiar, lessons, models, sleep, together
 from sleepviz import events as ev
 from sleepviz import studio as place
 from sleepviz.context import Context
 from sleepviz.jobs import Job, JobState, Lane
 from sleepviz.llm import Llm
 from sleepviz.session import Session
+from sleepviz.sleep.deep import Deep
 from sleepviz.studio import Studio, new_owner
+from sleepviz.trunk import Trunk
 from sleepviz.weights import Delta, DynamicWeights
 from sleepviz.worker import Worker
 
@@ -134,6 +136,22 @@ def test_opening_a_folder_loads_it_in_the_background(studio: Studio, folder: Pat
     assert studio.preflight.fits
     studio.submit("a", "reading", lambda s: s.read(NOTES))
     assert ended(studio, "a").state is JobState.DONE
+
+
+def test_what_methods_need_of_a_model_is_made_while_nobody_needs_the_worker(
+    studio: Studio, folder: Path
+) -> None:
+    studio.open(str(folder))
+    loaded()
+    job = studio.worker.job(place.NOBODY)
+    assert job is not None
+    assert job.finished.wait(PATIENCE_S)
+    assert job.state is JobState.DONE
+    assert studio.llm is not None
+    deep, trunk = Deep(), Trunk(studio.llm, 1)
+    (held,) = lessons.of_anchors(trunk)  # one step: all is there
+    assert len(held) == anchors.N_TRAINED
+    assert len(list(familiar.directions(trunk, held, deep.spare))) == 1
 
 
 def test_opening_twice_while_loading_loads_once_and_another_is_refused(

@@ -66,7 +66,9 @@ class SleepMethod(Protocol):
     One that is only there to be compared with says so by `baseline: ClassVar[bool] = True`. One
     that can tell what it will have to compute offers `expected(llm, notes) -> Work`; the page and
     the command line then say about how long it will take. One that cannot work on every model
-    offers `unfit(llm) -> str`: why not on this one, or nothing.
+    offers `unfit(llm) -> str`: why not on this one, or nothing. One that needs something of a
+    model that can be made once offers `prepare(llm)`, an iterator of steps in which it is made
+    while nobody waits for the model; a sleep that comes earlier makes what is missing.
     """
 
     title: ClassVar[str]  # on its card

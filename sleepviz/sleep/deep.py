@@ -27,7 +27,7 @@ from sleepviz.sleep import Notes, Step, knob
 from sleepviz.trunk import Trunk, untrainable
 from sleepviz.weights import Delta, DynamicWeights
 
-N_ANCHORS = 48  # drawn for each epoch
+N_ANCHORS = 32  # drawn for each epoch
 ANCHOR_WEIGHT = 2.5
 DRIFT_LIMIT = 0.03  # nats per token
 SHRINK = 0.9  # of what was learnt: other knowledge gains by it, the notes do not lose
@@ -69,6 +69,16 @@ class Deep:
 
     def unfit(self, llm: Llm) -> str:
         return untrainable(llm)
+
+    def prepare(self, llm: Llm) -> Iterator[object]:
+        """The anchors' lessons, and what the matrices read in them: of the model, not of notes."""
+        trunk = Trunk(llm, round(self.first_layer * llm.shape.n_layers))
+        held: list[Lesson] = []
+        for some in lessons.of_anchors(trunk):
+            held += some
+            yield len(held)
+        if self.spare:
+            yield from familiar.directions(trunk, held, self.spare)
 
     def expected(self, llm: Llm, notes: Notes) -> Work:
         texts = (*notes.earlier, *notes.texts) if self.replay else notes.texts
@@ -114,7 +124,11 @@ class Deep:
         deltas = self._fresh_deltas(llm, trunk, start, rng)
         parameters = [t for d in deltas.values() for t in (d.a, d.b)]
         n_bytes = lessons.optimiser_bytes(parameters)
-        usual = familiar.directions(trunk, held, self.spare) if self.spare else {}
+        usual: familiar.Directions = {}
+        steps = familiar.directions(trunk, held, self.spare) if self.spare else ()
+        for done, of, found in steps:
+            usual = found
+            yield Step("spare", done, of)
 
         def student() -> DynamicWeights:
             return DynamicWeights(familiar.spared(deltas, usual) if usual else deltas)
