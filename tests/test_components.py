@@ -18,7 +18,7 @@ from sleepviz import events as ev
 from sleepviz.components import attention_tile as tile
 from sleepviz.components import export, grid
 from sleepviz.components import transcript as talk
-from sleepviz.components.chart import on_canvas, paints
+from sleepviz.components.chart import paints
 from sleepviz.figures import theme
 from sleepviz.state import SeenToken, State, Turn
 from sleepviz.timeline import Timeline
@@ -377,9 +377,10 @@ def test_one_heatmap_goes_to_the_grid_lines_to_the_chart_and_the_rest_to_neither
     assert not paints(heatmap([[1]]))
     lines = go.Figure(go.Scatter(x=[1], y=[1]))
     assert not grid.is_grid(lines)
-    assert on_canvas(lines)
+    assert paints(lines)
     for neither in (heatmap([[1]]).add_heatmap(z=[[1]]), heatmap(np.zeros((200, 200)))):
-        assert not on_canvas(neither)
+        assert not grid.is_grid(neither)
+        assert not paints(neither)
 
 
 def test_the_largest_grid_costs_less_than_a_hundred_kib() -> None:

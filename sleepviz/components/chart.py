@@ -66,11 +66,6 @@ def paints(figure: go.Figure) -> bool:
     return all(t.type == "scatter" and (t.xaxis or "x") == "x" for t in figure.data)
 
 
-def on_canvas(figure: go.Figure) -> bool:
-    """Whether a canvas of ours shows a figure: lines and dots, or one heatmap."""
-    return is_grid(figure) or paints(figure)
-
-
 def packed(figure: go.Figure, *, height: int, alt: str = "", key: str = "") -> bytes:
     """A figure as a message of packing.py, `key` being its name on the page.
 

@@ -40,8 +40,7 @@ class Row {
 
   tell(data) {
     this.data = data
-    this.buttons.table.hidden = this.buttons.csv.hidden = !data.data
-    this.buttons.png.hidden = !data.png
+    this.buttons.table.hidden = this.buttons.csv.hidden = this.buttons.png.hidden = !data.data
     const said = data.about.join("\n")
     if (said !== this.said) this.about.replaceChildren(...data.about.map((words) => make("p", words)))
     this.said = said
@@ -97,6 +96,8 @@ class Row {
 
   askPng() {
     const take = (blob) => blob && this.save(blob, "png")
+    const plot = document.querySelector(`.st-key-${this.data.of.replaceAll(".", "-")} .js-plotly-plot`)
+    if (plot) return photographed(plot, this.data.title).then((sheet) => sheet.toBlob(take))
     document.dispatchEvent(new CustomEvent("sleepviz-png", { detail: { of: this.data.of, take } }))
   }
 
@@ -107,4 +108,28 @@ class Row {
     link.click()
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000)
   }
+}
+
+/** A canvas with a title and what plotly has drawn, on the colours of the page. */
+async function photographed(plot, title) {
+  const { width, height } = plot.getBoundingClientRect(), ratio = devicePixelRatio || 1, edge = 16, top = edge + 28
+  const sheet = document.createElement("canvas"), pen = sheet.getContext("2d")
+  sheet.width = Math.round((width + 2 * edge) * ratio)
+  sheet.height = Math.round((top + height + edge) * ratio)
+  pen.scale(ratio, ratio)
+  const style = getComputedStyle(plot.closest("[data-testid=stApp]") ?? document.body)
+  pen.fillStyle = style.backgroundColor
+  pen.fillRect(0, 0, sheet.width, sheet.height)
+  pen.fillStyle = style.color
+  pen.font = `600 15px ${style.fontFamily}`
+  pen.textBaseline = "middle"
+  pen.fillText(title, edge, edge + 9)
+  for (const layer of plot.querySelectorAll("svg.main-svg")) {
+    const copy = layer.cloneNode(true), image = new Image()
+    copy.setAttribute("xmlns", "http://www.w3.org/2000/svg")
+    image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(new XMLSerializer().serializeToString(copy))}`
+    await image.decode()
+    pen.drawImage(image, edge, top, width, height)
+  }
+  return sheet
 }

@@ -45,13 +45,11 @@ class Table:
         return list(zip(*self.columns, strict=True))
 
 
-def beneath(
-    figure: go.Figure, *, of: str, file: str, about: Iterable[str], png: bool, key: str
-) -> None:
+def beneath(figure: go.Figure, *, of: str, file: str, about: Iterable[str], key: str) -> None:
     """Show the row beneath the picture that has the key `of`; `about` are sentences on it.
 
-    `file` is the name of what is downloaded, without its ending. `png`: the picture is a canvas of
-    ours, which can hand itself over.
+    `file` is the name of what is downloaded, without its ending. A canvas of ours hands itself over
+    as an image; of what plotly has drawn, the browser makes one.
     """
     asked = st.session_state.get(key)  # as the browser left it before this run
     asked = asked if isinstance(asked, Mapping) else {}
@@ -61,7 +59,7 @@ def beneath(
             "of": of,
             "file": file,
             "about": [sentence for sentence in about if sentence],
-            "png": png and bool(figure.data),
+            "title": figure.layout.title.text or "",
             "data": bool(figure.data),
             "table": shown(table) if table is not None and asked.get("table") else None,
             "csv": csv_of(table) if table is not None and asked.get("csv") else None,

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from sleepviz.components.chart import chart, on_canvas
+from sleepviz.components.chart import chart
 from sleepviz.components.export import beneath
 from sleepviz.figures import pictures
 from sleepviz.state import State
@@ -39,7 +39,6 @@ def picture(
         of=key,
         file="-".join((name, *chosen, str(state.position))),
         about=(shown.sees, shown.is_not, shown.formula(state, *chosen)),
-        png=on_canvas(drawn),
         key=f"{key}.about",
     )
     return cell

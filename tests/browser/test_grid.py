@@ -17,7 +17,7 @@ PAGE = """
 import numpy as np
 import streamlit as st
 
-from sleepviz.components.chart import chart, on_canvas
+from sleepviz.components.chart import chart
 from sleepviz.components.export import beneath
 from sleepviz.figures import theme
 
@@ -65,15 +65,22 @@ def lines(n):
     return figure
 
 
+def bars(n):
+    figure = theme.blank("Bars", "A bar.", x="memory (MiB)", y="held by (name)")
+    figure.add_bar(x=[3 + n], y=["this session"], orientation="h", hovertemplate="%{x}")
+    return figure
+
+
 def body():
     n = st.session_state.setdefault("n", 0)
     st.button("More", key="more", on_click=more)
     late = numbers(n) if n % 2 else theme.empty("Late", "Nothing yet.")
     figures = {"numbers": numbers(n), "marks": marks(n), "lines": lines(n), "late": late}
+    figures["bars"] = bars(n)
     for name, figure in figures.items():
         cell = chart(figure, key=name, height=260)
-        about, png = [f"{name.capitalize()} at {n}."], on_canvas(figure)
-        beneath(figure, of=name, file=f"{name}-{n}", about=about, png=png, key=f"{name}.about")
+        about = [f"{name.capitalize()} at {n}."]
+        beneath(figure, of=name, file=f"{name}-{n}", about=about, key=f"{name}.about")
         st.text(f"{name} clicked {cell}")
 
 
@@ -276,6 +283,22 @@ def test_png_is_the_picture_at_the_resolution_of_the_screen(opened: Open, name: 
     shown = part(page, name, "canvas").first
     assert width >= shown.evaluate("c => c.width") > 600
     assert height > shown.evaluate("c => c.height")  # its title is above it
+
+
+def test_png_of_what_plotly_draws_is_its_picture_with_its_title(opened: Open) -> None:
+    page = opened()
+    expect(part(page, "bars", ".js-plotly-plot svg.main-svg").first).to_be_visible()
+    with page.expect_download() as download:
+        part(page, "bars-about", "button").get_by_text("PNG", exact=True).click()
+    image = Path(download.value.path()).read_bytes()
+    (SHOTS / "bars-0.png").write_bytes(image)
+    assert image.startswith(b"\x89PNG\r\n")
+    width, height = (int.from_bytes(image[i : i + 4], "big") for i in (16, 20))
+    size = part(page, "bars", ".js-plotly-plot").bounding_box()
+    assert size is not None
+    assert width > size["width"] > 600
+    assert height > size["height"] + 40
+    assert len(image) > 2000  # more than one colour
 
 
 def test_csv_can_be_read_again_and_is_that_of_now(opened: Open) -> None:
