@@ -7,11 +7,15 @@ as it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from sleepviz.context import Context
+
+ROOM = 256 * 2**20  # bytes of KV cache that one batch of questions may take
+MOST_ROWS = 16  # of such a batch
 
 
 class Batch:
@@ -77,29 +81,67 @@ def reply_many(
     They come without the end-of-turn token. `over` ends a reply early when it says so of the ids so
     far. Rows that have ended are computed no further.
     """
+    said = Replies.to(prompts)
+    for _ in replying(said, context, prompts, max_new, over):
+        pass
+    return said.ids
+
+
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """Greedy replies as far as they have come, a row a prompt: ids, and how likely each was."""
+
+    ids: list[list[int]]
+    p: list[list[float]]
+
+    @classmethod
+    def to(cls, prompts: Sequence[object]) -> Replies:
+        """Nothing said yet."""
+        return cls([[] for _ in prompts], [[] for _ in prompts])
+
+
+def replying(
+    said: Replies,
+    context: Context,
+    prompts: Sequence[Sequence[int]],
+    max_new: int,
+    over: Callable[[list[int]], bool] | None = None,
+) -> Iterator[int]:
+    """As `reply_many`, into `said`, token by token: how many there are at each step."""
     if not prompts:
-        return []
-    replies: list[list[int]] = [[] for _ in prompts]
+        return
+    replies = said.ids
     batch = Batch(context, len(prompts))
     hidden = batch.feed(prompts)
     last = hidden[torch.arange(len(prompts)), torch.tensor([len(p) - 1 for p in prompts])]
     rows = list(range(len(prompts)))
-    for _ in range(max_new):
-        best = batch.logits(last).argmax(-1).tolist()
+    for step in range(1, max_new + 1):
+        logits = batch.logits(last)
+        highest, chosen = logits.max(-1)
+        best, p = chosen.tolist(), (highest - logits.logsumexp(-1)).exp().tolist()
         going = []
         for at, row in enumerate(rows):
             if best[at] in context.llm.stop_ids:
                 continue
             replies[row].append(best[at])
+            said.p[row].append(p[at])
             if len(replies[row]) < max_new and not (over and over(replies[row])):
                 going.append(at)
+        yield step
         if not going:
-            break
+            return
         if len(going) < len(rows):
             batch.keep(going)
         rows = [rows[at] for at in going]
         last = batch.feed([[best[at]] for at in going])[:, -1]
-    return replies
+
+
+def row_groups(context: Context, n_rows: int) -> Iterator[slice]:
+    """As many rows at once as ROOM allows for their copies of the cache."""
+    per_row = (context.n_tokens + 64) * context.llm.shape.kv_bytes_per_token
+    size = max(1, min(MOST_ROWS, ROOM // per_row))
+    for at in range(0, n_rows, size):
+        yield slice(at, at + size)
 
 
 def logprobs_many(

@@ -16,7 +16,7 @@ import torch
 
 from sleepviz import events as ev
 from sleepviz import gate
-from sleepviz.batch import logprobs_many, reply_many
+from sleepviz.batch import logprobs_many, reply_many, row_groups
 from sleepviz.comparing import MAX_REPLY, Comparison, consolidated_ids
 from sleepviz.context import Context
 from sleepviz.llm import Llm
@@ -24,8 +24,6 @@ from sleepviz.probes import ARMS, audit
 from sleepviz.session import Session
 from sleepviz.sleep import SleepMethod, name_of, settings
 from sleepviz.stories import Probe, Story
-
-ROOM = 256 * 2**20  # bytes of KV cache that one batch of questions may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,19 +247,11 @@ def _prompts(context: Context, probes: Sequence[Probe]) -> list[list[int]]:
     return [context.llm.user_turn(p.question, first=context.fresh) for p in probes]
 
 
-def _row_groups(context: Context, n_rows: int) -> Iterator[slice]:
-    """As many rows at once as ROOM allows for their copies of the cache."""
-    per_row = (context.n_tokens + 64) * context.llm.shape.kv_bytes_per_token
-    size = max(1, min(16, ROOM // per_row))
-    for at in range(0, n_rows, size):
-        yield slice(at, at + size)
-
-
 def _replies(context: Context, probes: Sequence[Probe]) -> list[list[int]]:
     prompts = _prompts(context, probes)
     return [
         reply
-        for rows in _row_groups(context, len(prompts))
+        for rows in row_groups(context, len(prompts))
         for reply in reply_many(context, prompts[rows], MAX_REPLY)
     ]
 
@@ -272,7 +262,7 @@ def _logprobs(
     prompts = _prompts(context, probes)
     return [
         row
-        for rows in _row_groups(context, len(prompts))
+        for rows in row_groups(context, len(prompts))
         for row in logprobs_many(context, prompts[rows], continuations[rows])
     ]
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from sleepviz import SleepvizError
-from sleepviz.batch import logprobs_many
+from sleepviz.batch import Replies, logprobs_many, replying, row_groups
 from sleepviz.context import NO_WEIGHTS, Context
 from sleepviz.events import Answered, ArmUnavailable, Event, Progressed
 from sleepviz.llm import Llm
@@ -105,19 +105,86 @@ class Comparison:
         for one in fork.say(MAX_REPLY):
             said.append(one)
             yield Progressed("tokens of this answer, at most", len(said), MAX_REPLY)
-        reply = llm.decode([s.id for s in said]).strip()
-        worn = bool(context.weights.deltas or context.weights.slots)  # also at strength 0
-        yield Answered(
-            arm=arm,
-            question=probe.question,
-            reply=reply,
-            tokens=tuple(
-                (t.text, dict(s.top).get(s.id, 0.0))
-                for t, s in zip(llm.tokens([s.id for s in said], 0), said, strict=True)
-            ),
+        yield self._answer(
+            context,
+            arm,
+            probe,
+            said=[(s.id, dict(s.top).get(s.id, 0.0)) for s in said],
             ms=(time.perf_counter() - began) * 1e3,
             n_prompt=len(prompt),
             kv_bytes=fork.kv_bytes,
+            gold=gold,
+        )
+
+    def asked_many(self, probes: Sequence[Probe], arm: str) -> Iterator[Event]:
+        """What `asked` tells of each question, several at once: the same greedy replies, sooner.
+
+        No answer has a time of its own then (`ms` is 0), and its KV bytes are those of the formula.
+        """
+        context, llm = self._contexts.get(arm), self.llm
+        prompts = [
+            llm.user_turn(p.question, first=context is None or context.fresh) for p in probes
+        ]
+        try:
+            if context is None:
+                raise SleepvizError(self._reasons.get(arm, "Not prepared."))
+            context.require_room(max(map(len, prompts)) + MAX_REPLY)
+        except SleepvizError as error:
+            yield from (ArmUnavailable(arm, p.question, error.what) for p in probes)
+            return
+        for rows in row_groups(context, len(probes)):
+            yield from self._batch(context, arm, probes[rows], prompts[rows])
+
+    def _batch(
+        self, context: Context, arm: str, probes: Sequence[Probe], prompts: Sequence[list[int]]
+    ) -> Iterator[Event]:
+        llm, told = self.llm, consolidated_ids(self.llm, self.told)
+        golds = [llm.encode_plain(p.answers[0]) if p.answers else [] for p in probes]
+        met = logprobs_many(context, prompts, golds)
+        said = Replies.to(prompts)
+        for done in replying(said, context, prompts, MAX_REPLY):
+            yield Progressed("tokens of these answers, at most", done, MAX_REPLY)
+        for row, (probe, prompt) in enumerate(zip(probes, prompts, strict=True)):
+            if arm in ("cleared", "slept"):
+                cached = context.cache.get_seq_length() + len(prompt)
+                yield audit(llm, arm, [*context.ids, *prompt], probe, told, cached)
+            ids, gold = said.ids[row], golds[row]
+            n_tokens = context.n_tokens + len(prompt) + len(ids)
+            yield self._answer(
+                context,
+                arm,
+                probe,
+                said=list(zip(ids, said.p[row], strict=True)),
+                ms=0.0,
+                n_prompt=len(prompt),
+                kv_bytes=sum(llm.shape.kv_layer_bytes(n_tokens)),
+                gold=float(met[row][range(len(gold)), gold].sum()) if gold else None,
+            )
+
+    def _answer(
+        self,
+        context: Context,
+        arm: str,
+        probe: Probe,
+        *,
+        said: Sequence[tuple[int, float]],
+        ms: float,
+        n_prompt: int,
+        kv_bytes: int,
+        gold: float | None,
+    ) -> Answered:
+        """What was said, each token with its probability, and what it is worth."""
+        llm, ids = self.llm, [token for token, _ in said]
+        reply = llm.decode(ids).strip()
+        worn = bool(context.weights.deltas or context.weights.slots)  # also at strength 0
+        return Answered(
+            arm=arm,
+            question=probe.question,
+            reply=reply,
+            tokens=tuple((t.text, p) for t, (_, p) in zip(llm.tokens(ids, 0), said, strict=True)),
+            ms=ms,
+            n_prompt=n_prompt,
+            kv_bytes=kv_bytes,
             dynamic_bytes=context.weights.n_bytes if worn else 0,
             gold_logprob=gold,
             correct=probe.correct(reply),

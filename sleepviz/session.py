@@ -24,6 +24,7 @@ from sleepviz.sleep import SleepMethod
 from sleepviz.stories import Probe
 
 MAX_NEW = 160  # tokens in one reply of a conversation
+ONE_BY_ONE = 3  # questions at most whose answers are timed; more are answered at once, and sooner
 
 
 class Session(Core):
@@ -122,11 +123,15 @@ class Session(Core):
         for arm in arms:
             for event in comparison.prepared(arm):
                 yield self.tell(event)
-            for probe in probes:
-                for event in comparison.asked(probe, arm):
+            if len(probes) > ONE_BY_ONE:
+                work = [(len(probes), comparison.asked_many(probes, arm))]
+            else:
+                work = [(1, comparison.asked(probe, arm)) for probe in probes]
+            for n, asked in work:
+                for event in asked:
                     yield self.tell(event)
                     yield from self.sampled(extra=comparison.kv_bytes)
-                done += 1
+                done += n
                 yield self.tell(ev.Progressed("answers", done, total))
             comparison.release(arm)
 

@@ -276,6 +276,42 @@ def test_comparing_leaves_the_session_as_it_was(tiny_llm: Llm) -> None:
     assert all(a.ok and a.cache_tokens == a.prompt_tokens for a in audits)
 
 
+def test_many_questions_at_once_get_the_answers_that_each_gets_alone(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    asked = (CAT, *(Probe(f"Who is number {n}?", (f"a{n}",)) for n in range(5)), Probe("How?"))
+    at_once = [e for e in all_of(session.compare(asked)) if isinstance(e, ev.Answered)]
+    one_by_one = [
+        e for p in asked for e in all_of(session.compare((p,))) if isinstance(e, ev.Answered)
+    ]
+    assert len(at_once) == len(one_by_one) == 4 * len(asked)
+    alone = {(a.arm, a.question): a for a in one_by_one}
+    for answer in at_once:
+        other = alone[answer.arm, answer.question]
+        assert (answer.reply, answer.correct, answer.kv_bytes) == (
+            other.reply,
+            other.correct,
+            other.kv_bytes,
+        )
+        assert [t for t, _ in answer.tokens] == [t for t, _ in other.tokens]
+        assert dict(answer.tokens) == pytest.approx(dict(other.tokens), abs=1e-4)
+        assert answer.gold_logprob == pytest.approx(other.gold_logprob, abs=1e-3)
+        assert (answer.ms, other.ms > 0) == (0.0, True)
+    audits = [a for a in session.timeline.at().audits if a.arm == "slept"]
+    assert len(audits) == 2 * len(asked)
+    assert all(a.ok for a in audits)
+
+
+def test_many_questions_that_have_no_room_say_why(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    asked = tuple(Probe(f"{n} " + "why? " * 400) for n in range(4))
+    events = all_of(session.compare(asked, ("full", "slept")))
+    missing = [e for e in events if isinstance(e, ev.ArmUnavailable)]
+    assert [e.arm for e in missing] == ["full"] * 4 + ["slept"] * 4
+    assert "do not fit" in missing[0].reason
+    assert "not slept" in missing[-1].reason
+
+
 def test_before_any_sleep_the_slept_arm_says_why_it_is_not_there(tiny_llm: Llm) -> None:
     events = all_of(told(tiny_llm).compare((CAT,), ("slept",)))
     missing = next(e for e in events if isinstance(e, ev.ArmUnavailable))

@@ -64,8 +64,8 @@ def _answer(arm: str, answer: Answered, first: Answered | None, outdated: str) -
             "div",
             "facts",
             *_fact("log P(expected answer)", gold),
-            *_fact("time to answer", f"{answer.ms:,.0f} ms"),
-            *_fact("KV cache", theme.size(answer.kv_bytes)),
+            *_fact("time to answer", f"{answer.ms:,.0f} ms" if answer.ms else "one of many"),
+            *_fact("KV cache" if answer.ms else "KV cache (derived)", theme.size(answer.kv_bytes)),
             *_fact("dynamic weights", theme.size(answer.dynamic_bytes)),
         ),
     )

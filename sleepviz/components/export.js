@@ -125,9 +125,8 @@ async function photographed(plot, title) {
   pen.textBaseline = "middle"
   pen.fillText(title, edge, edge + 9)
   for (const layer of plot.querySelectorAll("svg.main-svg")) {
-    const copy = layer.cloneNode(true), image = new Image()
-    copy.setAttribute("xmlns", "http://www.w3.org/2000/svg")
-    image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(new XMLSerializer().serializeToString(copy))}`
+    const image = new Image()
+    image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(new XMLSerializer().serializeToString(layer))}`
     await image.decode()
     pen.drawImage(image, edge, top, width, height)
   }

@@ -29,7 +29,8 @@ class Answered:
     """One arm answered one question, greedily.
 
     `gold_logprob` (nats, all tokens of the reference) is None where there is no reference;
-    `correct` likewise.
+    `correct` likewise. `ms` is 0 for one of many that were answered at once: it has no time of its
+    own, and its `kv_bytes` are those of the formula.
     """
 
     arm: str
