@@ -133,6 +133,7 @@ class Story:
 
 def _one() -> State:
     story = Story().read(3).sample().sleep(n_steps=1).read(2).glance().dial(1)
+    story.answer("Two plus two?", "cleared", -1.0, "control", night=0)
     return story.answer("Who?", "full", -1.0, night=0).answer("Who?", "slept", -1.0).state
 
 
@@ -570,3 +571,15 @@ def test_the_dial_draws_a_line_a_fact_and_forgets_the_readings_of_another_night(
     assert "36.79%" in PICTURES["strength_dial"].formula(story.state)
     story.read(3).sleep(2)
     assert not PICTURES["strength_dial"].draw(story.state).data
+
+
+def test_what_it_cost_elsewhere_counts_controls_and_names_those_that_were_lost() -> None:
+    story = Story().read(4).answer("Two plus two?", "cleared", -1.0, "control", night=0)
+    story.answer("Paris?", "cleared", -1.0, "control", night=0).sleep(1)
+    story.answer("Two plus two?", "slept", -9.0, "control")
+    story.answer("Paris?", "slept", -1.0, "control")
+    picture = PICTURES["cost_elsewhere"]
+    (controls,) = picture.draw(story.state).data
+    assert (list(controls.x), list(controls.y)) == ([0, 1], [100.0, 50.0])
+    assert "no longer right: Two plus two?" in picture.alt(story.state)
+    assert "2 of 2 before, 1 of 2 after sleep 1" in picture.formula(story.state)

@@ -43,8 +43,10 @@ def render(timeline: Timeline, position: int | None) -> None:
     _answers(state, probe)
     left, right = st.columns([8, 5], gap="small")
     with left.container(border=True, key="compare_facts"):
-        st.markdown("##### What survived, and what it cost elsewhere")
+        st.markdown("##### What survived")
         picture("facts_kept", state, key="compare.facts_kept", height=300)
+        st.markdown("##### What it cost elsewhere")
+        picture("cost_elsewhere", state, key="compare.cost_elsewhere", height=230)
     with right:
         dial(state, probe, _pinned(state, probe), busy)
         leak_audit(state, probe)

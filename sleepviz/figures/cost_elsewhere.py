@@ -1,0 +1,143 @@
+"""What sleeping cost elsewhere: control questions and plain text, before any sleep and after each.
+
+Knows answers to controls and the gate's readings; does not know how either was taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from sleepviz.events import Answered
+from sleepviz.figures import theme, traces
+from sleepviz.quantities import Kind
+from sleepviz.state import Night, State
+
+TITLE = "What it cost elsewhere"
+SEES = (
+    "Questions that have nothing to do with the notes, before any sleep (0) and after each: how "
+    "many are still right; and by how much plain text has become less expected (1: not at all)."
+)
+IS_NOT = (
+    "A dozen questions are a sample: one of them is eight per cent. They say nothing of what was "
+    "not asked."
+)
+
+_EMPTY = "No control has been asked yet. Without them the picture above can flatter."
+_NLL = "plain-text NLL"  # how the name of the gate's reading begins
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """After a night (0: before any): how many controls were right, of how many; text NLL ratio."""
+
+    night: int
+    right: int
+    asked: int
+    nll: float | None
+    changed: tuple[str, ...]  # controls that were right before and are not now
+
+
+def cost_elsewhere(state: State) -> go.Figure:
+    """Controls right (%, left) and the ratio of the plain text's NLL (×, right), by night."""
+    points = _points(state)
+    if not points:
+        return theme.empty(TITLE, _EMPTY)
+    figure = theme.blank(TITLE, alt(state), x="after sleep (number)", y="controls right (%)")
+    figure.update_xaxes(tickformat=",d", unifiedhovertitle_text="after sleep %{x:,.0f}")
+    traces.line(
+        figure,
+        Kind.DERIVED,
+        name="controls right",
+        x=[p.night for p in points if p.asked],
+        y=[100 * p.right / p.asked for p in points if p.asked],
+        hover="%{y:.0f} %",
+        colour=theme.CONTROL,
+        ends=True,
+    )
+    told = [(p.night, p.nll) for p in points if p.nll is not None]
+    if told:
+        traces.line(
+            figure,
+            Kind.MEASURED,
+            name="plain text, NLL after / before (right)",
+            x=[0, *(night for night, _ in told)],
+            y=[1.0, *(nll for _, nll in told)],
+            hover="%{y:.3f} ×",
+            colour=theme.PROCESS,
+            ends=True,
+            right=True,
+        )
+        figure.update_layout(
+            yaxis2={
+                "title": {"text": "NLL after / before (×)"},
+                "overlaying": "y",
+                "side": "right",
+                "rangemode": "tozero",
+                "showgrid": False,
+            }
+        )
+    return figure
+
+
+def alt(state: State) -> str:
+    """The picture in words, with the controls that were lost."""
+    points = _points(state)
+    if not points:
+        return f"{TITLE}. {_EMPTY}"
+    told = "; ".join(_told(p) for p in points)
+    return f"{TITLE}: {told}."
+
+
+def formula(state: State) -> str:
+    """Controls lost, with the numbers filled in."""
+    text = (
+        f"{Kind.DERIVED}: controls right / controls asked, greedily, without notes. "
+        f"{Kind.MEASURED}: mean negative log-likelihood of four plain texts, after / before, by "
+        "the gate."
+    )
+    points = [p for p in _points(state) if p.asked]
+    if len(points) < 2:
+        return text
+    first, last = points[0], points[-1]
+    lost = f"{first.right} of {first.asked} before, {last.right} of {last.asked} after sleep"
+    return f"{text} {lost} {last.night}."
+
+
+def _points(state: State) -> list[_Point]:
+    before = {a.question: a for _, a in state.answers if a.arm == "cleared" and a.kind == "control"}
+    points = [_point(0, before, before, None)] if before else []
+    for night in state.nights_kept:
+        after = {
+            a.question: a
+            for _, a in state.answers
+            if (a.arm, a.kind, a.night, a.scale) == ("slept", "control", night.number, 1.0)
+        }
+        nll = _nll(night)
+        if after or (nll is not None and before):
+            points.append(_point(night.number, before, after, nll))
+    return points
+
+
+def _point(
+    night: int, before: dict[str, Answered], after: dict[str, Answered], nll: float | None
+) -> _Point:
+    changed = tuple(
+        q for q, a in before.items() if a.correct and q in after and not after[q].correct
+    )
+    right = sum(bool(a.correct) for a in after.values())
+    return _Point(night, right, len(after), nll, changed)
+
+
+def _nll(night: Night) -> float | None:
+    gate = night.report.gate if night.report else ()
+    return next((r.value for r in gate if r.name.startswith(_NLL)), None)
+
+
+def _told(point: _Point) -> str:
+    when = f"after sleep {point.night}" if point.night else "before any sleep"
+    said = [f"{point.right} of {point.asked} controls right"] if point.asked else []
+    said += [f"plain-text NLL {point.nll:.3f} × that of before"] if point.nll is not None else []
+    said += [f"no longer right: {', '.join(point.changed)}"] if point.changed else []
+    return f"{when}, {', '.join(said)}"
