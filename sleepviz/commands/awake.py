@@ -95,7 +95,8 @@ def _row(result: Result) -> tuple[str, ...]:
         return result.what, result.amount, result.how, "", ""
     if isinstance(result, Paged):
         what = f"page {result.title}, {N_TOKENS:,} tokens"
-        here, again = f"{result.first_ms:.0f} ms CPU", f"unchanged {result.again_ms:.0f} ms CPU"
+        here = f"{result.first_ms:.0f} ms CPU, a live tick {result.tick_ms:.1f}"
+        again = f"unchanged {result.again_ms:.0f} ms CPU"
         return what, here, again, "", f"{result.n_bytes / 1024:.0f} KiB in all"
     ratio = f"[bold]{result.ratio:.3f}[/bold]"
     if isinstance(result, Awake):

@@ -13,6 +13,7 @@ import numpy as np
 import streamlit as st
 
 from sleepviz import SleepvizError
+from sleepviz.components.kept import Kept
 from sleepviz.events import AttentionCaptured, Token
 
 MAX_CELLS = 512  # per side; longer contexts are pooled by maximum, so that no strong link is lost
@@ -67,6 +68,9 @@ class Detail:
     slots: np.ndarray | None
 
 
+_packed: Kept[bytes] = Kept(16)
+
+
 def attention_tile(
     captured: AttentionCaptured, *, key: str, height: int = 420, hide_sink: bool = False
 ) -> tuple[int, int] | None:
@@ -77,10 +81,15 @@ def attention_tile(
     no use for; the other shares are not rescaled, and the share left out is printed.
     Raises `SleepvizError` when the shapes of the capture do not fit together.
     """
-    tile = tile_of(captured, hide_sink)
     window = (st.session_state.get(key) or {}).get("window")
+
+    def packed() -> bytes:
+        tile = tile_of(captured, hide_sink)
+        detail = detail_of(captured, tile, window, hide_sink)
+        return pack(captured, tile, height, hide_sink, detail)
+
     result = _MOUNT(
-        data=pack(captured, tile, height, hide_sink, detail_of(captured, tile, window, hide_sink)),
+        data=_packed.of(captured, (height, hide_sink, str(window)), packed),
         key=key,
         on_cell_change=lambda: None,
         on_window_change=lambda: None,  # what is zoomed into; known in the run that it begins

@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from sleepviz.components.grid import grid, is_grid
+from sleepviz.components.kept import Kept
 from sleepviz.components.packing import Columns, carried_alt, message, notes
 from sleepviz.figures import theme
 
@@ -38,6 +39,9 @@ _MOUNT = st.components.v2.component(
 )
 
 
+_packed: Kept[bytes] = Kept(64)
+
+
 def chart(
     figure: go.Figure, *, key: str, height: int = 260, alt: str = ""
 ) -> tuple[int, int] | None:
@@ -51,7 +55,10 @@ def chart(
     if is_grid(figure):
         return grid(figure, key=key, height=height, alt=alt)
     if paints(figure):
-        _MOUNT(data=packed(figure, height=height, alt=alt, key=key), key=key)
+        ready = _packed.of(
+            figure, (height, alt, key), lambda: packed(figure, height=height, alt=alt, key=key)
+        )
+        _MOUNT(data=ready, key=key)
         return None
     plain = go.Figure(figure)
     plain.update_layout(title=None, margin={"t": 12})

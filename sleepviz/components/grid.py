@@ -16,6 +16,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from sleepviz.components.kept import Kept
 from sleepviz.components.packing import Columns, carried_alt, message, notes
 
 MOST_CELLS = 256 * 64  # a canvas paints more, but nobody can point at them
@@ -37,6 +38,9 @@ _MOUNT = st.components.v2.component(
 )
 
 
+_packed: Kept[bytes] = Kept(64)
+
+
 def grid(
     figure: go.Figure, *, key: str, height: int = 260, alt: str = ""
 ) -> tuple[int, int] | None:
@@ -46,8 +50,11 @@ def grid(
     `height` is in CSS pixels, for a figure that has none of its own. Without `alt`, the words that
     the figure carries are used.
     """
+    ready = _packed.of(
+        figure, (height, alt, key), lambda: packed(figure, height=height, alt=alt, key=key)
+    )
     result = _MOUNT(
-        data=packed(figure, height=height, alt=alt, key=key),
+        data=ready,
         key=key,
         on_cell_change=lambda: None,
     )

@@ -5,12 +5,11 @@ Knows the pictures of sleepviz.figures by their protocol; does not know any of t
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from threading import Lock
 from typing import TYPE_CHECKING
 
 from sleepviz.components.chart import chart
 from sleepviz.components.export import beneath
+from sleepviz.components.kept import Kept
 from sleepviz.figures import pictures
 from sleepviz.state import State
 
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
 
 MOST_KEPT = 96  # figures, over all visitors
 
-_drawn: OrderedDict[tuple[int, str, str], tuple[State, go.Figure]] = OrderedDict()
-_lock = Lock()
+_drawn: Kept[go.Figure] = Kept(MOST_KEPT)
 
 
 def picture(
@@ -46,14 +44,5 @@ def picture(
 
 def figure(name: str, state: State, choice: str = "") -> go.Figure:
     """The figure of a state, drawn once: a state is the same object until the next event."""
-    at = (id(state), name, choice)
-    with _lock:
-        if at in _drawn and _drawn[at][0] is state:
-            _drawn.move_to_end(at)
-            return _drawn[at][1]
-    made = pictures()[name].draw(state, *((choice,) if choice else ()))
-    with _lock:
-        _drawn[at] = (state, made)
-        while len(_drawn) > MOST_KEPT:
-            _drawn.popitem(last=False)
-    return made
+    chosen = (choice,) if choice else ()
+    return _drawn.of(state, (name, choice), lambda: pictures()[name].draw(state, *chosen))

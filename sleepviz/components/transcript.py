@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
 import streamlit as st
 
+from sleepviz.components.kept import Kept
 from sleepviz.state import SeenToken, State, Turn
 
 MAX_TOKENS = 2000  # of the newest; older ones are counted, not drawn
@@ -38,6 +40,9 @@ _MOUNT = st.components.v2.component(
 )
 
 
+_packed: Kept[bytes] = Kept(32)
+
+
 def transcript(
     state: State, *, key: str, height: int = 470, selected: int | None = None
 ) -> int | None:
@@ -47,7 +52,8 @@ def transcript(
     `selected` marks a token (the same kind of index) and brings it into view when it changes.
     Of more than `MAX_TOKENS` tokens the last are shown, and the picture says so.
     """
-    result = _MOUNT(data=pack(state, height, selected), key=key, on_token_change=lambda: None)
+    ready = _packed.of(state, (height, selected), lambda: pack(state, height, selected))
+    result = _MOUNT(data=ready, key=key, on_token_change=lambda: None)
     return clicked(result.token, len(state.tokens))
 
 
@@ -56,6 +62,7 @@ def pack(state: State, height: int, selected: int | None) -> bytes:
     first = max(0, len(state.tokens) - MAX_TOKENS)
     before = min(first, 3)  # what opens a turn may lie just before the first token shown
     shown = state.tokens[first:]
+    counts = Counter([t.fate for t in state.tokens])
     vocab: dict[tuple[int, str], int] = {}
     order = [vocab.setdefault((t.token.id, t.token.text), len(vocab)) for t in shown]
     payload = {
@@ -72,16 +79,14 @@ def pack(state: State, height: int, selected: int | None) -> bytes:
         "fates": runs((t.fate, t.night) for t in shown),
         "quiet": [i - before for i in quiet(state.tokens[first - before :]) if i >= before],
         "whole": [(i - first, n, text) for i, n, text in whole(state) if i >= first],
-        "counts": {
-            fate: sum(t.fate == fate for t in state.tokens) for fate in ("cache", "weights", "gone")
-        },
+        "counts": {fate: counts[fate] for fate in ("cache", "weights", "gone")},
     }
     return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def runs(values: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
     """Equal neighbours told once, with how many there are: (*value, count)."""
-    return [(*value, sum(1 for _ in same)) for value, same in groupby(values)]
+    return [(*value, len(list(same))) for value, same in groupby(values)]
 
 
 def position_runs(tokens: Sequence[SeenToken]) -> list[tuple[int, int]]:

@@ -33,8 +33,10 @@ def memory_now(state: State) -> go.Figure:
         return theme.empty(TITLE, _EMPTY)
     sample = state.memory[-1].sample
     figure = theme.blank(TITLE, alt(state), x="this session (MiB)", y="held by (name)")
-    figure.update_layout(hovermode="closest", barmode="stack", bargap=0.3)
+    _two_scales(figure, f"the machine (MiB): {', '.join(_brackets(sample))}")
     for name, kind, n_bytes, colour, how in _parts(sample):
+        if not n_bytes and name != "KV cache":
+            continue  # it would take a place in the legend, and none in the picture
         for row in (_MACHINE,) if name in _NOT_MINE else (_MINE, _MACHINE):
             traces.part(
                 figure,
@@ -44,23 +46,28 @@ def memory_now(state: State) -> go.Figure:
                 amount=float(theme.mib(n_bytes)),
                 hover=f"{name}: {theme.size(n_bytes)}<br>{kind}: {how}",
                 colour=colour,
+                below=row == _MACHINE,
+                named=row == _MINE or name in _NOT_MINE,
             )
-    for trace in figure.data:
-        first = next(t for t in figure.data if t.name == trace.name)
-        trace.update(legendgroup=trace.name, showlegend=trace is first)
-        if trace.y[0] == _MACHINE:
-            trace.update(xaxis="x2", yaxis="y2")
-    _two_scales(figure, f"the machine (MiB): {', '.join(_brackets(sample))}")
     return figure
 
 
 def _two_scales(figure: go.Figure, machine: str) -> None:
     """The session above, the machine below, each on a scale of its own that begins at 0."""
-    lower = {"title": {"text": machine}, "anchor": "y2", "rangemode": "tozero"}
-    figure.update_layout(xaxis2=lower, yaxis2={"anchor": "x2", "domain": [0.0, 0.28]})
-    figure.update_layout(yaxis2_title_text="held by (name)", xaxis={"rangemode": "tozero"})
-    figure.update_yaxes(showgrid=False, title_font_color="rgba(0,0,0,0)", automargin=True)
-    figure.update_layout(yaxis={"rangemode": "normal", "domain": [0.66, 0.94]})
+    names = {
+        "showgrid": False,
+        "automargin": True,
+        "title": {"text": "held by (name)", "font": {"color": "rgba(0,0,0,0)"}},
+    }
+    figure.update_layout(
+        hovermode="closest",
+        barmode="stack",
+        bargap=0.3,
+        xaxis={"rangemode": "tozero"},
+        yaxis={**names, "rangemode": "normal", "domain": [0.66, 0.94]},
+        xaxis2={"title": {"text": machine}, "anchor": "y2", "rangemode": "tozero"},
+        yaxis2={**names, "anchor": "x2", "domain": [0.0, 0.28]},
+    )
 
 
 def alt(state: State) -> str:

@@ -7,10 +7,12 @@ data through `sleepviz.figures.traces`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 import plotly.graph_objects as go
+import plotly.io as pio
 
 from sleepviz.state import Night
 
@@ -68,11 +70,15 @@ TEMPLATE = go.layout.Template(
 )
 
 
+_NAMED = "sleepviz"
+pio.templates[_NAMED] = TEMPLATE  # by its name, plotly takes it over without reading it again
+
+
 def blank(title: str, alt: str, *, x: str, y: str) -> go.Figure:
     """A titled figure with two titled axes and nothing on it yet; `alt` says it in words."""
     return go.Figure(
         layout={
-            "template": TEMPLATE,
+            "template": _NAMED,
             "title": {"text": title},
             "meta": {"alt": alt},
             "hovermode": "x unified",
@@ -82,22 +88,31 @@ def blank(title: str, alt: str, *, x: str, y: str) -> go.Figure:
     )
 
 
+@lru_cache(maxsize=64)
 def empty(title: str, sentence: str) -> go.Figure:
-    """A titled figure that shows one sentence: what is missing, or what to do next."""
-    figure = go.Figure()
-    figure.update_layout(template=TEMPLATE, title_text=title, meta={"alt": f"{title}. {sentence}"})
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    figure.add_annotation(
-        text=sentence,
-        x=0.5,
-        y=0.5,
-        xref="paper",
-        yref="paper",
-        showarrow=False,
-        font_size=14,
+    """A titled figure that shows one sentence: what is missing, or what to do next.
+
+    The same figure for the same words: nobody adds to it.
+    """
+    said = {
+        "text": sentence,
+        "x": 0.5,
+        "y": 0.5,
+        "xref": "paper",
+        "yref": "paper",
+        "showarrow": False,
+        "font": {"size": 14},
+    }
+    return go.Figure(
+        layout={
+            "template": _NAMED,
+            "title": {"text": title},
+            "meta": {"alt": f"{title}. {sentence}"},
+            "xaxis": {"visible": False},
+            "yaxis": {"visible": False},
+            "annotations": [said],
+        }
     )
-    return figure
 
 
 def sentence(figure: go.Figure) -> str:

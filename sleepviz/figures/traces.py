@@ -141,12 +141,28 @@ def cells(
 
 
 def part(
-    figure: go.Figure, kind: Kind, *, name: str, row: str, amount: float, hover: str, colour: str
+    figure: go.Figure,
+    kind: Kind,
+    *,
+    name: str,
+    row: str,
+    amount: float,
+    hover: str,
+    colour: str,
+    below: bool = False,
+    named: bool = True,
 ) -> None:
-    """Add a part of a lying bar; the parts of one row follow each other. An ESTIMATE is hatched."""
+    """Add a part of a lying bar; the parts of one row follow each other. An ESTIMATE is hatched.
+
+    below: on the second pair of axes. named: in the legend; parts of one name are one entry there.
+    """
     figure.add_bar(
         meta={"kind": kind.value},
         name=name,
+        legendgroup=name,
+        showlegend=named,
+        xaxis="x2" if below else None,
+        yaxis="y2" if below else None,
         x=[amount],
         y=[row],
         orientation="h",
