@@ -35,7 +35,16 @@ _NAME = re.compile(r"[\w-]{16,80}")
 
 
 def owner() -> str:
-    """The visitor's handle: from the cookie, else from the address, else new and put there."""
+    """The visitor's handle."""
+    known = st.session_state.get(OWNER)
+    return str(known) if known is not None else introduced()
+
+
+def introduced() -> str:
+    """The visitor's handle: from the cookie, else from the address, else new and put there.
+
+    Where there is no cookie, the address is told again what a page switch has cleared.
+    """
     cookie, told = _name(st.context.cookies.get(COOKIE)), _name(st.query_params.get("me"))
     if OWNER not in st.session_state:
         st.session_state[OWNER] = cookie or told or new_owner()

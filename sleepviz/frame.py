@@ -90,7 +90,7 @@ def nothing_yet(title: str, hint: str, name: str, label: str) -> None:
 
 def show(view: View) -> None:
     """Paint a page: its frame, and itself as soon as there is a model."""
-    me = controls.owner()
+    me = controls.introduced()
     controls.presence(me)
     try:
         mine = controls.session()

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import streamlit as st
 
 from sleepviz import SleepvizError
+from sleepviz.components.code import code
 from sleepviz.components.kept import Kept
 from sleepviz.events import AttentionCaptured, Token
 
@@ -28,15 +28,11 @@ _HTML = (
     "<button type='button' data-do='reset' aria-label='Show the whole tile'>reset</button></div>"
     "<div class='tip' hidden></div></div><div class='foot' aria-live='polite'></div></div>"
 )
-_HERE = Path(__file__).parent
 _MOUNT = st.components.v2.component(
     "sleepviz_attention_tile",
     html=_HTML,
-    css=(_HERE / "attention_tile.css").read_text("utf-8"),
-    js="\n".join(
-        (_HERE / name).read_text("utf-8")
-        for name in ("cividis.js", "attention_tile.js", "attention_tile_walk.js")
-    ),
+    css=code("attention_tile.css"),
+    js=code("cividis.js", "attention_tile.js", "attention_tile_walk.js"),
 )
 
 

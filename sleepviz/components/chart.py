@@ -9,12 +9,12 @@ not.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from sleepviz.components.code import code
 from sleepviz.components.grid import grid, is_grid
 from sleepviz.components.kept import Kept
 from sleepviz.components.packing import Columns, carried_alt, message, notes
@@ -27,15 +27,11 @@ _HTML = (
     "<button type='button' class='reset' hidden>Show all</button></div>"
     "<div class='note' hidden></div></div>"
 )
-_HERE = Path(__file__).parent
 _MOUNT = st.components.v2.component(
     "sleepviz_chart",
     html=_HTML,
-    css=(_HERE / "chart.css").read_text("utf-8"),
-    js="\n".join(
-        (_HERE / name).read_text("utf-8")
-        for name in ("sheet.js", "chart_scale.js", "chart_paint.js", "chart.js", "chart_read.js")
-    ),
+    css=code("chart.css"),
+    js=code("sheet.js", "chart_scale.js", "chart_paint.js", "chart.js", "chart_read.js"),
 )
 
 

@@ -13,20 +13,20 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
-from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from sleepviz.components.code import code
+
 MOST_ROWS = 300  # shown in the page; the file has all
 
-_HERE = Path(__file__)
 _MOUNT = st.components.v2.component(
     "sleepviz_export",
     html="<div class='beneath'></div>",
-    css=_HERE.with_suffix(".css").read_text("utf-8"),
-    js=_HERE.with_suffix(".js").read_text("utf-8"),
+    css=code("export.css"),
+    js=code("export.js"),
 )
 _UNIT = re.compile(r"\(([^()]+)\)\s*$")
 _BREAK = re.compile(r"<br ?/?>")

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from sleepviz.components.code import code
 from sleepviz.components.kept import Kept
 from sleepviz.components.packing import Columns, carried_alt, message, notes
 
@@ -26,15 +26,11 @@ _HTML = (
     "<canvas class='over'></canvas><div class='tip' role='status' hidden></div></div>"
     "<div class='note' hidden></div></div>"
 )
-_HERE = Path(__file__).parent
 _MOUNT = st.components.v2.component(
     "sleepviz_grid",
     html=_HTML,
-    css=(_HERE / "grid.css").read_text("utf-8"),
-    js="\n".join(
-        (_HERE / name).read_text("utf-8")
-        for name in ("cividis.js", "sheet.js", "chart_scale.js", "grid_paint.js", "grid.js")
-    ),
+    css=code("grid.css"),
+    js=code("cividis.js", "sheet.js", "chart_scale.js", "grid_paint.js", "grid.js"),
 )
 
 

@@ -6,21 +6,20 @@ never become markup: in the browser each of them becomes a text node.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TypeAlias
 
 import streamlit as st
 
+from sleepviz.components.code import code
 from sleepviz.quantities import Kind
 
 Node: TypeAlias = "str | list[object]"  # a text, or [tag, attributes, children]
 
-_HERE = Path(__file__)
 _MOUNT = st.components.v2.component(
     "sleepviz_markup",
     html="<div class='markup'></div>",
-    css=_HERE.with_suffix(".css").read_text("utf-8"),
-    js=_HERE.with_suffix(".js").read_text("utf-8"),
+    css=code("markup.css"),
+    js=code("markup.js"),
 )
 
 

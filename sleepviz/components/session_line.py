@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from threading import Lock
 from weakref import WeakKeyDictionary
 
 import streamlit as st
 
 from sleepviz.chronicle import LANES, Chronicle, Stretch
+from sleepviz.components.code import code
 from sleepviz.timeline import Timeline
 
 _HTML = (
@@ -31,12 +31,11 @@ _HTML = (
     "<div class='stage'><canvas role='img' tabindex='0'></canvas>"
     "<div class='tip' hidden></div></div></div>"
 )
-_HERE = Path(__file__)
 _MOUNT = st.components.v2.component(
     "sleepviz_session_line",
     html=_HTML,
-    css=_HERE.with_suffix(".css").read_text("utf-8"),
-    js="\n".join((_HERE.parent / n).read_text("utf-8") for n in ("sheet.js", "session_line.js")),
+    css=code("session_line.css"),
+    js=code("sheet.js", "session_line.js"),
 )
 _chronicles: WeakKeyDictionary[Timeline, Chronicle] = WeakKeyDictionary()
 _lock = Lock()

@@ -9,11 +9,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import groupby
-from pathlib import Path
 
 import streamlit as st
 
+from sleepviz.components.code import code
 from sleepviz.components.kept import Kept
 from sleepviz.state import SeenToken, State, Turn
 
@@ -31,12 +32,11 @@ _HTML = (
     "<button type='button' class='jump' hidden>New words below ↓</button>"
     "<div class='tip' role='status' hidden></div></div>"
 )
-_HERE = Path(__file__)
 _MOUNT = st.components.v2.component(
     "sleepviz_transcript",
     html=_HTML,
-    css=_HERE.with_suffix(".css").read_text("utf-8"),
-    js=_HERE.with_suffix(".js").read_text("utf-8"),
+    css=code("transcript.css"),
+    js=code("transcript.js"),
 )
 
 
@@ -75,8 +75,11 @@ def pack(state: State, height: int, selected: int | None) -> bytes:
         "vocab": list(vocab),
         "order": order,
         "positions": position_runs(shown),
-        "turns": runs((t.turn, _role(state.turns, t.turn)) for t in shown),
-        "fates": runs((t.fate, t.night) for t in shown),
+        "turns": [
+            (turn, _role(state.turns, int(str(turn))), n)
+            for turn, n in runs([(t.turn,) for t in shown])
+        ],
+        "fates": runs([(t.fate, t.night) for t in shown]),
         "quiet": [i - before for i in quiet(state.tokens[first - before :]) if i >= before],
         "whole": [(i - first, n, text) for i, n, text in whole(state) if i >= first],
         "counts": {fate: counts[fate] for fate in ("cache", "weights", "gone")},
@@ -108,7 +111,7 @@ def quiet(tokens: Sequence[SeenToken]) -> list[int]:
     name = ""  # of the speaker, which may be several tokens long
     for i, seen in enumerate(tokens):
         text = seen.token.text
-        if _SPECIAL.fullmatch(text):
+        if _special(text):
             after, name = ("opener" if text in _OPENERS else "special"), ""
         elif after in ("opener", "speaker") and _begins_speaker(name + text):
             after, name = "speaker", name + text
@@ -119,6 +122,11 @@ def quiet(tokens: Sequence[SeenToken]) -> list[int]:
         if after:
             found.append(i)
     return found
+
+
+@lru_cache(maxsize=65_536)  # a vocabulary
+def _special(text: str) -> bool:
+    return _SPECIAL.fullmatch(text) is not None
 
 
 def _begins_speaker(name: str) -> bool:

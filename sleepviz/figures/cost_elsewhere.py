@@ -44,8 +44,16 @@ def cost_elsewhere(state: State) -> go.Figure:
     points = _points(state)
     if not points:
         return theme.empty(TITLE, _EMPTY)
-    figure = theme.blank(TITLE, alt(state), x="after sleep (number)", y="controls right (%)")
-    figure.update_xaxes(tickformat=",d", unifiedhovertitle_text="after sleep %{x:,.0f}")
+    told = [(p.night, p.nll) for p in points if p.nll is not None]
+    right = {"yaxis2": theme.right_axis("NLL after / before (×)")} if told else {}
+    figure = theme.blank(
+        TITLE,
+        alt(state),
+        x="after sleep (number)",
+        y="controls right (%)",
+        xaxis={"tickformat": ",d", "unifiedhovertitle": {"text": "after sleep %{x:,.0f}"}},
+        **right,
+    )
     traces.line(
         figure,
         Kind.DERIVED,
@@ -56,7 +64,6 @@ def cost_elsewhere(state: State) -> go.Figure:
         colour=theme.CONTROL,
         ends=True,
     )
-    told = [(p.night, p.nll) for p in points if p.nll is not None]
     if told:
         traces.line(
             figure,
@@ -68,15 +75,6 @@ def cost_elsewhere(state: State) -> go.Figure:
             colour=theme.PROCESS,
             ends=True,
             right=True,
-        )
-        figure.update_layout(
-            yaxis2={
-                "title": {"text": "NLL after / before (×)"},
-                "overlaying": "y",
-                "side": "right",
-                "rangemode": "tozero",
-                "showgrid": False,
-            }
         )
     return figure
 

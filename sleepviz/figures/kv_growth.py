@@ -32,8 +32,13 @@ def kv_growth(state: State) -> go.Figure:
     """
     if not state.kv:
         return theme.empty(TITLE, _nothing(state))
-    figure = theme.blank(TITLE, alt(state), x="tokens put into the cache (count)", y="memory (MiB)")
-    figure.update_xaxes(unifiedhovertitle_text="after %{x:,.0f} tokens")
+    figure = theme.blank(
+        TITLE,
+        alt(state),
+        x="tokens put into the cache (count)",
+        y="memory (MiB)",
+        xaxis={"unifiedhovertitle": {"text": "after %{x:,.0f} tokens"}},
+    )
     told = _told(state)
     n_tokens = np.array([0, *(p.n_tokens for p in state.kv)])
     measured = theme.mib([0, *(p.n_bytes for p in state.kv)])

@@ -32,8 +32,7 @@ def memory_now(state: State) -> go.Figure:
     if not state.memory:
         return theme.empty(TITLE, _EMPTY)
     sample = state.memory[-1].sample
-    figure = theme.blank(TITLE, alt(state), x="this session (MiB)", y="held by (name)")
-    _two_scales(figure, f"the machine (MiB): {', '.join(_brackets(sample))}")
+    figure = _two_scales(alt(state), f"the machine (MiB): {', '.join(_brackets(sample))}")
     for name, kind, n_bytes, colour, how in _parts(sample):
         if not n_bytes and name != "KV cache":
             continue  # it would take a place in the legend, and none in the picture
@@ -52,14 +51,18 @@ def memory_now(state: State) -> go.Figure:
     return figure
 
 
-def _two_scales(figure: go.Figure, machine: str) -> None:
+def _two_scales(words: str, machine: str) -> go.Figure:
     """The session above, the machine below, each on a scale of its own that begins at 0."""
     names = {
         "showgrid": False,
         "automargin": True,
         "title": {"text": "held by (name)", "font": {"color": "rgba(0,0,0,0)"}},
     }
-    figure.update_layout(
+    return theme.blank(
+        TITLE,
+        words,
+        x="this session (MiB)",
+        y="held by (name)",
         hovermode="closest",
         barmode="stack",
         bargap=0.3,

@@ -31,8 +31,15 @@ def memory_over_time(state: State) -> go.Figure:
     """
     if not state.memory:
         return theme.empty(TITLE, _EMPTY)
-    figure = theme.blank(TITLE, alt(state), x="time since the start (s)", y="session (MiB)")
-    figure.update_xaxes(unifiedhovertitle_text="%{x:,.1f} s")
+    kind = "process" if len(_machine(state)) == 1 else "accelerator"
+    figure = theme.blank(
+        TITLE,
+        alt(state),
+        x="time since the start (s)",
+        y="session (MiB)",
+        xaxis={"unifiedhovertitle": {"text": "%{x:,.1f} s"}},
+        yaxis2=theme.right_axis(f"{kind} (MiB)"),
+    )
     at_s = np.array([m.at_s for m in state.memory])
     samples = [m.sample for m in state.memory]
     for name, colour, values in (
@@ -110,18 +117,7 @@ def _used(sample: MemorySampled) -> int:
 
 
 def _add_machine(figure: go.Figure, state: State, at_s: np.ndarray) -> None:
-    lines = _machine(state)
-    kind = "process" if len(lines) == 1 else "accelerator"
-    figure.update_layout(
-        yaxis2={
-            "title": {"text": f"{kind} (MiB)"},
-            "overlaying": "y",
-            "side": "right",
-            "rangemode": "tozero",
-            "showgrid": False,
-        }
-    )
-    for name, colour, values in lines:
+    for name, colour, values in _machine(state):
         keep = theme.thin(theme.mib(values))
         traces.line(
             figure,

@@ -26,7 +26,14 @@ def spectrum(state: State, choice: str = "") -> go.Figure:
     if found is None:
         return theme.empty(TITLE, _EMPTY)
     _, values = found
-    figure = theme.blank(TITLE, alt(state, choice), x="singular value (number)", y="size (1)")
+    figure = theme.blank(
+        TITLE,
+        alt(state, choice),
+        x="singular value (number)",
+        y="size (1)",
+        xaxis={"tickformat": ",d"},
+        yaxis2=theme.right_axis("energy so far (%)"),
+    )
     at = np.arange(1, len(values) + 1)
     traces.dots(
         figure,
@@ -47,16 +54,6 @@ def spectrum(state: State, choice: str = "") -> go.Figure:
         colour=theme.KV,
         right=True,
     )
-    figure.update_layout(
-        yaxis2={
-            "title": {"text": "energy so far (%)"},
-            "overlaying": "y",
-            "side": "right",
-            "rangemode": "tozero",
-            "showgrid": False,
-        }
-    )
-    figure.update_xaxes(tickformat=",d")
     return figure
 
 

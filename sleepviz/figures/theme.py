@@ -6,9 +6,10 @@ data through `sleepviz.figures.traces`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 import plotly.graph_objects as go
@@ -74,18 +75,43 @@ _NAMED = "sleepviz"
 pio.templates[_NAMED] = TEMPLATE  # by its name, plotly takes it over without reading it again
 
 
-def blank(title: str, alt: str, *, x: str, y: str) -> go.Figure:
-    """A titled figure with two titled axes and nothing on it yet; `alt` says it in words."""
+def blank(
+    title: str,
+    alt: str,
+    *,
+    x: str,
+    y: str,
+    xaxis: Mapping[str, object] = MappingProxyType({}),
+    yaxis: Mapping[str, object] = MappingProxyType({}),
+    **layout: object,
+) -> go.Figure:
+    """A titled figure with two titled axes and nothing on it yet; `alt` says it in words.
+
+    What else is known of the axes and of the layout is told here: plotly takes many times as long
+    for each change later on.
+    """
     return go.Figure(
         layout={
             "template": _NAMED,
             "title": {"text": title},
             "meta": {"alt": alt},
             "hovermode": "x unified",
-            "xaxis": {"title": {"text": x}},
-            "yaxis": {"title": {"text": y}, "rangemode": "tozero"},
+            "xaxis": {"title": {"text": x}, **xaxis},
+            "yaxis": {"title": {"text": y}, "rangemode": "tozero", **yaxis},
+            **layout,
         }
     )
+
+
+def right_axis(title: str) -> dict[str, object]:
+    """A second y axis, on the right, without lines of its own; it begins at 0."""
+    return {
+        "title": {"text": title},
+        "overlaying": "y",
+        "side": "right",
+        "rangemode": "tozero",
+        "showgrid": False,
+    }
 
 
 @lru_cache(maxsize=64)

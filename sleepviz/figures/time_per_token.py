@@ -42,10 +42,13 @@ def time_per_token(state: State) -> go.Figure:
     if not state.timings:
         return theme.empty(TITLE, _EMPTY)
     figure = theme.blank(
-        TITLE, alt(state), x="tokens in the context (count)", y="time per token (ms)"
+        TITLE,
+        alt(state),
+        x="tokens in the context (count)",
+        y="time per token (ms)",
+        xaxis={"unifiedhovertitle": {"text": "%{x:,.0f} tokens in the context"}},
+        hovermode="closest",
     )
-    figure.update_layout(hovermode="closest")
-    figure.update_xaxes(unifiedhovertitle_text="%{x:,.0f} tokens in the context")
     said = _Dots("generated", Kind.MEASURED, theme.KV, "circle")
     read = _Dots("read, a chunk at a time", Kind.DERIVED, theme.CONTROL, "triangle-up")
     looked = _Dots("looked inside, all read again", Kind.DERIVED, theme.PROCESS, "diamond")
