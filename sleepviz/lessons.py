@@ -27,6 +27,8 @@ N_TOP = 32  # of the teacher's distribution
 ROWS = 24  # lessons made in one pass
 ANCHOR_ROWS = 8  # of the base model's own, which are made while somebody may come any moment
 PACK_TOKENS = 320  # tokens in one training step
+FEWEST_PACK_TOKENS = 96  # where there is little to practise: the steps are what is learnt by
+FEWEST_STEPS = 45
 WARM_UP = 5  # steps
 FINAL_RATE = 0.1  # of the learning rate, at the last step
 CLIP = 1.0
@@ -171,6 +173,11 @@ class Practice:
         """Anchors in one epoch: fewer where there is little to dream of, so that it is heard."""
         return min(self.n_anchors, max(FEWEST_ANCHORS, round(ANCHORS_PER_DREAM * n_dreams)))
 
+    def _pack_tokens(self, lessons: Sequence[Lesson]) -> int:
+        """Tokens in one step: fewer where FEWEST_STEPS would not be reached else."""
+        n_tokens = sum(len(x.hidden) for x in lessons)
+        return min(max(n_tokens * self.epochs // FEWEST_STEPS, FEWEST_PACK_TOKENS), PACK_TOKENS)
+
     def steps(
         self,
         trunk: Trunk,
@@ -189,7 +196,8 @@ class Practice:
             due = [x for i, x in enumerate(dreams) if x.p < self.known or (epoch + i) % 3 == 0]
             due = due or list(dreams)
             n_drawn = min(self.drawn(len(dreams)) - len(prose), len(others))
-            packs = list(packed([*due, *prose, *rng.sample(others, n_drawn)], rng))
+            chosen = [*due, *prose, *rng.sample(others, n_drawn)]
+            packs = list(packed(chosen, rng, self._pack_tokens(chosen)))
             for at, pack in enumerate(packs):
                 done += 1
                 share = (epoch + at / len(packs)) / self.epochs
@@ -286,14 +294,16 @@ def _loss(lesson: Lesson, logprobs: torch.Tensor) -> torch.Tensor:
     return loss
 
 
-def packed(lessons: Sequence[Lesson], rng: Random | None = None) -> Iterator[list[Lesson]]:
-    """The lessons, as many at once as PACK_TOKENS allow; in random order with an `rng`."""
+def packed(
+    lessons: Sequence[Lesson], rng: Random | None = None, most: int = PACK_TOKENS
+) -> Iterator[list[Lesson]]:
+    """The lessons, at most `most` tokens at once; in random order with an `rng`."""
     order = list(lessons)
     if rng is not None:
         rng.shuffle(order)
     pack: list[Lesson] = []
     for lesson in order:
-        if pack and sum(len(p.hidden) for p in pack) + len(lesson.hidden) > PACK_TOKENS:
+        if pack and sum(len(p.hidden) for p in pack) + len(lesson.hidden) > most:
             yield pack
             pack = []
         pack.append(lesson)
