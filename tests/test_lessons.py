@@ -102,7 +102,10 @@ def test_what_is_known_is_practised_in_every_third_epoch(tiny_llm: Llm) -> None:
     assert steps[-1].of == steps[-1].done
 
 
-def test_anchors_weigh_more_while_the_student_drifts(tiny_llm: Llm) -> None:
+def test_anchors_weigh_more_while_the_student_drifts(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lessons, "FEWEST_STEPS", 1)  # so that dreams and anchors share a step
     free, held = (
         losses(tiny_llm, Practice(0.02, 12, n_anchors=4, anchor_weight=0.1, drift_limit=limit))
         for limit in (9.0, 1e-6)
@@ -136,3 +139,11 @@ def test_anchors_that_are_being_made_are_shared_with_who_comes_meanwhile() -> No
     assert [id(x) for x in got[1]] == [id(x) for x in again]
     assert len(again) == anchors.N_TRAINED
     assert sum(x.prose for x in again) == len(anchors.TRAINED_TEXT)
+
+
+def test_little_to_practise_is_practised_in_smaller_steps(tiny_llm: Llm) -> None:
+    practice = Practice(0.01, 2, n_anchors=4, anchor_weight=1.0, drift_limit=9.0)
+    trunk = Trunk(tiny_llm, 1)
+    few, many = made(trunk), made(trunk) * 400
+    assert practice._pack_tokens(few) == lessons.FEWEST_PACK_TOKENS
+    assert practice._pack_tokens(many) == lessons.PACK_TOKENS
