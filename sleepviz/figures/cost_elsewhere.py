@@ -92,8 +92,8 @@ def formula(state: State) -> str:
     """Controls lost, with the numbers filled in."""
     text = (
         f"{Kind.DERIVED}: controls right / controls asked, greedily, without notes. "
-        f"{Kind.MEASURED}: mean negative log-likelihood of four plain texts, after / before, by "
-        "the gate."
+        f"{Kind.MEASURED}: the median over four plain texts of the negative log-likelihood per "
+        "token, after / before that sleep, by the gate."
     )
     points = [p for p in _points(state) if p.asked]
     if len(points) < 2:
