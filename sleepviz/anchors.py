@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from sleepviz.batch import logprobs_many, reply_many
+from sleepviz.batch import Batch, logprobs_many, reply_many
 from sleepviz.context import Context
 from sleepviz.llm import Llm
 
@@ -182,6 +182,7 @@ PLAIN_TEXT = (
     ),
 )
 N_REPLY = 12
+N_MET = len(HELD_OUT) + len(PLAIN_TEXT)
 N_TRAINED = len(TRAINED) + len(TRAINED_TEXT)
 
 _replies: WeakKeyDictionary[Llm, dict[str, list[int]]] = WeakKeyDictionary()
@@ -226,13 +227,16 @@ class Met:
         return float(sum(kls)) / len(kls)
 
 
-def met(context: Context) -> Met:
-    """The held-out questions and the plain texts in one pass, each as if asked next."""
+def met(context: Context, batch: Batch | None = None) -> Met:
+    """The held-out questions and the plain texts in one pass, each as if asked next.
+
+    A `batch` of N_MET rows reads them where one is given: the questions first.
+    """
     llm = context.llm
     asked = [llm.user_turn(q, first=context.fresh) for q in HELD_OUT]
     texts = [llm.encode_plain(t) for t in PLAIN_TEXT]
     continuations = [*base_replies(llm, HELD_OUT), *(t[1:] for t in texts)]
-    rows = logprobs_many(context, [*asked, *(t[:1] for t in texts)], continuations)
+    rows = logprobs_many(context, [*asked, *(t[:1] for t in texts)], continuations, batch)
     replies, plain = rows[: len(asked)], rows[len(asked) :]
     means = [
         float(-m.gather(1, torch.tensor(t[1:], device=m.device)[:, None]).mean())

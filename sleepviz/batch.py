@@ -16,6 +16,7 @@ from sleepviz.context import Context
 
 ROOM = 256 * 2**20  # bytes of KV cache that one batch of questions may take
 MOST_ROWS = 16  # of such a batch
+HEAD_NUMBERS = 2**24  # logits that are made log-probabilities at once
 
 
 class Batch:
@@ -23,7 +24,7 @@ class Batch:
 
     def __init__(self, context: Context, n_rows: int) -> None:
         self.llm, self.weights = context.llm, context.weights
-        self._fork = context.fork()
+        self._fork, self._n_shared = context.fork(), context.n_tokens
         for layer in self._fork.layers:
             if layer.is_initialized:
                 layer.keys = layer.keys.expand(n_rows, -1, -1, -1)
@@ -31,6 +32,11 @@ class Batch:
         device = self.llm.device
         self.seen = torch.ones(n_rows, context.n_tokens, dtype=torch.bool, device=device)
         self.position = torch.full((n_rows, 1), context.position, device=device)
+
+    @property
+    def can_go_back(self) -> bool:
+        """Whether `back_to` works: not where a layer has dropped tokens that left its window."""
+        return not self.llm.shape.windows
 
     @torch.no_grad()
     def feed(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -62,6 +68,14 @@ class Batch:
             layer.keys = layer.keys.index_select(0, index)
             layer.values = layer.values.index_select(0, index)
         self.seen, self.position = self.seen[index], self.position[index]
+
+    def back_to(self, lengths: Sequence[int]) -> None:
+        """Forget what each row was fed after its first so many tokens."""
+        wanted = torch.tensor(lengths, device=self.llm.device)[:, None]
+        own = self.seen[:, self._n_shared :]
+        dropped = own & (own.cumsum(1) > wanted)
+        self.position = self.position - dropped.sum(1, keepdim=True)
+        self.seen[:, self._n_shared :] = own & ~dropped
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """The head applied to hidden states; float32."""
@@ -148,21 +162,22 @@ def logprobs_many(
     context: Context,
     prompts: Sequence[Sequence[int]],
     continuations: Sequence[Sequence[int]],
+    batch: Batch | None = None,
 ) -> list[torch.Tensor]:
     """Log-probabilities [token, vocabulary] with which each prompt's continuation is met.
 
     Row t is the distribution *before* the continuation's token t; an empty continuation gives no
-    rows.
+    rows. `batch`, where one is given, reads them: a fresh one of the context with as many rows.
     """
     if not prompts:
         return []
     pairs = list(zip(prompts, continuations, strict=True))
-    hidden = Batch(context, len(prompts)).feed([[*p, *c[:-1]] for p, c in pairs])
+    hidden = (batch or Batch(context, len(prompts))).feed([[*p, *c[:-1]] for p, c in pairs])
+    wanted = torch.cat(
+        [hidden[row, len(p) - 1 : len(p) - 1 + len(c)] for row, (p, c) in enumerate(pairs)]
+    )
     head = context.llm.model.get_output_embeddings()
-    result = []
-    for row, (prompt, continuation) in enumerate(pairs):
-        first = len(prompt) - 1
-        with torch.no_grad():
-            logits = head(hidden[row, first : first + len(continuation)]).float()
-        result.append(torch.log_softmax(logits, dim=-1))
-    return result
+    at_once = max(1, HEAD_NUMBERS // head.weight.shape[0])
+    with torch.no_grad():
+        parts = [torch.log_softmax(head(some).float(), dim=-1) for some in wanted.split(at_once)]
+    return list(torch.cat(parts).split([len(c) for c in continuations]))

@@ -51,8 +51,7 @@ def directions(
     of = len(packs) + len(list(trunk.mlp_matrices()))
     for done, pack in enumerate(packs, 1):
         with _watched(trunk, grams), torch.no_grad():
-            rows = [x.hidden for x in pack]
-            trunk.predictions(NO_WEIGHTS, rows, [len(x.answer) for x in pack])
+            trunk.above(NO_WEIGHTS, [x.hidden for x in pack])
         yield done, of, {}
     found: dict[str, torch.Tensor] = {}
     for done, (name, gram) in enumerate(grams.items(), len(packs) + 1):

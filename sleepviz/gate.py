@@ -13,6 +13,7 @@ import torch
 
 from sleepviz.anchors import (
     HELD_OUT,
+    N_MET,
     N_REPLY,
     PLAIN_TEXT,
     Met,
@@ -43,13 +44,14 @@ def readings(notes: Context, candidate: DynamicWeights) -> Iterator[GateReading]
     stands_for_context = candidate.start_position > 0
     reference = notes.fork() if stands_for_context else llm.context().opened()
     slept = llm.context(candidate).opened()
-    expected, got = met(reference), met(slept)
+    expected, batch = met(reference), Batch(slept, N_MET)
+    got = met(slept, batch)
     name = (
         "anchor KL to the model with its notes" if stands_for_context else "anchor KL to the base"
     )
     yield GateReading(name, got.kl_from(expected), KL_LIMIT, "nat/token")
     yield GateReading("plain-text NLL, after / before", got.nll / expected.nll, NLL_LIMIT, "x")
-    same = _same_replies(slept, got)
+    same = _same_replies(slept, got, batch)
     more = max(0.0, same - _same_replies(reference, expected)) if same else 0.0
     yield GateReading("identical replies, more than before", more, SAME_REPLY_LIMIT, "share")
 
@@ -68,22 +70,28 @@ def expected(llm: Llm) -> Work:
     return Work(forward=2.0 * padded(rows, len(rows)) + first, predicted=predicted)
 
 
-def _same_replies(context: Context, said: Met) -> float:
+def _same_replies(context: Context, said: Met, batch: Batch | None = None) -> float:
     """The share of the held-out questions that get the same N_REPLY tokens; 0 if all differ.
 
     What the context said while it met the base's replies are the first tokens of its own, up to
-    where they part. Decoding goes on from there, and only for replies that may still become equal.
+    where they part. Decoding goes on from there, and only for replies that may still become equal:
+    in the `batch` that met them, where it is given, else with the questions read again.
     """
     llm = context.llm
     replies = _begun(said, base_replies(llm, HELD_OUT))
-    going = _undecided(replies, llm.stop_ids)
-    if going:
-        prompts = [llm.user_turn(HELD_OUT[row], first=context.fresh) for row in going]
-        batch = Batch(context, len(going))
-        fed = [[*prompt, *replies[row]] for prompt, row in zip(prompts, going, strict=True)]
-        last = batch.feed(fed)[torch.arange(len(fed)), torch.tensor([len(f) - 1 for f in fed])]
-    while going:
-        rows = going
+    rows = _undecided(replies, llm.stop_ids)
+    if not rows:
+        return _most_alike(replies)
+    prompts = [llm.user_turn(HELD_OUT[row], first=context.fresh) for row in rows]
+    fed = [[*prompt, *replies[row]] for prompt, row in zip(prompts, rows, strict=True)]
+    if batch is None or not batch.can_go_back:
+        batch = Batch(context, len(rows))
+    else:
+        batch.keep(rows)
+        batch.back_to([len(ids) - 1 for ids in fed])
+        fed = [ids[-1:] for ids in fed]
+    last = batch.feed(fed)[torch.arange(len(fed)), torch.tensor([len(f) - 1 for f in fed])]
+    while rows:
         for row, token in zip(rows, batch.logits(last).argmax(-1).tolist(), strict=True):
             replies[row] += (token,)
         going = _undecided(replies, llm.stop_ids)
@@ -91,6 +99,12 @@ def _same_replies(context: Context, said: Met) -> float:
             if len(going) < len(rows):
                 batch.keep([at for at, row in enumerate(rows) if row in going])
             last = batch.feed([[replies[row][-1]] for row in going])[:, -1]
+        rows = going
+    return _most_alike(replies)
+
+
+def _most_alike(replies: list[tuple[int, ...]]) -> float:
+    """The largest share of replies that are the same; 0 if all differ."""
     most = max(replies.count(r) for r in replies)
     return most / len(replies) if most > 1 else 0.0
 

@@ -25,7 +25,6 @@ from sleepviz.weights import DynamicWeights
 
 N_TOP = 32  # of the teacher's distribution
 ROWS = 24  # lessons made in one pass
-ANCHOR_ROWS = 8  # of the base model's own, which are made while somebody may come any moment
 PACK_TOKENS = 320  # tokens in one training step
 FEWEST_PACK_TOKENS = 96  # where there is little to practise: the steps are what is learnt by
 FEWEST_STEPS = 45
@@ -72,7 +71,8 @@ def of_dreams(
         if teacher is not None:
             asked = [llm.user_turn(d.prompt, first=teacher.fresh) for d in some]
             taught = [_top(row) for row in logprobs_many(teacher, asked, answers)]
-        yield _made(trunk, [llm.user_turn(d.prompt, first=first) for d in some], answers, taught)
+        prompts = [llm.user_turn(d.prompt, first=first) for d in some]
+        yield _made(trunk, _states(trunk, prompts, answers), answers, taught)
 
 
 _anchored: WeakKeyDictionary[Llm, dict[int, list[Lesson]]] = WeakKeyDictionary()
@@ -100,24 +100,41 @@ def of_anchors(
     if known:
         yield known[: len(chosen)]
     while (at := len(known)) < len(chosen):
-        known += _anchored_by(teacher, trunk, chosen[at : at + ANCHOR_ROWS])
+        some = chosen[at : at + ROWS]
+        if not anchors.base_replies_known(llm, questions := _questions(some)):
+            anchors.base_replies(llm, questions)
+            yield []  # somebody may be waiting for the model, or make the next ones meanwhile
+            continue
+        known += _anchored_by(teacher, trunk, some)
         yield known[at:]
 
 
 def _anchored_by(teacher: Context, trunk: Trunk, chosen: Sequence[str | list[int]]) -> list[Lesson]:
     """The lessons of some questions, and of some texts given as ids."""
     llm = trunk.llm
-    questions = tuple(x for x in chosen if isinstance(x, str))
+    questions = _questions(chosen)
     texts = [x for x in chosen if not isinstance(x, str)]
     answers = [*anchors.base_replies(llm, questions), *(t[1:] for t in texts)]
     first = [t[:1] for t in texts]
     told = [*(llm.user_turn(q, first=teacher.fresh) for q in questions), *first]
-    asked = [*(llm.user_turn(q, first=trunk.starts_afresh) for q in questions), *first]
-    met = [_top(row) for row in logprobs_many(teacher, told, answers)]
-    made = _made(trunk, asked, answers, met, gold=False)
+    with trunk.passing() as seen:
+        met = [_top(row) for row in logprobs_many(teacher, told, answers)]
+    if trunk.bare and teacher.fresh and teacher.weights.empty:  # the same pass tells both
+        hidden = [
+            seen[0][row, : len(p) + len(a) - 1].clone()
+            for row, (p, a) in enumerate(zip(told, answers, strict=True))
+        ]
+    else:
+        asked = [*(llm.user_turn(q, first=trunk.starts_afresh) for q in questions), *first]
+        hidden = _states(trunk, asked, answers)
+    made = _made(trunk, hidden, answers, met, gold=False)
     for lesson in made[len(questions) :]:
         lesson.prose = True
     return made
+
+
+def _questions(chosen: Sequence[str | list[int]]) -> tuple[str, ...]:
+    return tuple(x for x in chosen if isinstance(x, str))
 
 
 def _top(logprobs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -125,15 +142,21 @@ def _top(logprobs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return top.indices, top.values
 
 
+def _states(
+    trunk: Trunk, prompts: Sequence[list[int]], answers: Sequence[list[int]]
+) -> list[torch.Tensor]:
+    """Hidden states [token, hidden] at the cut of every prompt with its answer but the last."""
+    return trunk.hidden([[*p, *a[:-1]] for p, a in zip(prompts, answers, strict=True)])
+
+
 def _made(
     trunk: Trunk,
-    prompts: Sequence[list[int]],
+    hidden: Sequence[torch.Tensor],
     answers: Sequence[list[int]],
     taught: Sequence[tuple[torch.Tensor, torch.Tensor]] | None,
     *,
     gold: bool = True,
 ) -> list[Lesson]:
-    hidden = trunk.hidden([[*p, *a[:-1]] for p, a in zip(prompts, answers, strict=True)])
     device = trunk.llm.device
     return [
         Lesson(states, torch.tensor(a, device=device), taught[i] if taught else None, gold)

@@ -56,11 +56,12 @@ class Ranking:
     https://doi.org/10.1080/00207178908953472): each head takes one by one the slot which, with
     those before it and values fitted anew, leaves the least squared error in the head's output. The
     budget goes to the heads whose next slot takes away most. `n_fair`: the slots of a head if all
-    got equally many.
+    got equally many; `budget`: how many may stay of all heads together. A head's order ends where
+    nothing more of it can come into the budget, by what the heads before it have shown.
     """
 
-    def __init__(self, n_fair: float) -> None:
-        self.n_fair = n_fair
+    def __init__(self, n_fair: float, budget: int) -> None:
+        self.n_fair, self.budget = n_fair, budget
         self._waiting: dict[At, tuple[np.ndarray, np.ndarray, torch.Tensor]] = {}
         self._orders: dict[At, torch.Tensor] = {}
         self._gains: dict[At, torch.Tensor] = {}
@@ -79,12 +80,12 @@ class Ranking:
             self._rank()
         self._waiting[at] = (_on_cpu(chosen[:, some]), _on_cpu(cross), some.cpu())
 
-    def chosen(self, budget: int) -> dict[At, torch.Tensor]:
-        """Indices of the slots to keep, per head in their order: `budget` of them."""
+    def chosen(self) -> dict[At, torch.Tensor]:
+        """Indices of the slots to keep, per head in their order: as many as the budget has."""
         self._rank()
         gains = list(self._gains.values())
         n_forced = sum(int(torch.isinf(g).sum()) for g in gains)
-        n_kept = min(sum(len(g) for g in gains), max(n_forced, budget))
+        n_kept = min(sum(len(g) for g in gains), max(n_forced, self.budget))
         taken = torch.zeros(sum(len(g) for g in gains), dtype=torch.long)
         taken[torch.topk(torch.cat(gains), n_kept).indices] = 1
         counts = [int(part.sum()) for part in taken.split([len(g) for g in gains])]
@@ -98,10 +99,17 @@ class Ranking:
         if not self._waiting:
             return
         grams, crosses, some = zip(*self._waiting.values(), strict=True)
-        orders, gains = _forward(np.stack(grams), np.stack(crosses))
+        orders, gains = _forward(np.stack(grams), np.stack(crosses), self._floor())
         for at, own, order, gain in zip(self._waiting, some, orders, gains, strict=True):
             self._orders[at], self._gains[at] = own[torch.from_numpy(order)], torch.from_numpy(gain)
         self._waiting.clear()
+
+    def _floor(self) -> float:
+        """The least gain within the budget so far; those still to come can only raise it."""
+        gains = list(self._gains.values())
+        if self.budget <= 0 or sum(len(g) for g in gains) < self.budget:
+            return -1.0
+        return float(torch.cat(gains).topk(self.budget).values[-1])
 
 
 def _candidates(gram: torch.Tensor, values: torch.Tensor, n_fair: float) -> torch.Tensor:
@@ -119,13 +127,16 @@ def _on_cpu(matrix: torch.Tensor) -> np.ndarray:
     return matrix.cpu().double().numpy()
 
 
-def _forward(gram: np.ndarray, cross: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _forward(
+    gram: np.ndarray, cross: np.ndarray, floor: float = -1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """The order in which each head takes its slots, and what each adds, both [head, step].
 
     gram [head, slot, slot] and cross [head, slot, head_dim], float64. Gains never rise along the
     order (a later one that is larger than the one before counts as that one), so that a budget
-    takes the beginning of every head's order; those of the slots that must stay are infinite. In
-    numpy: thousands of small steps, which torch would dispatch one by one.
+    takes the beginning of every head's order; those of the slots that must stay are infinite. The
+    orders end once every head's gain is below `floor`. In numpy: thousands of small steps, which
+    torch would dispatch one by one.
     """
     n_heads, n = gram.shape[:2]
     heads = np.arange(n_heads)
@@ -147,6 +158,8 @@ def _forward(gram: np.ndarray, cross: np.ndarray) -> tuple[np.ndarray, np.ndarra
             gain[~free] = -1.0
             picked = gain.argmax(-1)
             gains[:, step] = np.minimum(gain[heads, picked], gains[:, step - 1])
+            if (gains[:, step] < floor).all():
+                return order[:, :step], gains[:, :step]
         order[:, step], free[heads, picked] = picked, False
         size = np.sqrt(np.where(adds, left, np.inf)[heads, picked])[:, None]
         before = basis[heads, :step, picked]

@@ -8,6 +8,7 @@ computed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import torch
@@ -54,6 +55,11 @@ class Trunk:
         self._opening = self.hidden_of_opening()
 
     @property
+    def bare(self) -> bool:
+        """Whether nothing is worn below the cut: the states there are the base model's."""
+        return self._worn.empty
+
+    @property
     def starts_afresh(self) -> bool:
         """Whether rows begin a conversation; where slots stand for a context, they continue it."""
         return self._worn.start_position == 0
@@ -80,20 +86,28 @@ class Trunk:
         return self._run_below(self.llm.context(self._worn).opened(), rows)
 
     def _run_below(self, context: Any, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        with self.passing(go_on=False) as seen, suppress(_Reached):
+            Batch(context, len(rows)).feed(rows)
+        return [seen[0][i, : len(row)].clone() for i, row in enumerate(rows)]
+
+    @contextmanager
+    def passing(self, *, go_on: bool = True) -> Iterator[list[torch.Tensor]]:
+        """Within, the states [row, token, hidden] with which a pass comes to the cut are kept.
+
+        A pass ends there, with `_Reached`, unless it may `go_on`.
+        """
         seen: list[torch.Tensor] = []
 
-        def stop(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def keep(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             seen.append(args[0] if args else kwargs["hidden_states"])
-            raise _Reached
+            if not go_on:
+                raise _Reached
 
-        handle = self._layers[self.first_layer].register_forward_pre_hook(stop, with_kwargs=True)
+        handle = self._layers[self.first_layer].register_forward_pre_hook(keep, with_kwargs=True)
         try:
-            Batch(context, len(rows)).feed(rows)
-        except _Reached:
-            pass
+            yield seen
         finally:
             handle.remove()
-        return [seen[0][i, : len(row)].clone() for i, row in enumerate(rows)]
 
     def predictions(
         self,
@@ -106,7 +120,19 @@ class Trunk:
         Rows are hidden states at the cut; each sees the beginning and itself, none sees another.
         Gradients reach the weights.
         """
-        n_open = len(self._opening)
+        states, ends = self.above(weights, rows)
+        wanted = [torch.arange(e - n, e) for e, n in zip(ends, n_answer, strict=True)]
+        at = torch.cat(wanted).to(states.device) + len(self._opening)
+        logits = self.llm.model.get_output_embeddings()(self._norm(states[at]))
+        return list(logits.split(list(n_answer)))
+
+    def above(
+        self, weights: DynamicWeights, rows: Sequence[torch.Tensor]
+    ) -> tuple[torch.Tensor, list[int]]:
+        """The last layer's states [token, hidden] of the opening and the rows, one after another.
+
+        With each row's end, counted from the end of the opening.
+        """
         states = torch.cat([self._opening, *rows])[None]
         positions, mask, ends = self._packing([len(r) for r in rows])
         rotary = self._rotary(states, positions)
@@ -121,10 +147,7 @@ class Trunk:
                     use_cache=False,
                 )
                 states = out[0] if isinstance(out, tuple) else out
-        wanted = [torch.arange(e - n, e) for e, n in zip(ends, n_answer, strict=True)]
-        at = torch.cat(wanted).to(states.device) + n_open
-        logits = self.llm.model.get_output_embeddings()(self._norm(states[0, at]))
-        return list(logits.split(list(n_answer)))
+        return states[0], ends
 
     def _packing(self, lengths: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
         """Positions [1, token], mask [1, 1, token, token], and each row's end after the opening."""

@@ -175,8 +175,10 @@ class _Adding:
         self, _module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
     ) -> torch.Tensor:
         x = inputs[0] if self.row is None else inputs[0][self.row]
-        change = linear(linear(x, self.delta.a.to(x.dtype)), self.delta.b.to(x.dtype))
+        down = linear(x, self.delta.a.to(x.dtype)).flatten(0, -2)
+        up = self.delta.b.to(x.dtype).T
         if self.row is None:
-            return output + self.scale * change
-        output[self.row] += self.scale * change  # its own output: nobody else has seen it yet
+            flat = output.flatten(0, -2)
+            return torch.addmm(flat, down, up, alpha=self.scale).view(output.shape)
+        output[self.row].addmm_(down, up, alpha=self.scale)  # its own: nobody else has seen it yet
         return output

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from sleepviz.batch import logprobs_many, reply_many
+from sleepviz.batch import Batch, logprobs_many, reply_many
 from sleepviz.context import Context
 from sleepviz.llm import Llm
 from sleepviz.weights import Delta, DynamicWeights, Slots
@@ -174,3 +174,19 @@ def test_the_context_is_left_as_it_was(tiny_llm: Llm, worn: Callable[[], Dynamic
 
 def _hooks(llm: Llm) -> list[dict[int, object]]:
     return [dict(m._forward_hooks) for m in llm.model.modules()]
+
+
+@pytest.mark.parametrize("worn", WORN)
+def test_rows_that_go_back_go_on_as_if_they_had_not_been_further(
+    tiny_llm: Llm, worn: Callable[[], DynamicWeights]
+) -> None:
+    context = told(tiny_llm, worn())
+    prompts, further = prompts_of(context), tiny_llm.encode_plain("Pixel")
+    batch = Batch(context, len(prompts))
+    batch.feed([[*p, *further] for p in prompts])
+    batch.back_to([len(p) for p in prompts])
+    again = Batch(context, len(prompts))
+    again.feed(prompts)
+    for _ in range(2):
+        one, other = (b.feed([[7]] * len(prompts)) for b in (batch, again))
+        assert torch.allclose(one, other, atol=1e-4)

@@ -10,8 +10,8 @@ import torch
 from tiny import byte_tokenizer, tiny_model
 
 from sleepviz import gate
-from sleepviz.anchors import HELD_OUT, N_REPLY, Met, base_replies, met
-from sleepviz.batch import reply_many
+from sleepviz.anchors import HELD_OUT, N_MET, N_REPLY, Met, base_replies, met
+from sleepviz.batch import Batch, reply_many
 from sleepviz.context import Context
 from sleepviz.events import GateReading
 from sleepviz.llm import Llm
@@ -78,7 +78,7 @@ def test_repeating_itself_as_much_as_before_is_no_harm(
     tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a few notes in its context a small model may say the same to everything."""
-    monkeypatch.setattr(gate, "_same_replies", lambda _context, _met: 0.75)
+    monkeypatch.setattr(gate, "_same_replies", lambda *_: 0.75)
     context = told(tiny_llm)
     *_, same = read(context, whole_cache(context))
     assert same.value == 0
@@ -91,9 +91,11 @@ def test_decoding_only_look_alike_replies_counts_the_same_as_decoding_all(tiny_l
         prompts = [tiny_llm.user_turn(q, first=True) for q in HELD_OUT]
         replies = [tuple(r) for r in reply_many(context, prompts, N_REPLY)]
         most = max(replies.count(r) for r in replies)
-        assert gate._same_replies(context, met(context)) == (
-            most / len(replies) if most > 1 else 0.0
-        )
+        batch = Batch(context, N_MET)
+        for said, goes_on in ((met(context), None), (met(context, batch), batch)):
+            assert gate._same_replies(context, said, goes_on) == (
+                most / len(replies) if most > 1 else 0.0
+            )
 
 
 def test_replies_that_have_parted_are_not_decoded(

@@ -76,15 +76,16 @@ class Nap:
             yield Step("re-read", done, len(passes))
         heads = heads_of(notes.context)
         n_kept = budget(notes.context, self.keep)
-        ranking = Ranking(n_kept / len(heads))
-        for layer in range(n_layers):
+        ranking = Ranking(n_kept / len(heads), n_kept)
+        for done, layer in enumerate(reversed(range(n_layers)), 1):
+            # the last layers add most to what is read: what cannot compete with them shows early
             watched.settle(layer, n_kv_heads, rng)
             for head in range(n_kv_heads):
                 at = (layer, head)
                 gram = _gram(heads[at], watched.of(*at), watched.counts_of(*at))
                 ranking.add(at, gram, heads[at].values)
-            yield Step("weigh", layer + 1, n_layers)
-        chosen = ranking.chosen(n_kept)
+            yield Step("weigh", done, n_layers)
+        chosen = ranking.chosen()
         slots: dict[At, Slots] = {}
         for layer in range(n_layers):
             for at in ((layer, head) for head in range(n_kv_heads)):
@@ -111,16 +112,17 @@ def _gram(head: Head, queries: torch.Tensor, counts: torch.Tensor) -> torch.Tens
 def _fitted(head: Head, queries: torch.Tensor, chosen: torch.Tensor, dtype: torch.dtype) -> Slots:
     """Slots at the chosen positions, with the bias and values that best stand for the whole."""
     scores = head.scores(queries)
-    shares = torch.softmax(scores, dim=-1)
-    log_weights = _log_weights(shares[:, chosen])
-    keys, values = head.keys[chosen], head.values[chosen]
-    attention = torch.softmax(scores[:, chosen] + log_weights, dim=-1)
+    mass = scores.logsumexp(dim=-1, keepdim=True)
+    kept = Head(head.keys[chosen], head.values[chosen], head.bias[chosen])
+    kept_scores = kept.scores(queries)  # less work than picking their columns out of all
+    log_weights = _log_weights((kept_scores - mass).exp())
+    attention = torch.softmax(kept_scores + log_weights, dim=-1)
     gram = attention.T @ attention
     ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(chosen), device=gram.device)
-    missing = attention.T @ (shares @ head.values - attention @ values)
-    values = values + torch.linalg.solve(gram + ridge, missing)
-    bias = head.bias[chosen] + log_weights
-    return Slots(keys.to(dtype), values.to(dtype), bias)
+    whole = (scores - mass).exp_() @ head.values
+    missing = attention.T @ (whole - attention @ kept.values)
+    values = kept.values + torch.linalg.solve(gram + ridge, missing)
+    return Slots(kept.keys.to(dtype), values.to(dtype), kept.bias + log_weights)
 
 
 def _log_weights(shares: torch.Tensor) -> torch.Tensor:
