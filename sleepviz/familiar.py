@@ -17,7 +17,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from sleepviz import anchors
 from sleepviz.context import NO_WEIGHTS
+from sleepviz.cost import Work
 from sleepviz.lessons import Lesson, packed
 from sleepviz.llm import Llm
 from sleepviz.trunk import Trunk
@@ -60,6 +62,17 @@ def directions(
         if done == of:
             known[at] = found
         yield done, of, found
+
+
+def expected(llm: Llm, first_layer: int, n: int) -> Work:
+    """What finding them will have to compute, if they are not known: a pass, and as much again.
+
+    The products of what the matrices read are about as many operations as the pass that reads it.
+    """
+    if (first_layer, n) in _known.get(llm, {}):
+        return Work()
+    asked = sum(len(llm.user_turn(q, first=True)) + anchors.N_REPLY for q in anchors.TRAINED)
+    return Work(forward=2.0 * (1.0 - first_layer / llm.shape.n_layers) * asked)
 
 
 def spared(deltas: Mapping[str, Delta], familiar: Directions) -> dict[str, Delta]:

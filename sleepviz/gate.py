@@ -67,7 +67,7 @@ def expected(llm: Llm) -> Work:
     rows = [*(n + N_REPLY for n in asked), *(len(llm.encode_plain(t)) for t in PLAIN_TEXT)]
     first = sum(asked) + len(asked) * N_REPLY if not base_replies_known(llm, HELD_OUT) else 0
     predicted = 2.0 * (len(asked) * N_REPLY + sum(rows[len(asked) :]))
-    return Work(forward=2.0 * padded(rows, len(rows)) + first, predicted=predicted)
+    return Work(forward=2.0 * padded(rows, len(rows)) + first, decoded=2.0, predicted=predicted)
 
 
 def _same_replies(context: Context, said: Met, batch: Batch | None = None) -> float:

@@ -259,21 +259,25 @@ def expected(
     held = [*(n + anchors.N_REPLY for n in asked), *told]
     per_anchor = sum(held) / len(held)
     n_anchors = min(practice.drawn(len(dreams)), len(held))
-    n_made = sum(held) if not taught else per_anchor * n_anchors
     epochs, above = practice.epochs, 1.0 - first_layer
     trained = epochs * (PRACTISED * sum(rows) + n_anchors * per_anchor)
     opening = len(llm.opening_turn()) * trained / PACK_TOKENS
     work = Work(
-        forward=first_layer * (padded(rows, ROWS) + 1.3 * n_made),
+        forward=first_layer * padded(rows, ROWS),
         trained=above * (trained + opening),
         predicted=2.0 * epochs * (PRACTISED * sum(answers) + n_anchors * anchors.N_REPLY),
     )
     if taught:
-        return work + Work(forward=padded(rows, ROWS) + 1.3 * n_made, predicted=sum(answers))
+        n_made = 1.3 * per_anchor * n_anchors
+        passes = (1.0 + first_layer) * n_made + padded(rows, ROWS)
+        return work + Work(forward=passes, predicted=sum(answers))
     n_known = len(_anchored.get(llm, {}).get(round(first_layer * llm.shape.n_layers), []))
-    missing = 1.0 - n_known / len(held)  # of the base's replies, which are asked for once per model
-    replies = missing * len(asked) * anchors.N_REPLY
-    return work + Work(forward=2.6 * missing * sum(asked) + replies, predicted=2.0 * replies)
+    missing = 1.0 - n_known / len(held)
+    return work + Work(
+        forward=missing * (padded(held, ROWS) + padded(asked, ROWS) + len(asked) * anchors.N_REPLY),
+        decoded=missing * len(asked) / ROWS * anchors.N_REPLY,
+        predicted=missing * 2.0 * len(held) * anchors.N_REPLY,
+    )
 
 
 def optimiser_bytes(parameters: Sequence[torch.Tensor]) -> int:

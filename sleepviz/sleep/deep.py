@@ -72,7 +72,7 @@ class Deep:
 
     def prepare(self, llm: Llm) -> Iterator[object]:
         """The anchors' lessons, and what the matrices read in them: of the model, not of notes."""
-        trunk = Trunk(llm, round(self.first_layer * llm.shape.n_layers))
+        trunk = Trunk(llm, self._cut(llm))
         held: list[Lesson] = []
         for some in lessons.of_anchors(trunk):
             held += some
@@ -83,13 +83,16 @@ class Deep:
     def expected(self, llm: Llm, notes: Notes) -> Work:
         texts = (*notes.earlier, *notes.texts) if self.replay else notes.texts
         made = list(dreams.of_notes(texts, notes.held_out))
-        return lessons.expected(llm, made, self._practice, self.first_layer)
+        work = lessons.expected(llm, made, self._practice, self.first_layer)
+        if not self.spare:
+            return work
+        return work + familiar.expected(llm, self._cut(llm), self.spare)
 
     def consolidate(
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random
     ) -> Iterator[Step]:
         """Steps: one per dream, one per batch of lessons made, one per training step."""
-        trunk = Trunk(llm, round(self.first_layer * llm.shape.n_layers))
+        trunk = Trunk(llm, self._cut(llm))
         texts = (*notes.earlier, *notes.texts) if self.replay else notes.texts
         made = list(dreams.of_notes(texts, notes.held_out))
         if not made:
@@ -107,6 +110,9 @@ class Deep:
             yield Step("prepare", len(made) + len(held), len(made) + anchors.N_TRAINED)
         start = base.deltas if not self.replay else {}
         yield from self._trained(llm, trunk, practised, held, dict(start), rng)
+
+    def _cut(self, llm: Llm) -> int:
+        return round(self.first_layer * llm.shape.n_layers)
 
     @property
     def _practice(self) -> Practice:
