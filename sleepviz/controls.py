@@ -1,12 +1,11 @@
 """What a click does: every act of a page on a session goes through here.
 
-Knows who the visitor is and how work is handed to the studio; does not know how anything looks.
+Knows how work is handed to the studio; does not know how anything looks.
 Made for callbacks: no act raises `SleepvizError`; why it could not begin is kept and shown next.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -16,56 +15,20 @@ import streamlit as st
 from sleepviz import SleepvizError, models
 from sleepviz.events import Event
 from sleepviz.jobs import Job, Lane
-from sleepviz.serving import COOKIE
 from sleepviz.stories import Probe, presets
-from sleepviz.studio import new_owner, studio
+from sleepviz.studio import studio
+from sleepviz.visitor import owner
 
 if TYPE_CHECKING:
     from sleepviz.session import Session
 
 ARMS = ("full", "cleared", "slept", "both")
-OWNER = "owner"  # in session_state: the handle of this visitor's session
 EXPECTED = "sleep.expected"  # in session_state: what the last estimate was for, and its seconds
 POSITION = "frame.position"  # in session_state: the session looked back on, and how far
 REFUSED = "frame.refused"  # in session_state: why the last click did nothing
-_NAME = re.compile(r"[\w-]{16,80}")
 
 
-# who is here ------------------------------------------------------------------------------------
-
-
-def owner() -> str:
-    """The visitor's handle."""
-    known = st.session_state.get(OWNER)
-    return str(known) if known is not None else introduced()
-
-
-def introduced() -> str:
-    """The visitor's handle: from the cookie, else from the address, else new and put there.
-
-    Where there is no cookie, the address is told again what a page switch has cleared.
-    """
-    cookie, told = _name(st.context.cookies.get(COOKIE)), _name(st.query_params.get("me"))
-    if OWNER not in st.session_state:
-        st.session_state[OWNER] = cookie or told or new_owner()
-    me = str(st.session_state[OWNER])
-    if not cookie and told != me:
-        st.query_params["me"] = me  # page switches clear it
-    return me
-
-
-def _name(told: object) -> str:
-    """What a browser says it is called, if that can be a name of ours."""
-    return str(told) if _NAME.fullmatch(str(told)) else ""
-
-
-@st.cache_resource(
-    scope="session", show_spinner=False, on_release=lambda me: studio().worker.disconnected(me)
-)
-def presence(me: str) -> str:
-    """Tell the worker that a page of this visitor is open; released as soon as the page closes."""
-    studio().worker.connected(me)
-    return me
+# what is there now -----------------------------------------------------------------------------
 
 
 def session() -> Session | None:

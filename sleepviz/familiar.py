@@ -20,8 +20,9 @@ from torch import nn
 from sleepviz import anchors
 from sleepviz.context import NO_WEIGHTS
 from sleepviz.cost import Work
-from sleepviz.lessons import Lesson, packed
+from sleepviz.lessons import Lesson
 from sleepviz.llm import Llm
+from sleepviz.practising import packed
 from sleepviz.trunk import Trunk
 from sleepviz.weights import Delta
 

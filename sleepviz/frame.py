@@ -9,31 +9,18 @@ import re
 
 import streamlit as st
 
-from sleepviz import SleepvizError, controls, models
-from sleepviz.components.markup import el, markup
-from sleepviz.components.pieces import Card, cards, empty, notice, track
+from sleepviz import SleepvizError, controls, visitor, waiting
+from sleepviz.components.markup import markup
+from sleepviz.components.pieces import empty, notice
 from sleepviz.components.session_line import session_line
 from sleepviz.components.strip import strip
-from sleepviz.figures import theme
 from sleepviz.jobs import JobState
-from sleepviz.quantities import Kind
 from sleepviz.state import State
-from sleepviz.studio import Loading, studio
+from sleepviz.studio import studio
 from sleepviz.views import View, views
 
 TOLD = "frame.told"  # in session_state: the last failure that was shown
 _ESCAPED = re.compile(r"[\\`*_{}\[\]()#+!<>~|$:-]")  # what Markdown would read
-TICK_S = 0.5  # while work goes on; an idle page asks for nothing
-STAGES = {
-    "look": "Looking for the model on this machine",
-    "ask the hub": "Asking the hub for it",
-    "wait for another process": "Waiting for another process that fetches it",
-    "download": "Downloading the weights",
-    "unpack": "Unpacking the weights",
-    "convert": "Making the weights ready",
-    "load": "Loading the weights into memory",
-    "pace": "Measuring how fast it is here",
-}
 CANCEL = {
     "reading": "Cancel reading",
     "talking": "Stop talking",
@@ -90,21 +77,21 @@ def nothing_yet(title: str, hint: str, name: str, label: str) -> None:
 
 def show(view: View) -> None:
     """Paint a page: its frame, and itself as soon as there is a model."""
-    me = controls.introduced()
-    controls.presence(me)
+    me = visitor.introduced()
+    visitor.presence(me)
     try:
         mine = controls.session()
     except SleepvizError as error:
         markup(notice(error.what, error.hint), key="frame.full")
         return
     if mine is None:
-        _wait()
+        waiting.wait()
         return
     was_busy, timeline = controls.busy(), mine.timeline
     was_loading = studio().loading is not None
 
     def body() -> None:
-        controls.presence(me)  # again: after a reconnect only this part may run
+        visitor.presence(me)  # again: after a reconnect only this part may run
         back = controls.position()
         state = timeline.at()
         _strip(state if back is None else timeline.at(back), was_busy, back)
@@ -117,7 +104,7 @@ def show(view: View) -> None:
             st.rerun()
 
     moving = was_busy or was_loading
-    st.fragment(body, run_every=TICK_S if moving else None, key=f"frame.{view.name}")()
+    st.fragment(body, run_every=waiting.TICK_S if moving else None, key=f"frame.{view.name}")()
 
 
 # the strip --------------------------------------------------------------------------------------
@@ -160,27 +147,7 @@ def _session_menu(state: State, busy: bool) -> None:
         )
         st.markdown("**Another model**")
         st.caption("Everybody on this server starts afresh with it.")
-        _model_picker(busy)
-
-
-def _model_picker(busy: bool) -> None:
-    names = list(models.CATALOGUE)
-    name = st.selectbox(
-        "Model (or a hub id, or a folder)",
-        names,
-        index=None,
-        key="frame.model",
-        placeholder="Choose or type",
-        accept_new_options=True,
-        disabled=busy,
-    )
-    st.button(
-        "Load it",
-        key="frame.load",
-        disabled=busy or not name,
-        on_click=controls.open_model,
-        args=(name or "",),
-    )
+        waiting.model_picker(busy)
 
 
 def _troubles(state: State, busy: bool) -> None:
@@ -197,7 +164,7 @@ def _troubles(state: State, busy: bool) -> None:
             st.toast(what, icon=":material/error:", duration="long")
     loading = studio().loading
     if loading is not None:
-        _progress(loading)
+        waiting.progress(loading)
     elif studio().error is not None:
         failed = studio().error
         assert failed is not None
@@ -205,99 +172,3 @@ def _troubles(state: State, busy: bool) -> None:
     if busy and (ahead := controls.n_ahead()):
         what = f"{ahead} job{'s' if ahead > 1 else ''} of others before yours."
         markup(notice(what, "It begins by itself.", "blue"), key="frame.queue")
-
-
-# before the model is there ----------------------------------------------------------------------
-
-
-def _wait() -> None:
-    """What is known of the model while it comes, and a way out if it does not come."""
-
-    def body() -> None:
-        if studio().llm is not None:
-            st.rerun()
-        failed = studio().error
-        if (failed is None) != (error is None):
-            st.rerun()
-        _preflight()
-        if failed is not None:
-            markup(notice(failed.what, failed.hint), key="frame.model_error")
-            with st.container(horizontal=True):
-                st.button(
-                    "Try again",
-                    type="primary",
-                    key="frame.retry",
-                    on_click=controls.open_model,
-                    args=(models.default_name(),),
-                )
-            _model_picker(busy=False)
-        elif studio().loading is not None:
-            _progress(studio().loading)
-
-    error = studio().error
-    _, middle, _ = st.columns([1, 6, 1])
-    with middle.container(border=True, key="welcome"):
-        st.fragment(body, run_every=None if error else TICK_S, key="frame.wait")()
-    if studio().loading is None and studio().error is None:  # last: loading competes with painting
-        controls.open_model(models.default_name())
-
-
-def _preflight() -> None:
-    flight = studio().preflight
-    loading = studio().loading
-    name = flight.name if flight else loading.name if loading else models.default_name()
-    hint = "Tell it something, watch its memory grow, let it sleep, and see what it still knows."
-    if studio().error is None:
-        hint = f"{name} is being woken up on this machine. {hint}"
-    welcome = el(
-        "div",
-        "welcome",
-        el("div", "moon"),
-        el("div", "what", "Can a language model sleep on it?"),
-        el("div", "muted", hint),
-    )
-    markup(welcome, key="frame.welcome")
-    if flight is None:
-        return
-    download = Card("Download", "none", note="weights are here", kind=None)
-    if flight.download_bytes:
-        size = theme.size(flight.download_bytes)
-        download = Card("Download", size, note="once", kind=Kind.ESTIMATE)
-    shown = [
-        Card("Parameters", f"{flight.n_params / 1e6:,.1f}", "million", kind=None),
-        download,
-        Card(
-            "Memory needed",
-            theme.size(flight.memory_needed),
-            note=f"of {theme.size(flight.memory_free)} free ({flight.memory_of})",
-            kind=Kind.ESTIMATE,
-        ),
-        Card(
-            "KV cache",
-            theme.size(flight.kv_bytes_per_token),
-            note="per token",
-            kind=Kind.DERIVED,
-        ),
-    ]
-    markup(cards(shown), key="frame.preflight")
-    if flight.caveat:
-        markup(notice("Before you load it", flight.caveat, "blue"), key="frame.caveat")
-
-
-def _progress(loading: Loading | None) -> None:
-    if loading is None:
-        return
-    stage = STAGES.get(loading.stage, loading.stage.capitalize())
-    share = loading.done / loading.total if loading.total else None
-    amount = ""
-    if loading.done and loading.stage in ("download", "unpack"):  # the others count no bytes
-        amount = theme.size(loading.done)
-        amount += f" of {theme.size(loading.total)}" if loading.total else ""
-    line = el(
-        "div",
-        "row center",
-        el("span", "chip violet", el("span", "dot pulse"), f"{stage}: {loading.name}"),
-        el("span", "muted small num", amount) if amount else None,
-    )
-    meter = track(share) if share is not None else None
-    markup(el("div", "stack", line, meter), key="frame.progress")

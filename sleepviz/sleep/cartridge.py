@@ -15,11 +15,12 @@ from typing import ClassVar
 
 import torch
 
-from sleepviz import SleepvizError, dreams, lessons
+from sleepviz import SleepvizError, dreams, lessons, practising
 from sleepviz.cost import Work
 from sleepviz.events import Dreamed
-from sleepviz.lessons import Lesson, Practice
+from sleepviz.lessons import Lesson
 from sleepviz.llm import Llm
+from sleepviz.practising import Practice
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.sleep.nap import Nap
 from sleepviz.trunk import Trunk, untrainable
@@ -57,7 +58,7 @@ class Cartridge:
 
     def expected(self, llm: Llm, notes: Notes) -> Work:
         made = list(dreams.of_notes((*notes.earlier, *notes.texts), notes.held_out))
-        taught = lessons.expected(llm, made, self._practice, self.first_layer, taught=True)
+        taught = practising.expected(llm, made, self._practice, self.first_layer, taught=True)
         return Nap().expected(llm, notes) + taught
 
     def consolidate(
@@ -105,7 +106,7 @@ class Cartridge:
             for (layer, head), s in worn.slots.items()
         }
         parameters = [t for s in slots.values() for t in (s.keys, s.values) if t.requires_grad]
-        n_bytes = lessons.optimiser_bytes(parameters)
+        n_bytes = practising.optimiser_bytes(parameters)
 
         def student() -> DynamicWeights:
             return replace(worn, slots=slots)

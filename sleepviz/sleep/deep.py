@@ -18,11 +18,12 @@ from typing import ClassVar
 
 import torch
 
-from sleepviz import SleepvizError, anchors, dreams, familiar, lessons
+from sleepviz import SleepvizError, anchors, dreams, familiar, lessons, practising
 from sleepviz.cost import Work
 from sleepviz.events import Dreamed
-from sleepviz.lessons import Lesson, Practice
+from sleepviz.lessons import Lesson
 from sleepviz.llm import Llm
+from sleepviz.practising import Practice
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.trunk import Trunk, untrainable
 from sleepviz.weights import Delta, DynamicWeights
@@ -83,7 +84,7 @@ class Deep:
     def expected(self, llm: Llm, notes: Notes) -> Work:
         texts = (*notes.earlier, *notes.texts) if self.replay else notes.texts
         made = list(dreams.of_notes(texts, notes.held_out))
-        work = lessons.expected(llm, made, self._practice, self.first_layer)
+        work = practising.expected(llm, made, self._practice, self.first_layer)
         if not self.spare:
             return work
         return work + familiar.expected(llm, self._cut(llm), self.spare)
@@ -129,7 +130,7 @@ class Deep:
     ) -> Iterator[Step]:
         deltas = self._fresh_deltas(llm, trunk, start, rng)
         parameters = [t for d in deltas.values() for t in (d.a, d.b)]
-        n_bytes = lessons.optimiser_bytes(parameters)
+        n_bytes = practising.optimiser_bytes(parameters)
         usual: familiar.Directions = {}
         steps = familiar.directions(trunk, held, self.spare) if self.spare else ()
         for done, of, found in steps:

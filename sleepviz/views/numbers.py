@@ -13,6 +13,7 @@ from sleepviz import controls, formulas, frame
 from sleepviz.components.markup import el, markup
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Bar, Card, bars, cards, split
+from sleepviz.components.turns import in_turn
 from sleepviz.figures import theme
 from sleepviz.quantities import Kind
 from sleepviz.state import State
@@ -21,6 +22,10 @@ from sleepviz.timeline import Timeline
 TITLE = "Numbers"
 ICON = ":material/monitoring:"
 ORDER = 50
+PICTURES = (
+    (("memory_now", "Where the memory is now"), ("memory_over_time", "Memory over time")),
+    (("time_per_token", "Time per token"), ("break_even", "When does a sleep pay?")),
+)
 
 
 def render(timeline: Timeline, position: int | None) -> None:
@@ -31,15 +36,13 @@ def render(timeline: Timeline, position: int | None) -> None:
         frame.nothing_yet("No numbers yet", hint, "talk", "Tell it something")
         return
     markup(cards(_cards(state)), key="numbers.cards")
-    rows = (
-        (("memory_now", "Where the memory is now"), ("memory_over_time", "Memory over time")),
-        (("time_per_token", "Time per token"), ("break_even", "When does a sleep pay?")),
-    )
-    for row in rows:
+    moving = controls.busy() and position is None
+    shown = in_turn([n for n, _ in sum(PICTURES, ())], timeline, state, moving=moving, at_once=1)
+    for row in PICTURES:
         for place, (name, title) in zip(st.columns(2, gap="small"), row, strict=True):
             with place.container(border=True, key=f"numbers_{name}", height="stretch"):
                 st.markdown(f"##### {title}")
-                picture(name, state, key=f"numbers.{name}", height=300)
+                picture(name, shown[name], key=f"numbers.{name}", height=300)
     with st.container(border=True, key="numbers_attention"):
         _attention(state)
 

@@ -1,0 +1,207 @@
+"""The practising of lessons: epochs, packs, the weight of what must not change, one step at a time.
+
+Knows lessons and how far a student is from what they say; does not know what is trained: whoever
+practises names the trainable tensors and how they are worn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import nn
+
+from sleepviz import anchors
+from sleepviz.cost import Work, padded
+from sleepviz.dreams import Dream
+from sleepviz.lessons import ROWS, Lesson, share_made
+from sleepviz.llm import Llm
+from sleepviz.trunk import Trunk
+from sleepviz.weights import DynamicWeights
+
+PACK_TOKENS = 320  # tokens in one training step
+FEWEST_PACK_TOKENS = 96  # where there is little to practise: the steps are what is learnt by
+FEWEST_STEPS = 45
+WARM_UP = 5  # steps
+FINAL_RATE = 0.1  # of the learning rate, at the last step
+CLIP = 1.0
+DRIFT_SHARE = 0.2  # of the newest step in the running drift
+WEIGHT_UP, WEIGHT_DOWN = 1.1, 0.97  # a step, above and below the drift limit
+MOST_WEIGHT = 12.0
+PRACTISED = 0.75  # of the dreams in an epoch, as an estimate
+FEWEST_ANCHORS, ANCHORS_PER_DREAM = 16, 0.4
+GOLD = 0.3  # weight of the dream's own words, where a teacher speaks too
+
+
+@dataclass(frozen=True, slots=True)
+class Practised:
+    """One training step: losses in nats per token, None where the step held none of its kind."""
+
+    done: int
+    of: int
+    loss: float | None
+    anchor_loss: float | None
+
+
+@dataclass(frozen=True)
+class Practice:
+    """How lessons are practised: AdamW with warm-up and a straight line down.
+
+    A dream that the student says with at least `known` (geometric mean of its tokens'
+    probabilities) is practised only in every third epoch; of the anchors, at most `n_anchors` are
+    drawn for each epoch, all plain texts among them. `anchor_weight` is what a token of an anchor
+    counts beside one of a dream, at least: it rises while the student is further than `drift_limit`
+    (nats per token) from what the anchors say.
+    """
+
+    lr: float
+    epochs: int
+    n_anchors: int
+    anchor_weight: float
+    drift_limit: float
+    known: float = 0.9
+
+    def drawn(self, n_dreams: int) -> int:
+        """Anchors in one epoch: fewer where there is little to dream of, so that it is heard."""
+        return min(self.n_anchors, max(FEWEST_ANCHORS, round(ANCHORS_PER_DREAM * n_dreams)))
+
+    def _pack_tokens(self, lessons: Sequence[Lesson]) -> int:
+        """Tokens in one step: fewer where FEWEST_STEPS would not be reached else."""
+        n_tokens = sum(len(x.hidden) for x in lessons)
+        return min(max(n_tokens * self.epochs // FEWEST_STEPS, FEWEST_PACK_TOKENS), PACK_TOKENS)
+
+    def steps(
+        self,
+        trunk: Trunk,
+        parameters: Sequence[torch.Tensor],
+        worn: Callable[[], DynamicWeights],
+        dreams: Sequence[Lesson],
+        held: Sequence[Lesson],
+        rng: Random,
+    ) -> Iterator[Practised]:
+        """Train `parameters` in place, a step at a time; `worn()` are the weights made of them."""
+        optimiser = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=0.0)
+        prose = [x for x in held if x.prose][: self.drawn(len(dreams))]
+        others = [x for x in held if not x.prose]
+        done, weight, drift = 0, self.anchor_weight, 0.0
+        for epoch in range(self.epochs):
+            due = [x for i, x in enumerate(dreams) if x.p < self.known or (epoch + i) % 3 == 0]
+            due = due or list(dreams)
+            n_drawn = min(self.drawn(len(dreams)) - len(prose), len(others))
+            chosen = [*due, *prose, *rng.sample(others, n_drawn)]
+            packs = list(packed(chosen, rng, self._pack_tokens(chosen)))
+            for at, pack in enumerate(packs):
+                done += 1
+                share = (epoch + at / len(packs)) / self.epochs
+                rate = min(done / WARM_UP, 1.0 - (1.0 - FINAL_RATE) * share)
+                for group in optimiser.param_groups:
+                    group["lr"] = self.lr * rate
+                losses = _backward(trunk, worn(), pack, weight)
+                if losses[1] is not None:
+                    drift += DRIFT_SHARE * (losses[1] - drift)
+                    change = WEIGHT_UP if drift > self.drift_limit else WEIGHT_DOWN
+                    weight = min(max(weight * change, self.anchor_weight), MOST_WEIGHT)
+                nn.utils.clip_grad_norm_(parameters, CLIP)
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
+                left = len(packs) - at - 1 + len(packs) * (self.epochs - epoch - 1)
+                yield Practised(done, done + left, *losses)
+
+
+def expected(
+    llm: Llm,
+    dreams: Sequence[Dream],
+    practice: Practice,
+    first_layer: float,
+    *,
+    taught: bool = False,
+) -> Work:
+    """What making the lessons and practising them will compute; `first_layer` as a share.
+
+    How many dreams will soon be known, and skipped, is a guess: PRACTISED of them, on average.
+    """
+    prompts = [len(llm.user_turn(d.prompt, first=True)) for d in dreams]
+    answers = [len(llm.encode_plain(d.answer)) + 1 for d in dreams]
+    rows = [p + a for p, a in zip(prompts, answers, strict=True)]
+    asked = [len(llm.user_turn(q, first=True)) for q in anchors.TRAINED]
+    told = [len(llm.encode_plain(t)) for t in anchors.TRAINED_TEXT]
+    held = [*(n + anchors.N_REPLY for n in asked), *told]
+    per_anchor = sum(held) / len(held)
+    n_anchors = min(practice.drawn(len(dreams)), len(held))
+    epochs, above = practice.epochs, 1.0 - first_layer
+    trained = epochs * (PRACTISED * sum(rows) + n_anchors * per_anchor)
+    opening = len(llm.opening_turn()) * trained / PACK_TOKENS
+    work = Work(
+        forward=first_layer * padded(rows, ROWS),
+        trained=above * (trained + opening),
+        predicted=2.0 * epochs * (PRACTISED * sum(answers) + n_anchors * anchors.N_REPLY),
+    )
+    if taught:
+        n_made = 1.3 * per_anchor * n_anchors
+        passes = (1.0 + first_layer) * n_made + padded(rows, ROWS)
+        return work + Work(forward=passes, predicted=sum(answers))
+    missing = 1.0 - share_made(llm, round(first_layer * llm.shape.n_layers))
+    return work + Work(
+        forward=missing * (padded(held, ROWS) + padded(asked, ROWS) + len(asked) * anchors.N_REPLY),
+        decoded=missing * len(asked) / ROWS * anchors.N_REPLY,
+        predicted=missing * 2.0 * len(held) * anchors.N_REPLY,
+    )
+
+
+def optimiser_bytes(parameters: Sequence[torch.Tensor]) -> int:
+    """Bytes that training takes beside the model: weights, gradients and two moments."""
+    return 4 * sum(t.numel() * t.element_size() for t in parameters)
+
+
+def _backward(
+    trunk: Trunk, worn: DynamicWeights, pack: Sequence[Lesson], anchor_weight: float
+) -> tuple[float | None, float | None]:
+    """One backward pass; the losses of the pack's dreams and of its anchors, nats per token.
+
+    A teacher's distribution is cut to its top N_TOP, so the divergence of a student that agrees can
+    be a little below 0.
+    """
+    outputs = trunk.predictions(worn, [x.hidden for x in pack], [len(x.answer) for x in pack])
+    weights = [1.0 if x.gold else anchor_weight for x in pack]
+    n_weighted = sum(w * len(x.answer) for w, x in zip(weights, pack, strict=True))
+    sums, counts = {True: 0.0, False: 0.0}, {True: 0, False: 0}
+    total = torch.zeros((), device=trunk.llm.device)
+    for lesson, weight, logits in zip(pack, weights, outputs, strict=True):
+        loss = _loss(lesson, torch.log_softmax(logits.float(), dim=-1))
+        sums[lesson.gold] += float(loss.detach())
+        counts[lesson.gold] += len(lesson.answer)
+        total = total + loss * (weight / n_weighted)
+    total.backward()
+    dream, anchor = (sums[g] / counts[g] if counts[g] else None for g in (True, False))
+    return dream, anchor
+
+
+def _loss(lesson: Lesson, logprobs: torch.Tensor) -> torch.Tensor:
+    """The lesson's loss, summed over its answer; notes how surely the answer was said."""
+    loss = torch.zeros((), device=logprobs.device)
+    if lesson.teacher is not None:
+        ids, wanted = lesson.teacher
+        loss = (wanted.exp() * (wanted - logprobs.gather(1, ids))).sum()
+    if lesson.gold:
+        own = logprobs.gather(1, lesson.answer[:, None])
+        lesson.p = float(own.detach().mean().exp())
+        loss = loss - own.sum() * (1.0 if lesson.teacher is None else GOLD)
+    return loss
+
+
+def packed(
+    lessons: Sequence[Lesson], rng: Random | None = None, most: int = PACK_TOKENS
+) -> Iterator[list[Lesson]]:
+    """The lessons, at most `most` tokens at once; in random order with an `rng`."""
+    order = list(lessons)
+    if rng is not None:
+        rng.shuffle(order)
+    pack: list[Lesson] = []
+    for lesson in order:
+        if pack and sum(len(p.hidden) for p in pack) + len(lesson.hidden) > most:
+            yield pack
+            pack = []
+        pack.append(lesson)
+    yield pack
