@@ -80,6 +80,7 @@ FLOORS = {
     "waiting": 6,
     "frame": 6,
     "commands": 6,
+    "__main__": 6,
     "serving": 6,
     "controls": 6,
     "components": 6,
