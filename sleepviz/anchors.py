@@ -7,12 +7,14 @@ asks for "the password" would teach the base model's guess against the notes.
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
 
-from sleepviz.batch import Batch, logprobs_many, reply_many
+from sleepviz.batch import Batch, Replies, logprobs_many, replying
 from sleepviz.context import Context
 from sleepviz.llm import Llm
 
@@ -190,14 +192,22 @@ _replies: WeakKeyDictionary[Llm, dict[str, list[int]]] = WeakKeyDictionary()
 
 def base_replies(llm: Llm, asked: tuple[str, ...]) -> list[list[int]]:
     """The base model's greedy replies, at most N_REPLY tokens each; computed once per model."""
+    for _ in base_replying(llm, asked):
+        pass
+    known = _replies[llm]
+    return [known[q] for q in asked]
+
+
+def base_replying(llm: Llm, asked: tuple[str, ...]) -> Iterator[int]:
+    """Compute the base model's replies that are not known yet, token by token."""
     known = _replies.setdefault(llm, {})
     unknown = [q for q in asked if q not in known]
     prompts = [llm.user_turn(q, first=True) for q in unknown]
-    replies = reply_many(llm.context().opened(), prompts, N_REPLY)
+    said = Replies.to(prompts)
+    yield from replying(said, llm.context().opened(), prompts, N_REPLY)
     known.update(
-        (q, r or [min(llm.stop_ids, default=0)]) for q, r in zip(unknown, replies, strict=True)
+        (q, r or [min(llm.stop_ids, default=0)]) for q, r in zip(unknown, said.ids, strict=True)
     )
-    return [known[q] for q in asked]
 
 
 def base_replies_known(llm: Llm, asked: tuple[str, ...]) -> bool:
@@ -242,4 +252,4 @@ def met(context: Context, batch: Batch | None = None) -> Met:
         float(-m.gather(1, torch.tensor(t[1:], device=m.device)[:, None]).mean())
         for m, t in zip(plain, texts, strict=True)
     ]
-    return Met(tuple(replies), float(torch.tensor(means).median()))
+    return Met(tuple(replies), statistics.median(means))

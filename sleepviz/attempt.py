@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from sleepviz import SleepvizError, cost, gate
+from sleepviz import SleepvizError, anchors, cost, familiar, gate, lessons
 from sleepviz.context import Context
 from sleepviz.cost import Pace, Work
 from sleepviz.events import Event, GateReading, SleepRefused, SleepReport, SleepStepped
@@ -36,6 +36,13 @@ def expected_s(method: SleepMethod, llm: Llm, notes: Notes, pace: Pace) -> float
         return None
     work = tells(llm, notes)
     return pace.seconds(work + gate.expected(llm) if method.keeps_notes else work)
+
+
+def groundwork(llm: Llm) -> tuple[float, ...]:
+    """How much is made already of what is made once per model: expectations depend on it."""
+    cuts = range(llm.shape.n_layers)
+    made = sum(lessons.share_made(llm, cut) for cut in cuts)
+    return made, familiar.n_known(llm), anchors.base_replies_known(llm, anchors.HELD_OUT)
 
 
 class Attempt:

@@ -8,7 +8,7 @@ as it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -32,6 +32,16 @@ class Batch:
         device = self.llm.device
         self.seen = torch.ones(n_rows, context.n_tokens, dtype=torch.bool, device=device)
         self.position = torch.full((n_rows, 1), context.position, device=device)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Measured bytes of the keys and values of all rows."""
+        return sum(
+            tensor.numel() * tensor.element_size()
+            for layer in self._fork.layers
+            if layer.is_initialized
+            for tensor in (layer.keys, layer.values)
+        )
 
     @property
     def can_go_back(self) -> bool:
@@ -101,12 +111,18 @@ def reply_many(
     return said.ids
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Replies:
-    """Greedy replies as far as they have come, a row a prompt: ids, and how likely each was."""
+    """Greedy replies as far as they have come, a row a prompt: ids, and how likely each was.
+
+    n_cached: tokens that each row had in its cache when its prompt was read; kv_bytes: measured
+    bytes of the rows' caches, while they are being computed.
+    """
 
     ids: list[list[int]]
     p: list[list[float]]
+    n_cached: list[int] = field(default_factory=list)
+    kv_bytes: int = 0
 
     @classmethod
     def to(cls, prompts: Sequence[object]) -> Replies:
@@ -127,6 +143,7 @@ def replying(
     replies = said.ids
     batch = Batch(context, len(prompts))
     hidden = batch.feed(prompts)
+    said.n_cached = batch.seen.sum(1).tolist()
     last = hidden[torch.arange(len(prompts)), torch.tensor([len(p) - 1 for p in prompts])]
     rows = list(range(len(prompts)))
     for step in range(1, max_new + 1):
@@ -141,13 +158,15 @@ def replying(
             said.p[row].append(p[at])
             if len(replies[row]) < max_new and not (over and over(replies[row])):
                 going.append(at)
+        said.kv_bytes = batch.kv_bytes
         yield step
         if not going:
-            return
+            break
         if len(going) < len(rows):
             batch.keep(going)
         rows = [rows[at] for at in going]
         last = batch.feed([[best[at]] for at in going])[:, -1]
+    said.kv_bytes = 0
 
 
 def row_groups(context: Context, n_rows: int) -> Iterator[slice]:

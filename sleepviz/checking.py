@@ -116,13 +116,12 @@ def _eager(llm: Llm, ids: list[int]) -> list[np.ndarray]:
     def keep(module: Any, _: object, output: tuple[torch.Tensor, torch.Tensor]) -> None:
         seen[module.layer_idx] = output[1][0].float().cpu().numpy()
 
-    handles = [
-        module.register_forward_hook(keep)
-        for module in llm.model.modules()
-        if hasattr(module, "layer_idx") and type(module).__name__.endswith("Attention")
-    ]
-    llm.model.set_attn_implementation("eager")
+    handles: list[Any] = []
     try:
+        for module in llm.model.modules():
+            if hasattr(module, "layer_idx") and type(module).__name__.endswith("Attention"):
+                handles.append(module.register_forward_hook(keep))
+        llm.model.set_attn_implementation("eager")
         llm.model(input_ids=torch.tensor([ids], device=llm.device))
     finally:
         llm.model.set_attn_implementation(before)

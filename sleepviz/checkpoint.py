@@ -167,17 +167,18 @@ def _caveat(config: Json) -> str:
     """What is to be known before a model of this family is loaded; nothing of most."""
     family, kinds = str(config.get("model_type")), config.get("layer_types")
     slides = isinstance(kinds, list) and "sliding_attention" in kinds
+    said = []
     if family in _NOT_TRAINED or slides:
-        return (
+        said.append(
             "A deep sleep, a cartridge and raw text cannot train this model, because its layers "
             "are not all alike. Naps, pictures and comparisons work."
         )
     if family not in _CHECKED:
-        return (
+        said.append(
             f"Models of the family {family!r} have not been checked here: run the self-check on "
             "About before you trust what is shown."
         )
-    return ""
+    return " ".join(said)
 
 
 def count_parameters(numbers: Mapping[str, int], config: Json) -> int:

@@ -42,11 +42,13 @@ class Comparison:
         self._live = live
         self._contexts: dict[str, Context] = {}
         self._reasons: dict[str, str] = {}
+        self._asked: Replies | None = None
 
     @property
     def kv_bytes(self) -> int:
-        """Measured bytes of the arms' contexts that are held now."""
-        return sum(c.kv_bytes for c in self._contexts.values() if c is not self._live)
+        """Measured bytes of what is held now: the arms' contexts, and a batch that is asked."""
+        arms = sum(c.kv_bytes for c in self._contexts.values() if c is not self._live)
+        return arms + (self._asked.kv_bytes if self._asked is not None else 0)
 
     def context(self, arm: str) -> Context | None:
         """The context of a prepared arm; None where the arm cannot be had."""
@@ -141,13 +143,12 @@ class Comparison:
         llm, told = self.llm, consolidated_ids(self.llm, self.told)
         golds = [llm.encode_plain(p.answers[0]) if p.answers else [] for p in probes]
         met = logprobs_many(context, prompts, golds)
-        said = Replies.to(prompts)
+        said = self._asked = Replies.to(prompts)
         for done in replying(said, context, prompts, MAX_REPLY):
             yield Progressed("tokens of these answers, at most", done, MAX_REPLY)
         for row, (probe, prompt) in enumerate(zip(probes, prompts, strict=True)):
             if arm in ("cleared", "slept"):
-                cached = context.cache.get_seq_length() + len(prompt)
-                yield audit(llm, arm, [*context.ids, *prompt], probe, told, cached)
+                yield audit(llm, arm, [*context.ids, *prompt], probe, told, said.n_cached[row])
             ids, gold = said.ids[row], golds[row]
             n_tokens = context.n_tokens + len(prompt) + len(ids)
             yield self._answer(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING
+from weakref import ref
 
 import streamlit as st
 
@@ -53,7 +54,7 @@ def position() -> int | None:
     A new session begins at now.
     """
     told, mine = st.session_state.get(POSITION), session()
-    if told is None or mine is None or told[0] != id(mine) or told[1] >= len(mine.timeline):
+    if told is None or mine is None or told[0]() is not mine or told[1] >= len(mine.timeline):
         return None
     return int(told[1])
 
@@ -61,7 +62,8 @@ def position() -> int | None:
 def go_to(position: int | None) -> None:
     """Look back at a moment of the session, or come back to now."""
     mine = session()
-    st.session_state[POSITION] = None if mine is None or position is None else (id(mine), position)
+    looks_back = mine is not None and position is not None
+    st.session_state[POSITION] = (ref(mine), position) if looks_back else None
 
 
 def locked() -> bool:
@@ -117,13 +119,14 @@ def expected_s(method: str, values: Mapping[str, object]) -> float | None:
     from sleepviz import cost  # brings torch
     from sleepviz import sleep as methods
     from sleepviz.attempt import expected_s as expected_s_of
-    from sleepviz.attempt import told
+    from sleepviz.attempt import groundwork, told
 
     mine = session()
     pace = cost.known_pace(mine.llm) if mine else None
     if mine is None or pace is None:
         return None
-    key = (id(mine), mine.context.n_tokens, mine.mind.night, method, tuple(values.items()))
+    told_so_far = (ref(mine), mine.context.n_tokens, mine.mind.night, groundwork(mine.llm))
+    key = (*told_so_far, method, tuple(values.items()))
     known = st.session_state.get(EXPECTED)
     if known is None or known[0] != key:
         try:

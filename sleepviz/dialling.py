@@ -37,6 +37,7 @@ def dialled(
     for done, strength in enumerate(STRENGTHS, 1):
         context = llm.context(weights.scaled(strength)).opened()
         prompts = [llm.user_turn(p.question, first=context.fresh) for p in asked]
+        context.require_room(max(len(p) + len(g) for p, g in zip(prompts, golds, strict=True)))
         told = []
         for at in range(0, len(asked), ROWS):
             rows = slice(at, at + ROWS)

@@ -9,7 +9,7 @@ https://arxiv.org/abs/2410.02355, here for low-rank deltas: only `a` has to keep
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -27,6 +27,7 @@ from sleepviz.trunk import Trunk
 from sleepviz.weights import Delta
 
 ROUNDS, SPARE_COLUMNS = 4, 16  # of the subspace iteration
+GRAM_BYTES = 512 * 2**20  # of products of inputs, kept at once
 MOST_SHARE = 0.25  # of a matrix's inputs that may be familiar: the rest is for what is new
 
 Directions = Mapping[str, torch.Tensor]
@@ -40,29 +41,61 @@ def directions(
 ) -> Iterator[tuple[int, int, Directions]]:
     """The `n` main directions of what each trainable matrix reads in these lessons.
 
-    In steps: (done, of, those found so far), at last all. Every token counts the same, however
-    long its state is. Computed once per model, cut and n: the lessons have to be those of the base
-    model (see `lessons.of_anchors`).
+    In steps: (done, of, those found so far), at last all. Every token that is read counts the
+    same, however long its state is; the opening is read once a pack. Computed once per model, cut
+    and n: the lessons have to be those of the base model (see `lessons.of_anchors`). Where the
+    products of all inputs would take more than GRAM_BYTES, the lessons are read once for every few
+    of them.
     """
     known = _known.setdefault(trunk.llm, {})
     at = (trunk.first_layer, n)
     if at in known:
         yield 1, 1, known[at]
         return
-    grams: dict[str, torch.Tensor] = {}
     packs = list(packed(held))
-    of = len(packs) + len(list(trunk.mlp_matrices()))
-    for done, pack in enumerate(packs, 1):
-        with _watched(trunk, grams), torch.no_grad():
-            trunk.above(NO_WEIGHTS, [x.hidden for x in pack])
-        yield done, of, {}
+    twins = _twins(trunk)
+    groups = list(_grouped(trunk, set(twins)))
+    done, of = 0, len(groups) * len(packs) + sum(len(group) for group in groups)
     found: dict[str, torch.Tensor] = {}
-    for done, (name, gram) in enumerate(grams.items(), len(packs) + 1):
-        twin = next((o for o in found if torch.equal(grams[o], gram)), None)  # it reads the same
-        found[name] = _main(gram, n) if twin is None else found[twin]
-        if done == of:
-            known[at] = found
-        yield done, of, found
+    for group in groups:
+        grams: dict[str, torch.Tensor] = {}
+        for pack in packs:
+            with _watched(trunk, group, grams), torch.no_grad():
+                trunk.above(NO_WEIGHTS, [x.hidden for x in pack])
+            done += 1
+            yield done, of, {}
+        for name in group:
+            found[name] = _main(grams.pop(name), n)
+            done += 1
+            if done < of:
+                yield done, of, found
+    found.update((name, found[same]) for name, same in twins.items())
+    known[at] = found
+    yield of, of, found
+
+
+def _twins(trunk: Trunk) -> dict[str, str]:
+    """Matrices that read what another one reads: an MLP's gate and its up-projection do."""
+    names = {name for name, _ in trunk.mlp_matrices()}
+    pairs = {n: n.replace("up_proj", "gate_proj") for n in names if n.endswith("up_proj")}
+    return {up: gate for up, gate in pairs.items() if gate in names}
+
+
+def _grouped(trunk: Trunk, without: set[str]) -> Iterator[list[str]]:
+    """The names of the matrices, as many at a time as GRAM_BYTES allow for their products."""
+    group: list[str] = []
+    n_bytes = 0
+    for name, module in trunk.mlp_matrices():
+        own = 4 * module.in_features**2
+        if name in without:
+            continue
+        if group and n_bytes + own > GRAM_BYTES:
+            yield group
+            group, n_bytes = [], 0
+        group.append(name)
+        n_bytes += own
+    if group:
+        yield group
 
 
 def expected(llm: Llm, first_layer: int, n: int) -> Work:
@@ -73,7 +106,13 @@ def expected(llm: Llm, first_layer: int, n: int) -> Work:
     if (first_layer, n) in _known.get(llm, {}):
         return Work()
     asked = sum(len(llm.user_turn(q, first=True)) + anchors.N_REPLY for q in anchors.TRAINED)
+    asked += sum(len(llm.encode_plain(text)) for text in anchors.TRAINED_TEXT)
     return Work(forward=2.0 * (1.0 - first_layer / llm.shape.n_layers) * asked)
+
+
+def n_known(llm: Llm) -> int:
+    """For how many cuts and numbers of directions they are known."""
+    return len(_known.get(llm, {}))
 
 
 def spared(deltas: Mapping[str, Delta], familiar: Directions) -> dict[str, Delta]:
@@ -85,8 +124,10 @@ def spared(deltas: Mapping[str, Delta], familiar: Directions) -> dict[str, Delta
 
 
 @contextmanager
-def _watched(trunk: Trunk, grams: dict[str, torch.Tensor]) -> Iterator[None]:
-    """Within, the inputs of the trainable matrices are added up in `grams`, [in, in]."""
+def _watched(
+    trunk: Trunk, names: Collection[str], grams: dict[str, torch.Tensor]
+) -> Iterator[None]:
+    """Within, the products of what these matrices read are added up in `grams`, [in, in]."""
 
     def watcher(name: str) -> Any:
         def watch(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -96,7 +137,9 @@ def _watched(trunk: Trunk, grams: dict[str, torch.Tensor]) -> Iterator[None]:
         return watch
 
     handles = [
-        module.register_forward_pre_hook(watcher(name)) for name, module in trunk.mlp_matrices()
+        module.register_forward_pre_hook(watcher(name))
+        for name, module in trunk.mlp_matrices()
+        if name in names
     ]
     try:
         yield

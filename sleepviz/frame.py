@@ -131,7 +131,7 @@ def _strip(state: State, busy: bool, back: int | None) -> None:
                     on_click=controls.cancel,
                     help="Stops at the next step. A sleep that is cancelled changes nothing.",
                 )
-            _session_menu(state, busy)
+            _session_menu(state, controls.locked())
 
 
 def _session_menu(state: State, busy: bool) -> None:

@@ -14,10 +14,14 @@ from sleepviz import SleepvizError
 
 
 class Lane(StrEnum):
-    """Talking waits for nobody; sleeping takes what is left, and at least a quarter."""
+    """Talking waits for nobody; sleeping takes what is left, and at least a quarter.
+
+    What is idle goes on while nobody wants anything else.
+    """
 
     INTERACTIVE = "interactive"
     BATCH = "batch"
+    IDLE = "idle"
 
 
 class JobState(StrEnum):

@@ -81,16 +81,18 @@ def of_anchors(
         return
     teacher = llm.context().opened()
     known = _anchored.setdefault(llm, {}).setdefault(trunk.first_layer, [])
-    if known:
-        yield known[: len(chosen)]
-    while (at := len(known)) < len(chosen):
-        some = chosen[at : at + ROWS]
-        if not anchors.base_replies_known(llm, questions := _questions(some)):
-            anchors.base_replies(llm, questions)
-            yield []  # somebody may be waiting for the model, or make the next ones meanwhile
-            continue
-        known += _anchored_by(teacher, trunk, some)
-        yield known[at:]
+    given = 0  # of them all, to whoever asked here; others may be making them meanwhile
+    while given < len(chosen):
+        if given == len(known):
+            some = chosen[given : given + ROWS]
+            if not anchors.base_replies_known(llm, questions := _questions(some)):
+                for _ in anchors.base_replying(llm, questions):
+                    yield []  # somebody may be waiting for the model, or make the same meanwhile
+                continue
+            known += _anchored_by(teacher, trunk, some)
+        new = known[given : len(chosen)]
+        given += len(new)
+        yield new
 
 
 def share_made(llm: Llm, first_layer: int) -> float:

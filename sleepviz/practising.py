@@ -67,10 +67,10 @@ class Practice:
         """Anchors in one epoch: fewer where there is little to dream of, so that it is heard."""
         return min(self.n_anchors, max(FEWEST_ANCHORS, round(ANCHORS_PER_DREAM * n_dreams)))
 
-    def _pack_tokens(self, lessons: Sequence[Lesson]) -> int:
-        """Tokens in one step: fewer where FEWEST_STEPS would not be reached else."""
-        n_tokens = sum(len(x.hidden) for x in lessons)
-        return min(max(n_tokens * self.epochs // FEWEST_STEPS, FEWEST_PACK_TOKENS), PACK_TOKENS)
+    def pack_tokens(self, n_tokens: float) -> int:
+        """Tokens in one step: fewer where so many an epoch are too few for FEWEST_STEPS."""
+        wanted = int(n_tokens * self.epochs / FEWEST_STEPS)
+        return min(max(wanted, FEWEST_PACK_TOKENS), PACK_TOKENS)
 
     def steps(
         self,
@@ -91,7 +91,7 @@ class Practice:
             due = due or list(dreams)
             n_drawn = min(self.drawn(len(dreams)) - len(prose), len(others))
             chosen = [*due, *prose, *rng.sample(others, n_drawn)]
-            packs = list(packed(chosen, rng, self._pack_tokens(chosen)))
+            packs = list(packed(chosen, rng, self.pack_tokens(sum(len(x.hidden) for x in chosen))))
             for at, pack in enumerate(packs):
                 done += 1
                 share = (epoch + at / len(packs)) / self.epochs
@@ -132,7 +132,8 @@ def expected(
     n_anchors = min(practice.drawn(len(dreams)), len(held))
     epochs, above = practice.epochs, 1.0 - first_layer
     trained = epochs * (PRACTISED * sum(rows) + n_anchors * per_anchor)
-    opening = len(llm.opening_turn()) * trained / PACK_TOKENS
+    per_pack = practice.pack_tokens(trained / epochs)
+    opening = len(llm.opening_turn()) * trained / per_pack
     work = Work(
         forward=first_layer * padded(rows, ROWS),
         trained=above * (trained + opening),

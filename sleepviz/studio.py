@@ -13,6 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,6 +93,7 @@ class Studio:
 
     def _load(self, name: str) -> None:
         try:
+            self._stop_preparing()
             self.preflight = models.preflight(name)
             self.preflight.require_fits()
             folder = models.obtain(name, self._progress(name))
@@ -105,7 +107,8 @@ class Studio:
             cost.pace(llm)
             gate.prepare(llm)
             self.adopt(llm)
-            self._prepare(llm)
+            with suppress(SleepvizError):  # too many wait: then the first deep sleep makes it
+                self._prepare(llm)
         except SleepvizError as error:
             self.error, self.loading = error, None
         except Exception as error:
@@ -116,11 +119,14 @@ class Studio:
 
     def _prepare(self, llm: Llm) -> None:
         """Let the methods make what they need of this model, while nobody needs the worker."""
+        self.worker.submit(NOBODY, "preparing", lambda: _prepared(llm), Lane.IDLE)
+
+    def _stop_preparing(self) -> None:
+        """End what is made for the model before: it would be in the way of the next one's pace."""
         self.worker.cancel(NOBODY)
         before = self.worker.job(NOBODY)
         if before is not None:
             before.finished.wait()
-        self.worker.submit(NOBODY, "preparing", lambda: _prepared(llm), Lane.BATCH)
 
     def _progress(self, name: str) -> Callable[[models.Progress], None]:
         def report(progress: models.Progress) -> None:

@@ -177,7 +177,8 @@ class Worker:
         started = [j for j in lanes[Lane.BATCH] if j.state is JobState.RUNNING]
         waiting = [j for j in lanes[Lane.BATCH] if j.state is JobState.QUEUED]
         lanes[Lane.BATCH] = started + waiting[: max(0, self.n_batch - len(started))]
-        open_lanes = [lane for lane in Lane if lanes[lane]]
+        wanted = [lane for lane in (Lane.INTERACTIVE, Lane.BATCH) if lanes[lane]]
+        open_lanes = wanted or [lane for lane in Lane if lanes[lane]]
         if not open_lanes:
             return None
         if len(open_lanes) == 1:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from sleepviz.batch import Batch, logprobs_many, reply_many
+from sleepviz.batch import Batch, Replies, logprobs_many, reply_many, replying
 from sleepviz.context import Context
 from sleepviz.llm import Llm
 from sleepviz.weights import Delta, DynamicWeights, Slots
@@ -174,6 +174,18 @@ def test_the_context_is_left_as_it_was(tiny_llm: Llm, worn: Callable[[], Dynamic
 
 def _hooks(llm: Llm) -> list[dict[int, object]]:
     return [dict(m._forward_hooks) for m in llm.model.modules()]
+
+
+def test_what_rows_hold_is_measured_while_they_are_computed(tiny_llm: Llm) -> None:
+    context = told(tiny_llm, DynamicWeights())
+    prompts = prompts_of(context)
+    said, bytes_seen = Replies.to(prompts), []
+    for _ in replying(said, context, prompts, 3):
+        bytes_seen.append(said.kv_bytes)
+    assert said.n_cached == [context.n_tokens + len(p) for p in prompts]
+    longest = context.n_tokens + max(map(len, prompts))
+    assert bytes_seen[0] == len(prompts) * longest * tiny_llm.shape.kv_bytes_per_token
+    assert said.kv_bytes == 0
 
 
 @pytest.mark.parametrize("worn", WORN)

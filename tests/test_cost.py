@@ -5,10 +5,10 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from tiny import all_of
+from tiny import all_of, byte_tokenizer, tiny_model
 
 from sleepviz import cost, sleep
-from sleepviz.attempt import Attempt
+from sleepviz.attempt import Attempt, groundwork
 from sleepviz.cost import Pace, Work, padded
 from sleepviz.llm import Llm
 from sleepviz.session import Session
@@ -46,3 +46,18 @@ def test_every_method_of_ours_tells_what_it_will_compute(tiny_llm: Llm, name: st
         e for e in session.sleep(method, keep_anyway=True) if type(e).__name__ == "SleepStarted"
     )
     assert started.estimate_s == pytest.approx(seconds)  # type: ignore[union-attr]
+
+
+def test_what_is_made_once_per_model_is_expected_until_it_is_made() -> None:
+    llm = Llm(tiny_model(), byte_tokenizer(), name="own copy")
+    session = Session(llm)
+    all_of(session.read(NOTES))
+    deep, notes = sleep.make("deep"), sleep.Notes((NOTES,), (), session.context)
+    at_first, nothing_made = deep.expected(llm, notes), groundwork(llm)  # type: ignore[attr-defined]
+    for _ in deep.prepare(llm):  # type: ignore[attr-defined]
+        pass
+    assert groundwork(llm) != nothing_made
+    later = deep.expected(llm, notes)  # type: ignore[attr-defined]
+    assert later.forward < at_first.forward
+    assert later.decoded == 0 < at_first.decoded
+    assert later.trained == at_first.trained

@@ -57,11 +57,25 @@ def test_directions_are_orthonormal_and_one_set_a_matrix(trunk: Trunk, held: lis
     assert directions(trunk, held, N) is found  # the second time it is known
 
 
+def test_in_little_memory_the_lessons_are_read_once_a_matrix(
+    trunk: Trunk, held: list[Lesson], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = directions(trunk, held, N)
+    monkeypatch.setattr(familiar, "GRAM_BYTES", 1)
+    familiar._known.pop(trunk.llm)
+    one_by_one = directions(trunk, held, N)
+    assert one_by_one.keys() == at_once.keys()
+    for name, found in one_by_one.items():
+        shared = (found.T @ at_once[name]).norm() ** 2  # the same space, in whatever basis
+        assert float(shared) == pytest.approx(N, abs=1e-2)
+
+
 def test_the_main_directions_hold_more_of_the_inputs_than_any_others(
     trunk: Trunk, held: list[Lesson]
 ) -> None:
     grams: dict[str, torch.Tensor] = {}
-    with familiar._watched(trunk, grams), torch.no_grad():
+    names = {name for name, _ in trunk.mlp_matrices()}
+    with familiar._watched(trunk, names, grams), torch.no_grad():
         rows = [x.hidden for x in held]
         trunk.predictions(DynamicWeights(), rows, [len(x.answer) for x in held])
     for name, gram in grams.items():

@@ -68,8 +68,15 @@ def test_anchors_that_are_being_made_are_shared_with_who_comes_meanwhile() -> No
         got[0].extend(next(first))
     got[1].extend(next(second))  # what has been made so far
     assert [id(x) for x in got[1]] == [id(x) for x in got[0]]
-    for some in second:
-        got[1].extend(some)
+    turns = [(first, got[0]), (second, got[1])]
+    while turns:  # as the worker lets them
+        for maker, those in list(turns):
+            some = next(maker, None)
+            if some is None:
+                turns.remove((maker, those))
+            else:
+                those.extend(some)
+    assert [id(x) for x in got[0]] == [id(x) for x in got[1]]
     again = [x for some in lessons.of_anchors(trunk) for x in some]
     assert [id(x) for x in got[1]] == [id(x) for x in again]
     assert len(again) == anchors.N_TRAINED

@@ -89,5 +89,5 @@ def test_little_to_practise_is_practised_in_smaller_steps(tiny_llm: Llm) -> None
     practice = Practice(0.01, 2, n_anchors=4, anchor_weight=1.0, drift_limit=9.0)
     trunk = Trunk(tiny_llm, 1)
     few, many = made(trunk), made(trunk) * 400
-    assert practice._pack_tokens(few) == practising.FEWEST_PACK_TOKENS
-    assert practice._pack_tokens(many) == practising.PACK_TOKENS
+    for some, wanted in (few, practising.FEWEST_PACK_TOKENS), (many, practising.PACK_TOKENS):
+        assert practice.pack_tokens(sum(len(x.hidden) for x in some)) == wanted

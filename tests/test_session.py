@@ -299,7 +299,7 @@ def test_many_questions_at_once_get_the_answers_that_each_gets_alone(tiny_llm: L
         assert (answer.ms, other.ms > 0) == (0.0, True)
     audits = [a for a in session.timeline.at().audits if a.arm == "slept"]
     assert len(audits) == 2 * len(asked)
-    assert all(a.ok for a in audits)
+    assert all(a.ok and a.cache_tokens == a.prompt_tokens for a in audits)
 
 
 def test_many_questions_that_have_no_room_say_why(tiny_llm: Llm) -> None:

@@ -124,6 +124,19 @@ def test_batch_work_goes_on_beside_endless_interactive_work(worker: Worker) -> N
     assert all(j.state is JobState.RUNNING for j in talks)
 
 
+@pytest.mark.parametrize("lane", [Lane.INTERACTIVE, Lane.BATCH])
+def test_idle_work_waits_while_anybody_wants_anything(worker: Worker, lane: Lane) -> None:
+    steps: list[str] = []
+    holder, _ = held(worker)
+    idle = worker.submit("nobody", "preparing", counting(steps, "nobody", 5), Lane.IDLE)
+    wanted = worker.submit("somebody", "counting", counting(steps, "somebody", 5), lane)
+    assert worker.ahead_of(wanted) == (lane is Lane.INTERACTIVE)  # of the holder, not of the idle
+    holder.permits.release()
+    for job in (idle, wanted):
+        assert ended(job).state is JobState.DONE
+    assert steps == ["somebody"] * 5 + ["nobody"] * 5
+
+
 def test_interactive_work_goes_on_beside_endless_batch_work_and_gets_the_larger_share() -> None:
     worker = Worker(slice_s=0.0, batch_share=0.25, niceness=0)
     holder, _ = held(worker)

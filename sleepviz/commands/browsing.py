@@ -138,6 +138,7 @@ def _address(process: subprocess.Popen[str], log: list[str]) -> str:
 @contextmanager
 def _browser() -> Iterator[Browser]:
     try:
+        from playwright.sync_api import Error as PlaywrightError
         from playwright.sync_api import sync_playwright
     except ImportError as error:
         raise SleepvizError(
@@ -147,12 +148,16 @@ def _browser() -> Iterator[Browser]:
     path = next((found for name in names if name and (found := shutil.which(name))), None)
     if path is None:
         raise SleepvizError("There is no Chromium.", "Install one, or name it in CHROMIUM.")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        try:
-            yield opened
-        finally:
-            opened.close()
+    try:
+        with sync_playwright() as playwright:
+            opened = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+            try:
+                yield opened
+            finally:
+                opened.close()
+    except PlaywrightError as error:
+        what = str(error).splitlines()[0]
+        raise SleepvizError(f"The browser failed: {what}", "Run it again.") from error
 
 
 def _live(browser: Browser, model: str) -> Iterator[Browsed]:

@@ -84,8 +84,9 @@ def _arm_cell(answer: ev.Answered | None) -> Text:
     mark = {True: "✓ ", False: "✗ ", None: ""}[answer.correct]
     cell = Text(mark + answer.reply)
     gold = f"{answer.gold_logprob:.1f} nat, " if answer.gold_logprob is not None else ""
+    took = f"{answer.ms:,.0f} ms, " if answer.ms else ""  # one of many has no time of its own
     cell.append(
-        f"\n{gold}{answer.ms:,.0f} ms, KV {answer.kv_bytes / MIB:.2f} MiB"
+        f"\n{gold}{took}KV {answer.kv_bytes / MIB:.2f} MiB{'' if answer.ms else ' (derived)'}"
         + (f", dynamic {answer.dynamic_bytes / MIB:.2f} MiB" if answer.dynamic_bytes else ""),
         style="dim",
     )

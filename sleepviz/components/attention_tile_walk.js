@@ -247,7 +247,8 @@ class Tile extends Drawing {
     this.mark()
     this.notesLine()
     clearTimeout(this.soon)
-    if (cell) this.soon = setTimeout(() => this.tell({ query: cell.q, key: cell.k, pool: this.grid.pool }), wait)
+    const { pool } = this.grid // of this cell: by then the tile may show another grid
+    if (cell) this.soon = setTimeout(() => this.tell({ query: cell.q, key: cell.k, pool }), wait)
   }
 
   keyed(e) {
@@ -269,11 +270,13 @@ class Tile extends Drawing {
   walk([down, right], by) {
     const { m, across } = this.grid, from = this.selected ?? { q: m - 1 - down, k: m - 1 - right }
     const q = clamp(from.q + down * by, 0, m - 1), k = clamp(from.k + right * by, 0, q)
-    this.select({ q, k }, 300)
     const { z, x, y } = this.view, margin = 1.5 / across, seen = 1 / z
     const into = (start, at) => clamp(start, at + margin - seen, at - margin)
     if (z > 1) this.look(z, into(x, (k + 0.5) / across), into(y, (q + 0.5) / across))
-    this.point({ q, k }, ...this.focus())
+    this.selected = { q, k }
+    this.choose() // outside of a window with every token, the pooled grid has it
+    this.select(this.selected, 300)
+    this.point(this.selected, ...this.focus())
   }
 }
 

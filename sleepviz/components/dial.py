@@ -56,7 +56,8 @@ def dial(state: State, probe: Probe | None, pinned: tuple[Probe, ...], busy: boo
 
 def _slider(state: State, probe: Probe | None, night: int, busy: bool) -> None:
     key = f"compare.strength.{night}"
-    if key not in st.session_state or not (busy or state.job):
+    looks_back = controls.position() is not None
+    if key not in st.session_state or looks_back or not (busy or state.job):
         st.session_state[key] = round(state.scale, 1)  # what is in force, not what was dragged
 
     def turned() -> None:

@@ -212,6 +212,9 @@ class SessionLine {
     const here = now ? null : d.marks.findLast((m) => m[1] < this.at)
     const words = !d.marks.length ? "Your session will be drawn here." : now ? `now: ${d.n.toLocaleString("en")} events` : `looking back at event ${this.at.toLocaleString("en")} of ${d.n.toLocaleString("en")}${here ? ` · ${here[4]}` : ""}`
     if (this.where.textContent !== words) this.where.textContent = this.where.title = words
+    this.where.setAttribute("aria-live", now ? "off" : "polite") // now moves on by itself: that is not told
+    const told = { valuemin: 0, valuemax: d.n, valuenow: this.at ?? d.n, valuetext: words }
+    for (const [name, value] of Object.entries(told)) canvas.setAttribute(`aria-${name}`, value)
     this.now.hidden = now
     this.play.textContent = this.playing ? "❚❚ Pause" : "▶ Play"
     this.back.disabled = !this.stops.some((s) => s < (this.at ?? d.n))

@@ -28,7 +28,7 @@ _HTML = (
     "<span class='where' role='status'></span>"
     "<button type='button' class='unit'>by second</button>"
     "<button type='button' class='now' hidden>Back to now</button></div>"
-    "<div class='stage'><canvas role='img' tabindex='0'></canvas>"
+    "<div class='stage'><canvas role='slider' tabindex='0'></canvas>"
     "<div class='tip' hidden></div></div></div>"
 )
 _MOUNT = st.components.v2.component(

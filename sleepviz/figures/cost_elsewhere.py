@@ -17,7 +17,8 @@ from sleepviz.state import Night, State
 TITLE = "What it cost elsewhere"
 SEES = (
     "Questions that have nothing to do with the notes, before any sleep (0) and after each: how "
-    "many are still right; and by how much plain text has become less expected (1: not at all)."
+    "many are still right; and by how much plain text is less expected than by what the sleep "
+    "stands in for (1: not at all)."
 )
 IS_NOT = (
     "A dozen questions are a sample: one of them is eight per cent. They say nothing of what was "
@@ -65,15 +66,14 @@ def cost_elsewhere(state: State) -> go.Figure:
         ends=True,
     )
     if told:
-        traces.line(
+        traces.dots(
             figure,
             Kind.MEASURED,
             name="plain text, NLL after / before (right)",
-            x=[0, *(night for night, _ in told)],
-            y=[1.0, *(nll for _, nll in told)],
+            x=[night for night, _ in told],
+            y=[nll for _, nll in told],
             hover="%{y:.3f} ×",
             colour=theme.PROCESS,
-            ends=True,
             right=True,
         )
     return figure
@@ -93,7 +93,8 @@ def formula(state: State) -> str:
     text = (
         f"{Kind.DERIVED}: controls right / controls asked, greedily, without notes. "
         f"{Kind.MEASURED}: the median over four plain texts of the negative log-likelihood per "
-        "token, after / before that sleep, by the gate."
+        "token after a sleep, by that of what it stands in for, by the gate: the base model for "
+        "deltas, the model with its notes for slots. Each night is read by itself."
     )
     points = [p for p in _points(state) if p.asked]
     if len(points) < 2:
