@@ -30,6 +30,7 @@ SHOTS = ROOT / "screenshots"
 expect.set_options(timeout=60_000)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All of these share one server and one browser, so they go to one worker of pytest-xdist."""
     for item in items:
