@@ -30,14 +30,6 @@ SHOTS = ROOT / "screenshots"
 expect.set_options(timeout=60_000)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of these share one server and one browser, so they go to one worker of pytest-xdist."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("browser"))
-
-
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The app as a person would start it for the first time, its model there, on a free port."""
