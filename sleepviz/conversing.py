@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+from sleepviz import cost
 from sleepviz import events as ev
 from sleepviz.core import MAP_EVERY, Core
 from sleepviz.prompts import NOTES_PREFIX, NOTES_REPLY, SYSTEM
@@ -86,10 +87,12 @@ def _take_in(core: Core, role: str, text: str, ids: list[int]) -> Iterator[ev.Ev
         piece = next(reading, None)
         if piece is None:
             return
+        seconds = time.perf_counter() - began
+        cost.passed(core.llm, len(piece), seconds)
         yield core.tell(
             ev.Prefilled(
                 tokens=core.llm.tokens(piece, position),
-                ms=(time.perf_counter() - began) * 1e3,
+                ms=seconds * 1e3,
                 kv_layer_bytes=core.context.kv_layer_bytes(),
                 n_cached=core.context.n_tokens,
             )

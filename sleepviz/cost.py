@@ -7,9 +7,11 @@ it is an ESTIMATE until the work has been done.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,6 +21,8 @@ from sleepviz.llm import Llm
 
 TRIAL_TOKENS = 96  # a pass of that many tokens tells the pace of long passes
 TRIALS = 3
+FEWEST_TOKENS = 48  # of a pass of reading that tells the pace: below, reading the weights counts
+RECENT = 7  # such passes
 BACKWARD = 1.1  # of a forward pass: gradients of the states, and of a few small matrices
 TRIAL_TEXT = "The days get longer, the snow melts, and many birds come back to build their nests. "
 
@@ -65,6 +69,7 @@ class Pace:
 
 
 _paces: WeakKeyDictionary[Llm, Pace] = WeakKeyDictionary()
+_recent: WeakKeyDictionary[Llm, deque[float]] = WeakKeyDictionary()
 
 
 def known_pace(llm: Llm) -> Pace | None:
@@ -73,7 +78,10 @@ def known_pace(llm: Llm) -> Pace | None:
 
 
 def pace(llm: Llm) -> Pace:
-    """The pace; measured at the first call, which runs the model: call it where it is run."""
+    """The pace; measured at the first call, which runs the model: call it where it is run.
+
+    What is read from then on keeps it up to date (`passed`).
+    """
     if llm not in _paces:
         ids = (llm.encode_plain(TRIAL_TEXT) * TRIAL_TOKENS)[:TRIAL_TOKENS]
         head = llm.model.get_output_embeddings()
@@ -88,6 +96,21 @@ def pace(llm: Llm) -> Pace:
                 predicted.append(_seconds(partial(head, states)) / len(states))
         _paces[llm] = Pace(min(forward), min(decoded), min(predicted))
     return _paces[llm]
+
+
+def passed(llm: Llm, n_tokens: int, seconds: float) -> None:
+    """A pass that read a text took so long: the newest ones tell the pace of what comes next.
+
+    A shared machine is not as fast now as when its pace was first measured.
+    """
+    known = _paces.get(llm)
+    if known is None or n_tokens < FEWEST_TOKENS:
+        return
+    recent = _recent.setdefault(llm, deque(maxlen=RECENT))
+    recent.append(seconds / n_tokens)
+    if len(recent) >= TRIALS:
+        by = median(recent) / known.forward
+        _paces[llm] = Pace(known.forward * by, known.decoded * by, known.predicted * by)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -34,6 +34,19 @@ def test_the_pace_is_measured_once_for_a_model(tiny_llm: Llm) -> None:
     assert 0 < pace.forward < pace.decoded
 
 
+def test_the_pace_follows_what_is_read() -> None:
+    llm = Llm(tiny_model(), byte_tokenizer(), name="own copy")
+    cost.passed(llm, 64, 1.0)
+    assert cost.known_pace(llm) is None  # nothing is told before it was measured
+    first = cost.pace(llm)
+    for n_tokens, seconds in ((64, 64.0), (64, 64.0), (8, 1.0), (64, 640.0)):
+        cost.passed(llm, n_tokens, seconds)  # one pass that somebody disturbed, one too short
+    pace = cost.pace(llm)
+    assert pace.forward == pytest.approx(1.0)
+    assert pace.decoded / pace.forward == pytest.approx(first.decoded / first.forward)
+    assert pace.predicted / pace.forward == pytest.approx(first.predicted / first.forward)
+
+
 @pytest.mark.parametrize("name", sorted(sleep.methods()))
 def test_every_method_of_ours_tells_what_it_will_compute(tiny_llm: Llm, name: str) -> None:
     session = Session(tiny_llm)
