@@ -177,8 +177,12 @@ class _Adding:
         x = inputs[0] if self.row is None else inputs[0][self.row]
         down = linear(x, self.delta.a.to(x.dtype)).flatten(0, -2)
         up = self.delta.b.to(x.dtype).T
+        own = output if self.row is None else output[self.row]
+        if x.dtype is torch.float32:
+            change = torch.addmm(own.flatten(0, -2), down, up, alpha=self.scale).view(own.shape)
+        else:  # rounded as PEFT rounds: the product by itself, then the sum
+            change = own + self.scale * (down @ up).view(own.shape)
         if self.row is None:
-            flat = output.flatten(0, -2)
-            return torch.addmm(flat, down, up, alpha=self.scale).view(output.shape)
-        output[self.row].addmm_(down, up, alpha=self.scale)  # its own: nobody else has seen it yet
+            return change
+        output[self.row] = change  # its own output: nobody else has seen it yet
         return output
