@@ -202,6 +202,8 @@ def base_replying(llm: Llm, asked: tuple[str, ...]) -> Iterator[int]:
     """Compute the base model's replies that are not known yet, token by token."""
     known = _replies.setdefault(llm, {})
     unknown = [q for q in asked if q not in known]
+    if not unknown:
+        return
     prompts = [llm.user_turn(q, first=True) for q in unknown]
     said = Replies.to(prompts)
     yield from replying(said, llm.context().opened(), prompts, N_REPLY)

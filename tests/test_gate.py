@@ -171,3 +171,11 @@ def test_reading_leaves_the_context_and_the_model_as_they_were(tiny_llm: Llm) ->
     assert all(torch.equal(a.keys, b) for a, b in zip(context.cache.layers, copies, strict=True))
     assert tiny_llm.fingerprint() == fingerprint
     assert sum(len(m._forward_hooks) for m in tiny_llm.model.modules()) == n_hooks
+
+
+def test_what_is_known_of_the_base_costs_no_pass(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = base_replies(tiny_llm, HELD_OUT)
+    monkeypatch.setattr(tiny_llm, "context", None)
+    assert base_replies(tiny_llm, HELD_OUT) == known
