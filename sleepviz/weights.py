@@ -175,14 +175,8 @@ class _Adding:
         self, _module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
     ) -> torch.Tensor:
         x = inputs[0] if self.row is None else inputs[0][self.row]
-        down = linear(x, self.delta.a.to(x.dtype)).flatten(0, -2)
-        up = self.delta.b.to(x.dtype).T
-        own = output if self.row is None else output[self.row]
-        if x.dtype is torch.float32:
-            change = torch.addmm(own.flatten(0, -2), down, up, alpha=self.scale).view(own.shape)
-        else:  # rounded as PEFT rounds: the product by itself, then the sum
-            change = own + self.scale * (down @ up).view(own.shape)
+        change = linear(linear(x, self.delta.a.to(x.dtype)), self.delta.b.to(x.dtype))
         if self.row is None:
-            return change
-        output[self.row] = change  # its own output: nobody else has seen it yet
+            return output + self.scale * change
+        output[self.row] += self.scale * change  # its own output: nobody else has seen it yet
         return output
