@@ -106,9 +106,11 @@ class Drawing {
     this.slanted = roomy.w / cell >= px * 1.7
     const below = !this.xLabels ? 1.7 : this.slanted ? sideways * 0.72 + 0.8 : sideways
     this.box = box(this.yLabels ? longest(11) + 0.8 : 3.2, below)
-    this.cw = this.box.w * view.z / Math.max(1, grid.across)
-    this.ch = this.box.h * view.z / Math.max(1, grid.across)
   }
+
+  // of the view as it is now: between two frames it may be further on than what is drawn
+  get cw() { return this.box.w * this.view.z / Math.max(1, this.grid.across) }
+  get ch() { return this.box.h * this.view.z / Math.max(1, this.grid.across) }
 
   x(k) { return this.box.x - this.view.x * this.view.z * this.box.w + k * this.cw }
   y(q) { return this.box.y - this.view.y * this.view.z * this.box.h + q * this.ch }
