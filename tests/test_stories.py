@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from sleepviz import SleepvizError
+from sleepviz import SleepvizError, anchors
+from sleepviz.dreams import content_words
 from sleepviz.sleep import make
 from sleepviz.stories import Probe, Story, controls, has_word, presets, read_stories
 
@@ -103,6 +104,24 @@ def test_controls_have_nothing_to_do_with_any_story() -> None:
                 control.question,
                 story.id,
             )
+
+
+@pytest.mark.parametrize("file", ["stories.json", "own_stories.json", "nights.json", None])
+def test_no_sleep_is_trained_on_a_control(file: str | None) -> None:
+    asked = controls() if file is None else read_stories(Path(__file__).parent / file)[1]
+    trained = {question.lower() for question in anchors.TRAINED}
+    assert asked
+    assert trained.isdisjoint(control.question.lower() for control in asked)
+
+
+def test_no_anchor_asks_what_a_shipped_control_asks() -> None:
+    def content(question: str) -> set[str]:
+        return set(content_words(question.lower()))
+
+    for control in controls():
+        for question in (*anchors.TRAINED, *anchors.HELD_OUT):
+            shared = content(control.question) & content(question)
+            assert len(shared) <= 1, (control.question, question)
 
 
 # how a reply is judged ----------------------------------------------------------------------------
