@@ -41,7 +41,9 @@ def expected_s(method: SleepMethod, llm: Llm, notes: Notes, pace: Pace) -> float
 def groundwork(llm: Llm) -> tuple[float, ...]:
     """How much is made already of what is made once per model: expectations depend on it."""
     cuts = range(llm.shape.n_layers)
-    made = sum(lessons.share_made(llm, cut) for cut in cuts)
+    made = sum(lessons.share_made(llm, cut) for cut in cuts) + lessons.share_said(
+        llm, anchors.N_TRAINED
+    )
     return made, familiar.n_known(llm), anchors.base_replies_known(llm, anchors.HELD_OUT)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
@@ -21,6 +22,8 @@ from sleepviz.trunk import Trunk
 
 N_TOP = 32  # of the teacher's distribution
 ROWS = 24  # lessons made in one pass
+
+Taught: TypeAlias = tuple[torch.Tensor, torch.Tensor]  # top ids, log-probabilities [answer, N_TOP]
 
 
 @dataclass(eq=False)
@@ -36,7 +39,7 @@ class Lesson:
 
     hidden: torch.Tensor
     answer: torch.Tensor
-    teacher: tuple[torch.Tensor, torch.Tensor] | None
+    teacher: Taught | None
     gold: bool
     prose: bool = False
     p: float = field(default=0.0)
@@ -60,39 +63,40 @@ def of_dreams(
 
 
 _anchored: WeakKeyDictionary[Llm, dict[int, list[Lesson]]] = WeakKeyDictionary()
+_said: WeakKeyDictionary[Llm, dict[tuple[int, ...], Taught]] = WeakKeyDictionary()
 
 
-def of_anchors(
-    trunk: Trunk, reference: Context | None = None, at_most: int | None = None
-) -> Iterator[list[Lesson]]:
-    """Unrelated questions and plain texts, where the student shall say what the reference says.
+def of_anchors(trunk: Trunk) -> Iterator[list[Lesson]]:
+    """Unrelated questions and plain texts, where the student shall say what the base model says.
 
-    The reference is the base model unless given; its lessons are made once per model and cut, and
-    whoever comes while they are being made goes on from there. `at_most` takes so many, evenly out
-    of all.
+    For a bare trunk, all of them: they are made once per model and cut, and whoever comes while
+    they are being made goes on from there.
     """
-    llm = trunk.llm
-    chosen: list[str | list[int]] = [*anchors.TRAINED, *map(llm.encode_plain, anchors.TRAINED_TEXT)]
-    if at_most is not None:
-        chosen = chosen[:: max(1, len(chosen) // at_most)][:at_most]
-    if reference is not None:
-        for at in range(0, len(chosen), ROWS):
-            yield _anchored_by(reference, trunk, chosen[at : at + ROWS])
-        return
-    teacher = llm.context().opened()
+    llm, everything = trunk.llm, _everything(trunk.llm)
     known = _anchored.setdefault(llm, {}).setdefault(trunk.first_layer, [])
     given = 0  # of them all, to whoever asked here; others may be making them meanwhile
-    while given < len(chosen):
+    while given < len(everything):
         if given == len(known):
-            some = chosen[given : given + ROWS]
+            some = everything[given : given + ROWS]
             if not anchors.base_replies_known(llm, questions := _questions(some)):
                 for _ in anchors.base_replying(llm, questions):
                     yield []  # somebody may be waiting for the model, or make the same meanwhile
                 continue
-            known += _anchored_by(teacher, trunk, some)
-        new = known[given : len(chosen)]
+            known += _anchored_over(trunk, some)
+        new = known[given : len(everything)]
         given += len(new)
         yield new
+
+
+def some_anchors(trunk: Trunk, at_most: int) -> Iterator[list[Lesson]]:
+    """So many of the anchors, evenly out of all, over what is worn below the cut."""
+    everything = _everything(trunk.llm)
+    chosen = everything[:: max(1, len(everything) // at_most)][:at_most]
+    for at in range(0, len(chosen), ROWS):
+        some = chosen[at : at + ROWS]
+        for _ in anchors.base_replying(trunk.llm, _questions(some)):
+            yield []
+        yield _anchored_over(trunk, some)
 
 
 def share_made(llm: Llm, first_layer: int) -> float:
@@ -100,25 +104,40 @@ def share_made(llm: Llm, first_layer: int) -> float:
     return len(_anchored.get(llm, {}).get(first_layer, [])) / anchors.N_TRAINED
 
 
-def _anchored_by(teacher: Context, trunk: Trunk, chosen: Sequence[str | list[int]]) -> list[Lesson]:
-    """The lessons of some questions, and of some texts given as ids."""
+def share_said(llm: Llm, n_anchors: int) -> float:
+    """How much of what the base model says of so many anchors is known already, for any cut."""
+    return min(1.0, len(_said.get(llm, {})) / n_anchors)
+
+
+def _everything(llm: Llm) -> list[str | list[int]]:
+    return [*anchors.TRAINED, *map(llm.encode_plain, anchors.TRAINED_TEXT)]
+
+
+def _anchored_over(trunk: Trunk, chosen: Sequence[str | list[int]]) -> list[Lesson]:
+    """The lessons of some questions, and of some texts given as ids.
+
+    What the base model says of them is the same over any trunk, and computed once.
+    """
     llm = trunk.llm
     questions = _questions(chosen)
     texts = [x for x in chosen if not isinstance(x, str)]
     answers = [*anchors.base_replies(llm, questions), *(t[1:] for t in texts)]
     first = [t[:1] for t in texts]
-    told = [*(llm.user_turn(q, first=teacher.fresh) for q in questions), *first]
-    with trunk.passing() as seen:
-        met = [_top(row) for row in logprobs_many(teacher, told, answers)]
-    if trunk.bare and teacher.fresh and teacher.weights.empty:  # the same pass tells both
-        hidden = [
-            seen[0][row, : len(p) + len(a) - 1].clone()
-            for row, (p, a) in enumerate(zip(told, answers, strict=True))
-        ]
+    told = [*(llm.user_turn(q, first=True) for q in questions), *first]
+    known = _said.setdefault(llm, {})
+    named = [(*p, *a) for p, a in zip(told, answers, strict=True)]
+    seen: list[torch.Tensor] = []
+    if any(name not in known for name in named):
+        teacher = llm.context().opened()
+        with trunk.passing() as seen:
+            rows = logprobs_many(teacher, told, answers)
+            known.update((name, _top(row)) for name, row in zip(named, rows, strict=True))
+    if seen and trunk.bare:  # the same pass tells both
+        hidden = [seen[0][row, : len(name) - 1].clone() for row, name in enumerate(named)]
     else:
         asked = [*(llm.user_turn(q, first=trunk.starts_afresh) for q in questions), *first]
         hidden = _states(trunk, asked, answers)
-    made = _made(trunk, hidden, answers, met, gold=False)
+    made = _made(trunk, hidden, answers, [known[name] for name in named], gold=False)
     for lesson in made[len(questions) :]:
         lesson.prose = True
     return made
@@ -128,7 +147,7 @@ def _questions(chosen: Sequence[str | list[int]]) -> tuple[str, ...]:
     return tuple(x for x in chosen if isinstance(x, str))
 
 
-def _top(logprobs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _top(logprobs: torch.Tensor) -> Taught:
     top = logprobs.topk(min(N_TOP, logprobs.shape[-1]))
     return top.indices, top.values
 
@@ -144,7 +163,7 @@ def _made(
     trunk: Trunk,
     hidden: Sequence[torch.Tensor],
     answers: Sequence[list[int]],
-    taught: Sequence[tuple[torch.Tensor, torch.Tensor]] | None,
+    taught: Sequence[Taught] | None,
     *,
     gold: bool = True,
 ) -> list[Lesson]:

@@ -16,7 +16,7 @@ from torch import nn
 from sleepviz import anchors
 from sleepviz.cost import Work, padded
 from sleepviz.dreams import Dream
-from sleepviz.lessons import ROWS, Lesson, share_made
+from sleepviz.lessons import ROWS, Lesson, share_made, share_said
 from sleepviz.llm import Llm
 from sleepviz.trunk import Trunk
 from sleepviz.weights import DynamicWeights
@@ -140,9 +140,14 @@ def expected(
         predicted=2.0 * epochs * (PRACTISED * sum(answers) + n_anchors * anchors.N_REPLY),
     )
     if taught:
-        n_made = 1.3 * per_anchor * n_anchors
-        passes = (1.0 + first_layer) * n_made + padded(rows, ROWS)
-        return work + Work(forward=passes, predicted=sum(answers))
+        made, unsaid = practice.n_anchors, 1.0 - share_said(llm, practice.n_anchors)
+        below = first_layer * padded([round(per_anchor)] * made, ROWS)
+        spoken = unsaid * made * 2.0 * per_anchor
+        return work + Work(
+            forward=below + spoken + padded(rows, ROWS),
+            decoded=unsaid * made / ROWS * anchors.N_REPLY,
+            predicted=sum(answers) + unsaid * 2.0 * made * anchors.N_REPLY,
+        )
     missing = 1.0 - share_made(llm, round(first_layer * llm.shape.n_layers))
     return work + Work(
         forward=missing * (padded(held, ROWS) + padded(asked, ROWS) + len(asked) * anchors.N_REPLY),

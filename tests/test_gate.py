@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import byte_tokenizer, tiny_model
+from tiny import byte_tokenizer, tiny_model, whole_cache
 
 from sleepviz import gate
 from sleepviz.anchors import HELD_OUT, N_MET, N_REPLY, Met, base_replies, met
@@ -29,18 +29,6 @@ def told(llm: Llm) -> Context:
 
 def delta(size: float) -> DynamicWeights:
     return DynamicWeights({DOWN: Delta(torch.ones(1, 64) * size, torch.ones(32, 1) * size)})
-
-
-def whole_cache(context: Context) -> DynamicWeights:
-    """Slots that are the cache itself, each with bias 0."""
-    slots = {
-        (layer, head): Slots(
-            cached.keys[0, head], cached.values[0, head], torch.zeros(context.n_tokens)
-        )
-        for layer, cached in enumerate(context.cache.layers)
-        for head in range(cached.keys.shape[1])
-    }
-    return DynamicWeights(slots=slots, next_position=context.position)
 
 
 def read(context: Context, candidate: DynamicWeights) -> list[GateReading]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tiny import byte_tokenizer, tiny_model
+import torch
+from tiny import byte_tokenizer, tiny_model, whole_cache
 
 from sleepviz import anchors, lessons
 from sleepviz.dreams import Dream
@@ -53,10 +54,19 @@ def test_anchors_are_made_once_for_a_model_and_a_cut(tiny_llm: Llm) -> None:
     assert not any(x.gold for x in first)
 
 
-def test_so_many_anchors_and_no_more(tiny_llm: Llm) -> None:
+def test_so_many_anchors_over_slots_say_what_the_base_says(tiny_llm: Llm) -> None:
+    bare = [x for some in lessons.of_anchors(Trunk(tiny_llm, 1)) for x in some]
     context = tiny_llm.context().opened()
-    some = [x for s in lessons.of_anchors(Trunk(tiny_llm, 1), context, at_most=5) for x in s]
+    context.feed(tiny_llm.user_turn("The cat is Pixel.", first=True))
+    over = Trunk(tiny_llm, 1, whole_cache(context))
+    some = [x for s in lessons.some_anchors(over, 5) for x in s]
     assert len(some) == 5
+    alike = bare[:: len(bare) // 5][:5]
+    for lesson, told in zip(some, alike, strict=True):
+        assert lesson.teacher is told.teacher  # computed once
+        assert not lesson.gold
+        assert lesson.answer.tolist() == told.answer.tolist()
+        assert not torch.equal(lesson.hidden[-1:], told.hidden[-1:])  # the slots are seen
 
 
 def test_anchors_that_are_being_made_are_shared_with_who_comes_meanwhile() -> None:

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny import whole_cache
 
 from sleepviz.batch import logprobs_many
 from sleepviz.context import NO_WEIGHTS, Context
 from sleepviz.llm import Llm
 from sleepviz.trunk import Trunk
-from sleepviz.weights import Delta, DynamicWeights, Slots
+from sleepviz.weights import Delta, DynamicWeights
 
 ASKED = ("Who is the cat?", "Hi.", "Where does the captain keep the key?")
 ANSWER = "Pixel it is."
-
-
-def whole_cache(context: Context) -> DynamicWeights:
-    slots = {
-        (layer, head): Slots(
-            cached.keys[0, head], cached.values[0, head], torch.zeros(context.n_tokens)
-        )
-        for layer, cached in enumerate(context.layers)
-        for head in range(cached.keys.shape[1])
-    }
-    return DynamicWeights(slots=slots, next_position=context.position)
 
 
 def said_in_two(llm: Llm, cut: int, worn: DynamicWeights, upper: DynamicWeights) -> torch.Tensor:

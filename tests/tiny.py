@@ -8,7 +8,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from sleepviz.context import Context
 from sleepviz.events import Event
+from sleepviz.weights import DynamicWeights, Slots
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -57,3 +59,15 @@ def tiny_model(**changes: object) -> LlamaForCausalLM:
 def all_of(work: Iterable[Event]) -> list[Event]:
     """Run a verb to its end."""
     return list(work)
+
+
+def whole_cache(context: Context) -> DynamicWeights:
+    """Slots that are the cache itself, each with bias 0."""
+    slots = {
+        (layer, head): Slots(
+            cached.keys[0, head], cached.values[0, head], torch.zeros(context.n_tokens)
+        )
+        for layer, cached in enumerate(context.layers)
+        for head in range(cached.keys.shape[1])
+    }
+    return DynamicWeights(slots=slots, next_position=context.position)
