@@ -17,6 +17,7 @@ from sleepviz.components.strip import strip
 from sleepviz.jobs import JobState
 from sleepviz.state import State
 from sleepviz.studio import studio
+from sleepviz.timeline import Timeline
 from sleepviz.views import View, views
 
 TOLD = "frame.told"  # in session_state: the last failure that was shown
@@ -87,24 +88,28 @@ def show(view: View) -> None:
     if mine is None:
         waiting.wait()
         return
-    was_busy, timeline = controls.busy(), mine.timeline
-    was_loading = studio().loading is not None
+    was_busy, was_loading = controls.busy(), studio().loading is not None
 
     def body() -> None:
         visitor.presence(me)  # again: after a reconnect only this part may run
-        back = controls.position()
-        state = timeline.at()
-        _strip(state if back is None else timeline.at(back), was_busy, back)
-        _troubles(state, was_busy)
-        view.render(timeline, back)
-        with st.container(border=True, key="session_line"):
-            session_line(timeline, back, controls.go_to, key="frame.line")
+        paint(view, mine.timeline, was_busy)
         loading = studio().loading is not None
         if (controls.busy(), loading) != (was_busy, was_loading) or controls.session() is not mine:
             st.rerun()
 
     moving = was_busy or was_loading
     st.fragment(body, run_every=waiting.TICK_S if moving else None, key=f"frame.{view.name}")()
+
+
+def paint(view: View, timeline: Timeline, busy: bool) -> None:
+    """All that a visitor sees of a page: what is painted again at every tick."""
+    back = controls.position()
+    state = timeline.at()
+    _strip(state if back is None else timeline.at(back), busy, back)
+    _troubles(state, busy)
+    view.render(timeline, back)
+    with st.container(border=True, key="session_line"):
+        session_line(timeline, back, controls.go_to, key="frame.line")
 
 
 # the strip --------------------------------------------------------------------------------------

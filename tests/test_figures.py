@@ -178,6 +178,18 @@ def test_every_picture_can_be_drawn_titled_and_described_at_any_size(name: str, 
 
 
 @pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("which", STATES)
+def test_plotly_knows_every_property_of_a_picture_and_finds_no_value_wrong(
+    name: str, which: str
+) -> None:
+    drawn = PICTURES[name].draw(STATES[which])
+    checked = go.Figure(
+        data=[t.to_plotly_json() for t in drawn.data], layout=drawn.layout.to_plotly_json()
+    )
+    assert json.loads(checked.to_json()) == json.loads(drawn.to_json())
+
+
+@pytest.mark.parametrize("name", PICTURES)
 def test_every_picture_says_what_one_sees_and_what_it_is_not(name: str) -> None:
     picture = PICTURES[name]
     assert picture.sees.endswith((".", ")."))

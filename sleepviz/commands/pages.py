@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
 
     from sleepviz.llm import Llm
+    from sleepviz.timeline import Timeline
     from sleepviz.views import View
 
 PAGE = Path(__file__).resolve().parents[2] / "page.py"
@@ -33,9 +34,9 @@ class Paged:
 
     `first_ms`: with every picture to be drawn; `again_ms`: when nothing has changed since, median;
     both of the whole process, with Streamlit's test runner. `tick_ms`: of the page's own thread,
-    from its first element to its last, after one more token while work goes on, median. `n_bytes`
-    of all elements of the page, in the messages' own encoding; a browser that has an element is not
-    sent it again.
+    for all that is painted again at a tick, after one more token while work goes on, median.
+    `n_bytes` of all elements of the page, in the messages' own encoding; a browser that has an
+    element is not sent it again.
     """
 
     title: str
@@ -83,18 +84,18 @@ def _clocked(ticks: list[float]) -> Iterator[None]:
     """
     from sleepviz import controls, frame
 
-    show, busy = frame.show, controls.busy
+    paint, is_busy = frame.paint, controls.busy
 
-    def clocked(view: View) -> None:
+    def clocked(view: View, timeline: Timeline, busy: bool) -> None:
         began = time.thread_time()
-        show(view)
+        paint(view, timeline, busy)
         ticks.append((time.thread_time() - began) * 1e3)
 
     try:
-        frame.show, controls.busy = clocked, lambda: True
+        frame.paint, controls.busy = clocked, lambda: True
         yield
     finally:
-        frame.show, controls.busy = show, busy
+        frame.paint, controls.busy = paint, is_busy
 
 
 def _cpu_ms(at: AppTest) -> float:

@@ -8,7 +8,8 @@ not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import plotly.graph_objects as go
@@ -36,6 +37,7 @@ _MOUNT = st.components.v2.component(
 
 
 _packed: Kept[bytes] = Kept(64)
+_untitled: Kept[go.Figure] = Kept(32)
 
 
 def chart(
@@ -56,12 +58,24 @@ def chart(
         )
         _MOUNT(data=ready, key=key)
         return None
-    plain = go.Figure(figure)
-    plain.update_layout(title=None, margin={"t": 12})
-    if plain.layout.height is None:
-        plain.update_layout(height=height)
+    plain = _untitled.of(figure, height, lambda: untitled(figure, height))
     st.plotly_chart(plain, key=key, alt=alt or carried_alt(figure), config={"displaylogo": False})
     return None
+
+
+def untitled(figure: go.Figure, height: int) -> go.Figure:
+    """A copy without its title and the room for it, so high in pixels unless it has a height."""
+    layout = figure.layout.to_plotly_json()
+    layout.pop("title", None)
+    return go.Figure(
+        data=[t.to_plotly_json() for t in figure.data],
+        layout={
+            **layout,
+            "margin": {**figure.layout.margin.to_plotly_json(), "t": 12},
+            "height": figure.layout.height or height,
+        },
+        _validate=False,
+    )
 
 
 def paints(figure: go.Figure) -> bool:
@@ -76,91 +90,95 @@ def packed(figure: go.Figure, *, height: int, alt: str = "", key: str = "") -> b
     keeping extremes.
     """
     columns = Columns()
-    layout = figure.layout
-    axes = {"x": layout.xaxis, "y": layout.yaxis}
-    if any(t.yaxis == "y2" for t in figure.data):
-        axes["y2"] = layout.yaxis2
+    layout, traces = figure.layout.to_plotly_json(), [t.to_plotly_json() for t in figure.data]
+    names = ["x", "y", *(["y2"] if any(t.get("yaxis") == "y2" for t in traces) else [])]
     header = {
         "key": key,
-        "title": layout.title.text or "",
+        "title": figure.layout.title.text or "",
         "alt": alt or carried_alt(figure),
         "height": height,
         "empty": theme.sentence(figure),
-        "axes": {name: _axis(axis) for name, axis in axes.items()},
-        "series": [_series(trace, columns, figure) for trace in figure.data],
-        "shapes": [*_shapes(layout.shapes), *_labels(layout.annotations)],
+        "axes": {n: _axis(layout.get(f"{n[0]}axis{n[1:]}", {})) for n in names},
+        "series": [_series(trace, columns, number) for number, trace in enumerate(traces)],
+        "shapes": [*_shapes(layout.get("shapes", ())), *_labels(layout.get("annotations", ()))],
         "note": notes(figure),
     }
     return message(header, columns)
 
 
-def _series(trace: go.Scatter, columns: Columns, figure: go.Figure) -> dict[str, object]:
-    y = np.asarray(trace.y if trace.y is not None else [], dtype=float)
-    x = np.asarray(trace.x if trace.x is not None else np.arange(len(y)), dtype=float)
-    custom = np.asarray(trace.customdata if trace.customdata is not None else np.empty((len(y), 0)))
-    custom = custom.reshape(len(y), -1)
+Json: TypeAlias = Mapping[str, Any]  # a part of a figure: plotly's own objects are slow to read
+
+
+def _series(trace: Json, columns: Columns, number: int) -> dict[str, object]:
+    y = np.asarray(_told(trace, "y", []), dtype=float)
+    x = np.asarray(_told(trace, "x", np.arange(len(y))), dtype=float)
+    custom = np.asarray(_told(trace, "customdata", np.empty((len(y), 0)))).reshape(len(y), -1)
     keep = theme.thin(y)
-    mode = trace.mode or "lines"
-    colour = trace.line.color or (trace.marker.color if "markers" in mode else None)
+    mode, line, marker = trace.get("mode") or "lines", trace.get("line"), trace.get("marker")
+    line, marker = line or {}, marker or {}
+    colour = line.get("color") or (marker.get("color") if "markers" in mode else None)
     if not isinstance(colour, str):
-        colour = theme.TEMPLATE.layout.colorway[
-            figure.data.index(trace) % len(theme.TEMPLATE.layout.colorway)
-        ]
+        colour = theme.COLOURWAY[number % len(theme.COLOURWAY)]
     return {
-        "name": trace.name or "",
+        "name": trace.get("name") or "",
         "x": columns.add(x[keep]),
         "y": columns.add(y[keep]),
         "custom": [columns.add(custom[keep, i]) for i in range(custom.shape[1])],
-        "hover": (trace.hovertemplate or "%{y}").partition("<extra>")[0],
+        "hover": (trace.get("hovertemplate") or "%{y}").partition("<extra>")[0],
         "colour": _colours(colour),
         "line": "lines" in mode,
-        "width": trace.line.width or 2.5,
-        "dash": trace.line.dash or "solid",
-        "step": trace.line.shape == "hv",
-        "fill": trace.fill == "tozeroy",
-        "marker": (trace.marker.symbol or "circle") if "markers" in mode else "",
-        "size": trace.marker.size or 6,
-        "opacity": 1.0 if trace.opacity is None else trace.opacity,
-        "axis": trace.yaxis or "y",
+        "width": line.get("width") or 2.5,
+        "dash": line.get("dash") or "solid",
+        "step": line.get("shape") == "hv",
+        "fill": trace.get("fill") == "tozeroy",
+        "marker": (marker.get("symbol") or "circle") if "markers" in mode else "",
+        "size": marker.get("size") or 6,
+        "opacity": _told(trace, "opacity", 1.0),
+        "axis": trace.get("yaxis") or "y",
     }
 
 
-def _axis(axis: go.layout.XAxis | go.layout.YAxis) -> dict[str, object]:
-    hover = getattr(axis, "unifiedhovertitle", None)
+def _told(part: Json, name: str, otherwise: Any) -> Any:
+    value = part.get(name)
+    return otherwise if value is None else value
+
+
+def _axis(axis: Json) -> dict[str, object]:
     return {
-        "title": axis.title.text or "",
-        "zero": axis.rangemode == "tozero",
-        "whole": axis.tickformat == ",d",
-        "hover": (hover.text if hover else None) or "%{x}",
+        "title": axis.get("title", {}).get("text") or "",
+        "zero": axis.get("rangemode") == "tozero",
+        "whole": axis.get("tickformat") == ",d",
+        "hover": axis.get("unifiedhovertitle", {}).get("text") or "%{x}",
     }
 
 
-def _shapes(shapes: Iterable[go.layout.Shape]) -> list[dict[str, object]]:
+def _shapes(shapes: Iterable[Json]) -> list[dict[str, object]]:
     """Bands, vertical lines and horizontal lines, in the units of their axes."""
     found = []
     for shape in shapes:
-        across = (shape.xref or "x").endswith("domain")
-        kind = "band" if shape.type == "rect" else "level" if across else "moment"
+        across = (shape.get("xref") or "x").endswith("domain")
+        kind = "band" if shape.get("type") == "rect" else "level" if across else "moment"
+        colour = shape.get("fillcolor") or shape.get("line", {}).get("color") or theme.PROCESS
         found.append(
             {
                 "kind": kind,
-                "at": shape.y0 if across else shape.x0,
-                "to": shape.y1 if across else shape.x1,
-                "label": shape.label.text or "",
-                "colour": _colours(shape.fillcolor or shape.line.color or theme.PROCESS),
-                "dash": shape.line.dash or "solid",
-                "opacity": 1.0 if shape.opacity is None else shape.opacity,
+                "at": shape["y0"] if across else shape["x0"],
+                "to": shape["y1"] if across else shape["x1"],
+                "label": shape.get("label", {}).get("text") or "",
+                "colour": _colours(colour),
+                "dash": shape.get("line", {}).get("dash") or "solid",
+                "opacity": _told(shape, "opacity", 1.0),
             }
         )
     return found
 
 
-def _labels(annotations: Iterable[go.layout.Annotation]) -> list[dict[str, object]]:
+def _labels(annotations: Iterable[Json]) -> list[dict[str, object]]:
     """Texts at an x of the data, which plotly keeps apart from the lines that they name."""
     return [
-        {"kind": "label", "at": a.x, "to": a.x, "label": a.text}
+        {"kind": "label", "at": a["x"], "to": a["x"], "label": a["text"]}
         for a in annotations
-        if a.xref == "x" and (a.yref or "").endswith("domain")
+        if a.get("xref") == "x" and a.get("yref", "").endswith("domain")
     ]
 
 

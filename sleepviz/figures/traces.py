@@ -23,6 +23,7 @@ DASHES: Mapping[Kind, str] = MappingProxyType(
 )
 """How a line says what its numbers are; no picture chooses a dash of its own."""
 
+UNCHECKED: Mapping[str, bool] = MappingProxyType({"_validate": False})  # see theme.blank
 MOST_APART = 64  # columns of a grid with a gap between them; more would be all gaps
 
 
@@ -48,7 +49,8 @@ def line(
     step: a value holds until the next. ends: dots as well, where there are too few for a line.
     right: on the right axis.
     """
-    figure.add_scatter(
+    trace = go.Scatter(
+        **UNCHECKED,
         meta={"kind": kind.value},
         name=name,
         x=x,
@@ -65,6 +67,7 @@ def line(
         fill="tozeroy" if fill else None,
         yaxis="y2" if right else None,
     )
+    figure.add_trace(trace)
 
 
 def dots(
@@ -86,7 +89,8 @@ def dots(
 
     The parameters are those of `line`; `size` is in pixels across.
     """
-    figure.add_scatter(
+    trace = go.Scatter(
+        **UNCHECKED,
         meta={"kind": kind.value},
         name=name,
         x=x,
@@ -98,6 +102,7 @@ def dots(
         opacity=opacity,
         yaxis="y2" if right else None,
     )
+    figure.add_trace(trace)
 
 
 def cells(
@@ -119,7 +124,8 @@ def cells(
     `marks` [y, x] are written into the cells. Without a `bar` (see `colour_bar`) none is drawn.
     """
     gap = 3 if marks is not None else 1 if len(x) <= MOST_APART else 0
-    figure.add_heatmap(
+    trace = go.Heatmap(
+        **UNCHECKED,
         meta={"kind": kind.value},
         x=x,
         y=y,
@@ -138,6 +144,7 @@ def cells(
         xgap=gap,
         ygap=gap,
     )
+    figure.add_trace(trace)
 
 
 def part(
@@ -156,7 +163,8 @@ def part(
 
     below: on the second pair of axes. named: in the legend; parts of one name are one entry there.
     """
-    figure.add_bar(
+    trace = go.Bar(
+        **UNCHECKED,
         meta={"kind": kind.value},
         name=name,
         legendgroup=name,
@@ -172,3 +180,4 @@ def part(
             "pattern": {"shape": {Kind.ESTIMATE: "/", Kind.DERIVED: "."}.get(kind, "")},
         },
     )
+    figure.add_trace(trace)
