@@ -136,23 +136,21 @@ def _strip(state: State, busy: bool, back: int | None) -> None:
                     on_click=controls.cancel,
                     help="Stops at the next step. A sleep that is cancelled changes nothing.",
                 )
-            _session_menu(state, controls.locked())
+            _session_menu(controls.locked())
 
 
-def _session_menu(state: State, busy: bool) -> None:
-    with st.popover("Session", icon=":material/tune:", key="frame.session"):
+def _session_menu(locked: bool) -> None:
+    with st.popover("Session", icon=":material/tune:", key="frame.session", disabled=locked):
+        if locked:
+            return
         st.markdown("**Start afresh**")
-        seed = st.number_input("Seed", 0, 2**31 - 1, key="frame.seed", disabled=busy)
+        seed = st.number_input("Seed", 0, 2**31 - 1, key="frame.seed", persist_state="session")
         st.button(
-            "New, empty session",
-            key="frame.restart",
-            disabled=busy,
-            on_click=controls.restart,
-            args=(seed,),
+            "New, empty session", key="frame.restart", on_click=controls.restart, args=(seed,)
         )
         st.markdown("**Another model**")
         st.caption("Everybody on this server starts afresh with it.")
-        waiting.model_picker(busy)
+        waiting.model_picker()
 
 
 def _troubles(state: State, busy: bool) -> None:

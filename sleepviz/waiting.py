@@ -47,7 +47,7 @@ def wait() -> None:
                     on_click=controls.open_model,
                     args=(models.default_name(),),
                 )
-            model_picker(busy=False)
+            model_picker()
         elif studio().loading is not None:
             progress(studio().loading)
 
@@ -121,7 +121,7 @@ def progress(loading: Loading | None) -> None:
     markup(el("div", "stack", line, meter), key="frame.progress")
 
 
-def model_picker(busy: bool) -> None:
+def model_picker() -> None:
     """Another model, by name."""
     names = list(models.CATALOGUE)
     name = st.selectbox(
@@ -131,12 +131,11 @@ def model_picker(busy: bool) -> None:
         key="frame.model",
         placeholder="Choose or type",
         accept_new_options=True,
-        disabled=busy,
     )
     st.button(
         "Load it",
         key="frame.load",
-        disabled=busy or not name,
+        disabled=not name,
         on_click=controls.open_model,
         args=(name or "",),
     )

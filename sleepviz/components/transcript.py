@@ -9,7 +9,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from itertools import groupby
 
 import streamlit as st
@@ -95,38 +94,39 @@ def runs(values: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
 def position_runs(tokens: Sequence[SeenToken]) -> list[tuple[int, int]]:
     """Positions that follow each other told once: (first position, count)."""
     told: list[tuple[int, int]] = []
-    for seen in tokens:
-        position = seen.token.position
-        if told and told[-1][0] + told[-1][1] == position:
-            told[-1] = (told[-1][0], told[-1][1] + 1)
-        else:
-            told.append((position, 1))
-    return told
+    first = n = 0
+    for position in [t.token.position for t in tokens]:
+        if position != first + n:
+            if n:
+                told.append((first, n))
+            first, n = position, 0
+        n += 1
+    return [*told, (first, n)] if n else told
 
 
 def quiet(tokens: Sequence[SeenToken]) -> list[int]:
-    """The tokens of the chat template, which nobody wrote: special ones, speakers, line ends."""
+    """The tokens of the chat template, which nobody wrote: special ones, speakers, line ends.
+
+    Each of them is special or follows upon one that is.
+    """
+    texts = [t.token.text for t in tokens]
+    special = {text for text in set(texts) if _SPECIAL.fullmatch(text)}
     found: list[int] = []
-    after = ""  # what came just before: "opener", "speaker", "special", or nothing of the template
-    name = ""  # of the speaker, which may be several tokens long
-    for i, seen in enumerate(tokens):
-        text = seen.token.text
-        if _special(text):
-            after, name = ("opener" if text in _OPENERS else "special"), ""
-        elif after in ("opener", "speaker") and _begins_speaker(name + text):
-            after, name = "speaker", name + text
-        elif after in ("speaker", "special") and text and not text.strip():
-            after = "line end"
-        else:
-            after = ""
-        if after:
-            found.append(i)
+    for begin in [i for i, text in enumerate(texts) if text in special]:
+        found.append(begin)
+        name = "" if texts[begin] in _OPENERS else None  # of the speaker, may be several tokens
+        for i in range(begin + 1, len(texts)):
+            text = texts[i]
+            if text in special:
+                break
+            if name is not None and _begins_speaker(name + text):
+                name += text
+                found.append(i)
+                continue
+            if text and not text.strip() and name != "":
+                found.append(i)
+            break
     return found
-
-
-@lru_cache(maxsize=65_536)  # a vocabulary
-def _special(text: str) -> bool:
-    return _SPECIAL.fullmatch(text) is not None
 
 
 def _begins_speaker(name: str) -> bool:
