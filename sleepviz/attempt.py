@@ -178,11 +178,19 @@ class Attempt:
             peak_extra_bytes=peak_extra,
             n_dreams=self.n_dreams,
             gate=tuple(self.readings),
+            leaves=_leaves(self.method),
             details=self.details,
             kept_by=self.kept_by,
             flops=self.flops.total,
             **what_they_are(self.context.llm, self.weights),
         )
+
+
+def _leaves(method: SleepMethod) -> str:
+    """What of the tokens that go to sleep is in the dynamic weights afterwards."""
+    if not method.keeps_notes:
+        return "nothing"
+    return "kept tokens" if getattr(method, "drops", False) else "all"
 
 
 def what_they_are(llm: Llm, weights: DynamicWeights) -> dict[str, Any]:

@@ -210,19 +210,25 @@ def gold_logprob(context: Context, prompt: list[int], answer: str) -> float:
 
 
 def read_again(context: Context, turns: Sequence[Turn]) -> Iterator[Event]:
-    """Feed a conversation's turns into a context that has none yet."""
-    llm = context.llm
-    pieces = [] if context.position > 0 else [llm.opening_turn()]
-    first = context.weights.start_position == 0
-    for turn in turns:
-        pieces.append(turn_ids(llm, turn, first=first))
-        first = False
+    """Feed a conversation's turns into a context that has none yet; without turns, nothing."""
+    pieces = pieces_of(context, turns)
     context.require_room(sum(map(len, pieces)))
     done, total = 0, sum(map(len, pieces))
     for ids in pieces:
         for read in context.read(ids):
             done += len(read)
             yield Progressed("tokens read again", done, total)
+
+
+def pieces_of(context: Context, turns: Sequence[Turn]) -> list[list[int]]:
+    """The ids of each turn, before them those of the opening where a fresh context needs it."""
+    llm = context.llm
+    pieces = [] if context.position > 0 or not turns else [llm.opening_turn()]
+    first = context.weights.start_position == 0
+    for turn in turns:
+        pieces.append(turn_ids(llm, turn, first=first))
+        first = False
+    return pieces
 
 
 def turn_ids(llm: Llm, turn: Turn, *, first: bool) -> list[int]:

@@ -39,6 +39,7 @@ class Fold:
     checks: list[ev.Checked] = field(default_factory=list)
     scale: float = 1.0
     worn: int | None = None
+    lost: set[int] = field(default_factory=set)  # tokens that a sleep did not consolidate
     job: str | None = None
     progress: tuple[ev.Progressed, ...] = ()
     failure: ev.Failed | None = None
@@ -187,13 +188,24 @@ class Fold:
 
     def cleared(self, event: ev.CacheCleared) -> None:
         night = self.nights[-1] if self.nights else None
-        kept = bool(night and night.report and night.report.dynamic_bytes > 0)
-        fate, number = ("weights" if kept else "gone"), (night.number if night else 0)
-        self.tokens = [
-            replace(t, fate=fate, night=number) if t.fate == "cache" else t for t in self.tokens
-        ]
+        live = [i for i, t in enumerate(self.tokens) if t.fate == "cache"]
+        self.lost |= _lost(live, night.report if night else None)
+        for i in live:
+            fate = "gone" if i in self.lost else "weights"
+            self.tokens[i] = replace(self.tokens[i], fate=fate, night=night.number if night else 0)
         self._cached(0, tuple(0 for _ in self.kv[-1].layer_bytes) if self.kv else ())
-        self.cache_seen = []
+        self._another_context()
+
+    def _another_context(self) -> None:
+        """What was seen inside the context of before is not to be seen in this one."""
+        self.attention, self.heads, self.cache_seen = None, None, []
+
+    def _in_force(self, night: int) -> None:
+        """Of what was slept on, only the nights up to this one are in the dynamic weights."""
+        for i, t in enumerate(self.tokens):
+            if t.fate != "cache":
+                fate = "weights" if t.night <= night and i not in self.lost else "gone"
+                self.tokens[i] = replace(t, fate=fate)
 
     def answered(self, event: ev.Answered) -> None:
         self.answers.append((self.position - 1, event))
@@ -210,12 +222,29 @@ class Fold:
 
     def scaled(self, event: ev.WeightsScaled) -> None:
         self.scale = event.scale
+        self._another_context()
 
     def night_worn(self, event: ev.NightWorn) -> None:
         kept = [n.number for n in self.nights if n.outcome == "kept" and not n.undone]
         self.worn = None if kept and event.night >= kept[-1] else event.night
-        self.scale, self.attention, self.cache_seen = 1.0, None, []
+        self.scale = 1.0
+        self._in_force(event.night)
+        self._another_context()
         self._cached(event.n_tokens, event.kv_layer_bytes)
+
+    def read_again(self, event: ev.ReadAgain) -> None:
+        kept = [n for n in self.nights if n.outcome == "kept" and not n.undone]
+        turns = [
+            i
+            for i in range(kept[-1].n_turns if kept else 0, len(self.turns))
+            if self.turns[i].role != "system"
+        ]
+        opening = next((i for i, t in enumerate(self.turns) if t.role == "system"), 0)
+        turns = [*[opening] * (len(event.pieces) - len(turns)), *turns[-len(event.pieces) :]]
+        self.tokens = [t for t in self.tokens if t.fate != "cache"]
+        for turn, piece in zip(turns, event.pieces, strict=True):
+            self.tokens += [SeenToken(token, turn, "cache") for token in piece]
+        self._cached(sum(map(len, event.pieces)), event.kv_layer_bytes)
 
     def reverted(self, event: ev.WeightsReverted) -> None:
         undone = next(n for n in self.nights if n.number == event.night)
@@ -225,9 +254,11 @@ class Fold:
             replace(t, fate="cache", night=0) if t.night >= event.night else t
             for t in self.tokens[: undone.n_tokens]
         ]
+        self.lost = {i for i in self.lost if i < len(self.tokens) and self.tokens[i].night}
+        self._in_force(event.night - 1)
+        self._another_context()
         self._cached(event.n_tokens, event.kv_layer_bytes)
         self.scale, self.worn = 1.0, None
-        self.attention, self.cache_seen = None, []
 
     def progressed(self, event: ev.Progressed) -> None:
         whole = self.progress[:1]
@@ -253,6 +284,16 @@ class Fold:
         self.failure = event
 
 
+def _lost(live: list[int], report: ev.SleepReport | None) -> set[int]:
+    """Which of the tokens that went to sleep are in no dynamic weights afterwards."""
+    if report is None or report.leaves == "nothing" or not report.dynamic_bytes:
+        return set(live)
+    by = report.kept_by
+    if report.leaves == "kept tokens" and by is not None and len(by) == len(live):
+        return {i for i, n_heads in zip(live, by, strict=True) if not n_heads}
+    return set()
+
+
 _HANDLERS: dict[type, Callable[..., None]] = {
     ev.SessionStarted: Fold.started,
     ev.TurnAdded: Fold.turn,
@@ -276,6 +317,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ev.DialRead: Fold.dial_read,
     ev.Answered: Fold.answered,
     ev.ArmUnavailable: Fold.arm_unavailable,
+    ev.ReadAgain: Fold.read_again,
     ev.WeightsScaled: Fold.scaled,
     ev.NightWorn: Fold.night_worn,
     ev.WeightsReverted: Fold.reverted,

@@ -13,12 +13,13 @@ from random import Random
 from sleepviz import SleepvizError, memory
 from sleepviz import events as ev
 from sleepviz.attempt import Attempt, told, what_they_are
-from sleepviz.comparing import read_again
+from sleepviz.comparing import pieces_of, read_again
 from sleepviz.core import Core
 from sleepviz.keeping import Kept
 from sleepviz.nights import Mind
 from sleepviz.sleep import SleepMethod, name_of, settings
 from sleepviz.state import Turn
+from sleepviz.weights import DynamicWeights
 
 STRENGTH_LIMIT = 1.5
 
@@ -80,6 +81,8 @@ def reverting(core: Core, night: int) -> Iterator[ev.Event]:
     core.mind, core.context = replace(mind, passes=()), context
     core.nights.undo(night)
     yield core.tell(ev.WeightsReverted(night, context.n_tokens, context.kv_layer_bytes()))
+    if core.weights.scale != 1.0:
+        yield core.tell(ev.WeightsScaled(core.weights.scale))
     yield from core.mapped()
 
 
@@ -91,24 +94,34 @@ def scaling(core: Core, strength: float) -> Iterator[ev.Event]:
         )
     if not (core.weights.deltas or core.weights.slots):
         raise SleepvizError("There are no dynamic weights to scale.", "Sleep first.")
-    weights = core.weights.scaled(strength)
-    context = core.llm.context(weights)
-    for event in read_again(context, core.mind.turns):
-        yield core.tell(event)
-    core.mind = replace(core.mind, weights=weights)
-    core.context = context
-    yield core.tell(ev.WeightsScaled(strength))
+    yield from _changed(core, core.weights.scaled(strength), core.mind.night)
     yield from core.mapped()
 
 
 def wearing(core: Core, night: int) -> Iterator[ev.Event]:
-    weights = core.nights.after(night)
+    yield from _changed(core, core.nights.after(night), night)
+    yield from core.mapped()
+
+
+def _changed(core: Core, weights: DynamicWeights, night: int) -> Iterator[ev.Event]:
+    """Read what is in the context again under other weights; then they are in force, at once."""
     context = core.llm.context(weights)
+    pieces, at = [], context.position
+    for ids in pieces_of(context, core.mind.turns):
+        pieces.append(core.llm.tokens(ids, at))
+        at += len(ids)
     for event in read_again(context, core.mind.turns):
         yield core.tell(event)
+    worn = night != core.mind.night
     core.mind, core.context = replace(core.mind, weights=weights, night=night), context
-    yield core.tell(ev.NightWorn(night, context.n_tokens, context.kv_layer_bytes()))
-    yield from core.mapped()
+    told: list[ev.Event] = []
+    if worn:
+        told.append(ev.NightWorn(night, context.n_tokens, context.kv_layer_bytes()))
+    if not worn or weights.scale != 1.0:
+        told.append(ev.WeightsScaled(weights.scale))
+    if pieces:
+        told.append(ev.ReadAgain(tuple(pieces), context.kv_layer_bytes()))
+    yield from [core.tell(event) for event in told]
 
 
 def adopting(core: Core, kept: Kept) -> Iterator[ev.Event]:

@@ -464,3 +464,79 @@ def test_a_harmful_sleep_is_refused_unless_it_is_kept_anyway(tiny_llm: Llm) -> N
     report = session.timeline.at().nights[-1].report
     assert report is not None
     assert not all(g.passed for g in report.gate)
+
+
+# what the screen says of the tokens -----------------------------------------------------------
+
+
+def seen(session: Session) -> list[tuple[int, int]]:
+    """Ids and positions of the tokens that are said to be in the cache."""
+    tokens = [t.token for t in session.timeline.at().tokens if t.fate == "cache"]
+    return [(t.id, t.position) for t in tokens]
+
+
+def held(session: Session) -> list[tuple[int, int]]:
+    start = session.weights.start_position
+    return [(token, start + at) for at, token in enumerate(session.context.ids)]
+
+
+@pytest.mark.parametrize("name", ["nap", "deep"])
+def test_the_screen_shows_the_tokens_that_are_in_the_cache(tiny_llm: Llm, name: str) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick(name), keep_anyway=True))
+    all_of(session.scale(0.5))
+    assert seen(session) == held(session) == []
+    assert session.timeline.at().n_cached == 0
+    all_of(session.say("Hi.", max_new=3))
+    assert seen(session) == held(session)
+    for change in (session.scale(0.0), session.scale(1.0), session.wear(0), session.wear(1)):
+        all_of(change)
+        state = session.timeline.at()
+        assert seen(session) == held(session)
+        assert state.n_cached == session.context.n_tokens
+        assert state.kv_bytes == session.context.kv_bytes
+        live = {state.turns[t.turn].role for t in state.tokens if t.fate == "cache"}
+        assert {"user", "assistant"} <= live <= {"user", "assistant", "system"}
+
+
+def test_what_was_seen_inside_is_not_shown_of_another_context(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    all_of(session.look(0, 0))
+    all_of(session.glance())
+    assert session.timeline.at().attention is not None
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    state = session.timeline.at()
+    assert (state.attention, state.heads, state.cache_seen) == (None, None, ())
+
+
+def test_a_night_switched_off_is_not_in_the_dynamic_weights(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    assert {t.fate for t in session.timeline.at().tokens} == {"weights"}
+    all_of(session.wear(0))
+    assert {t.fate for t in session.timeline.at().tokens} == {"gone"}
+    all_of(session.wear(1))
+    assert {t.fate for t in session.timeline.at().tokens} == {"weights"}
+
+
+def test_what_is_forgotten_on_a_later_night_is_gone(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    n_slept = len(session.timeline.at().tokens)
+    all_of(session.read("The dog is Rex."))
+    all_of(session.sleep(sleep.make("forget")))
+    fates = [t.fate for t in session.timeline.at().tokens]
+    assert set(fates[:n_slept]) == {"weights"}
+    assert set(fates[n_slept:]) == {"gone"}
+
+
+@pytest.mark.parametrize("name", ["evict", "window"])
+def test_a_token_that_no_head_kept_is_gone(tiny_llm: Llm, name: str) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(sleep.make(name, {"keep": 0.3}), keep_anyway=True))
+    state = session.timeline.at()
+    report = state.nights[-1].report
+    assert report is not None
+    assert report.kept_by is not None
+    assert [t.fate == "weights" for t in state.tokens] == [bool(n) for n in report.kept_by]
+    assert "gone" in {t.fate for t in state.tokens}

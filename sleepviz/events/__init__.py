@@ -34,6 +34,7 @@ from sleepviz.events.sleeping import (
 from sleepviz.events.talking import (
     MemorySampled,
     Prefilled,
+    ReadAgain,
     SessionStarted,
     Token,
     TokenGenerated,
@@ -65,6 +66,7 @@ __all__ = [
     "Noted",
     "Prefilled",
     "Progressed",
+    "ReadAgain",
     "SessionStarted",
     "SleepCancelled",
     "SleepEnded",
@@ -85,6 +87,7 @@ Event = (
     SessionStarted
     | TurnAdded
     | Prefilled
+    | ReadAgain
     | TokenGenerated
     | TurnEnded
     | MemorySampled

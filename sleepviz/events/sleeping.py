@@ -82,6 +82,7 @@ class SleepReport:
     kept_by: np.ndarray | None = None  # [token] how many KV heads kept it, where slots are tokens
     delta_norms: tuple[tuple[str, float], ...] = ()  # (module, ||dW|| / ||W||) per changed matrix
     spectra: tuple[tuple[str, tuple[float, ...]], ...] = ()  # (module, singular values of dW)
+    leaves: str = "all"  # of the tokens: all, "kept tokens" (that a head kept), or "nothing"
     details: str = ""
     slept_here: bool = True  # False: taken from a file; then tokens are what the file says
     flops: int = 0  # floating-point operations of matrix products, counted; with the gate's

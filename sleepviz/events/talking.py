@@ -62,6 +62,18 @@ class Prefilled:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadAgain:
+    """The turns since the last sleep were read again, under other dynamic weights.
+
+    `pieces`: the tokens of each turn, before them those of the conversation's opening where this
+    context begins with it. Under other weights they may stand at other positions.
+    """
+
+    pieces: tuple[tuple[Token, ...], ...]
+    kv_layer_bytes: tuple[int, ...]  # [layer], measured after the last
+
+
+@dataclass(frozen=True, slots=True)
 class TokenGenerated:
     """The model said one token. `logprob` is the natural logarithm of its probability."""
 

@@ -63,7 +63,8 @@ class Step:
 class SleepMethod(Protocol):
     """A frozen dataclass; its docstring is the help text, its knob() fields become the form.
 
-    One that is only there to be compared with says so by `baseline: ClassVar[bool] = True`. One
+    One that is only there to be compared with says so by `baseline: ClassVar[bool] = True`; one
+    after which a token that no head kept is gone, by `drops: ClassVar[bool] = True`. One
     that can tell what it will have to compute offers `expected(llm, notes) -> Work`; the page and
     the command line then say about how long it will take. One that cannot work on every model
     offers `unfit(llm) -> str`: why not on this one, or nothing. One that needs something of a

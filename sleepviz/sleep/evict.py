@@ -49,6 +49,7 @@ class Evict:
     )
     keeps_notes: ClassVar[bool] = True
     baseline: ClassVar[bool] = True
+    drops: ClassVar[bool] = True
 
     keep: float = knob(
         0.3, 0.02, 1.0, "Share of the slots to keep, of all that was told, over all heads together"

@@ -37,6 +37,7 @@ class Window:
     paper: ClassVar[str] = "StreamingLLM, arXiv 2309.17453 (https://arxiv.org/abs/2309.17453)"
     keeps_notes: ClassVar[bool] = True
     baseline: ClassVar[bool] = True
+    drops: ClassVar[bool] = True
 
     keep: float = knob(
         0.3, 0.02, 1.0, "Share of the slots to keep, of all that was told, the same in every head"

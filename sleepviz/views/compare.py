@@ -133,10 +133,13 @@ def _own(busy: bool) -> Probe | None:
 
 
 def _everything(told: list[Story], state: State) -> tuple[Probe, ...]:
-    """All questions of the told stories, own ones that have a reference, and the controls."""
+    """All questions of the told stories, own ones that have a reference, and the controls.
+
+    What was asked again with other answers counts as it was asked last: facts change.
+    """
     own = [Probe(a.question, a.expected, kind=a.kind) for _, a in state.answers if a.expected]
-    every = (*(p for s in told for p in s.probes), *own, *unrelated())
-    return tuple({p.question: p for p in reversed(every)}.values())[::-1]
+    facts = (*(p for s in told for p in s.probes), *(p for p in own if p.kind != "control"))
+    return (*{p.question: p for p in facts}.values(), *unrelated())
 
 
 def _free(state: State) -> tuple[Probe, ...]:

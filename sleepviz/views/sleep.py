@@ -16,6 +16,7 @@ from sleepviz.components.pieces import Card, cards, chip, empty, notice, split, 
 from sleepviz.components.report import outcome, report
 from sleepviz.components.strip import phase
 from sleepviz.quantities import Kind, estimate, measured
+from sleepviz.sleep import make, settings
 from sleepviz.state import Night, State
 from sleepviz.stories import presets
 from sleepviz.timeline import Timeline
@@ -100,7 +101,7 @@ def _suggestion(state: State, busy: bool) -> None:
 
     def take() -> None:
         st.session_state[CHOSEN] = method
-        for name, value in suggested.items():
+        for name, value in settings(make(method, suggested)):  # the others as they were at first
             st.session_state[f"sleep.{method}.{name}"] = value
 
     with st.container(horizontal=True, vertical_alignment="center", key="sleep_suggestion"):
