@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from random import Random
 from typing import ClassVar
@@ -227,6 +227,22 @@ def test_saved_weights_are_worn_by_a_new_session_and_say_the_same(tiny_llm: Llm,
         all_of(other.adopt(keeping.load(file, tiny_llm)))
     all_of(other.revert(1))
     assert other.weights.empty
+
+
+@pytest.mark.parametrize("name", ["deep", "raw_text"])
+def test_weights_whose_notes_are_not_here_are_not_begun_from_zero_again(
+    tiny_llm: Llm, name: str
+) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick("deep"), keep_anyway=True))
+    origin = replace(keeping.origin_of(session.timeline.at(), "A ship"), notes=())
+    other = Session(tiny_llm)
+    all_of(other.adopt(keeping.load(keeping.zipped(session.weights, origin), tiny_llm)))
+    all_of(other.read("The dog is Rex."))
+    with pytest.raises(SleepvizError, match="would be lost"):
+        all_of(other.sleep(quick(name), keep_anyway=True))
+    all_of(other.sleep(quick("nap"), keep_anyway=True))
+    assert other.weights.deltas.keys() == session.weights.deltas.keys()
 
 
 def test_interleaved_sessions_answer_as_if_alone(tiny_llm: Llm) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from statistics import fmean
 
 import numpy as np
@@ -34,7 +36,7 @@ _POINTS = 61
 
 @dataclass(frozen=True, slots=True)
 class _Costs:
-    """Of one sleep, of reading its notes once, of one question to come with and without notes."""
+    """Of the sleeps in force, of reading their notes once, of one question to come, each way."""
 
     sleep: Quantity
     reading: Quantity
@@ -43,6 +45,7 @@ class _Costs:
     n_full: int  # answers that the means are over
     n_slept: int
     tokens: float  # of a question with its answer, mean
+    n_nights: int
     kv_bytes: int
     dynamic_bytes: int
 
@@ -64,7 +67,7 @@ def break_even(state: State) -> go.Figure:
     lines = (
         ("keep the cache", theme.KV, [costs.full * n for n in x]),
         ("read again each time", theme.INK, [(costs.reading + costs.full) * n for n in x]),
-        ("sleep once", theme.DYNAMIC, [costs.sleep + costs.slept * n for n in x]),
+        (_slept(costs), theme.DYNAMIC, [costs.sleep + costs.slept * n for n in x]),
     )
     for name, colour, seconds in lines:
         y = [float(s) for s in seconds]
@@ -84,7 +87,8 @@ def alt(state: State) -> str:
         f"against “{name}” {_told(costs.pays_after(seconds), costs)}"
         for name, seconds in _others(costs).items()
     )
-    return f"{TITLE}, an estimate: one sleep of {costs.sleep.told(1)} pays {told}."
+    slept = "one sleep of" if costs.n_nights == 1 else f"{costs.n_nights} nights, asleep for"
+    return f"{TITLE}, an estimate: {slept} {costs.sleep.told(1)}: pays {told}."
 
 
 def formula(state: State) -> str:
@@ -101,13 +105,17 @@ def formula(state: State) -> str:
     return (
         f"{text} {told}. A question to come costs the mean of {costs.n_full} asked with notes, and "
         f"of {costs.n_slept} after sleep. {costs.reading.kind}: reading the notes "
-        f"{costs.reading.told(2)}. {costs.sleep.kind}: the sleep {costs.sleep.told(2)}, kept cache "
+        f"{costs.reading.told(2)}. {costs.sleep.kind}: asleep {costs.sleep.told(2)}, kept cache "
         f"{theme.size(costs.kv_bytes)}, dynamic weights {theme.size(costs.dynamic_bytes)}."
     )
 
 
 def _others(costs: _Costs) -> dict[str, Quantity]:
     return {"keep the cache": costs.full, "read again each time": costs.reading + costs.full}
+
+
+def _slept(costs: _Costs) -> str:
+    return "sleep once" if costs.n_nights == 1 else f"sleep {costs.n_nights} nights"
 
 
 def _told(n: int | None, costs: _Costs) -> str:
@@ -117,12 +125,15 @@ def _told(n: int | None, costs: _Costs) -> str:
 
 
 def _costs(state: State) -> _Costs | None:
-    """From the last sleep in force and the answers given; None while one of them is missing."""
+    """From the sleeps in force and the answers given; None while one of them is missing.
+
+    What was slept on in several nights took all those sleeps, and is read again as a whole.
+    """
     nights = state.nights_in_force
-    if not nights or nights[-1].report is None or not nights[-1].report.slept_here:
+    reports = [n.report for n in nights if n.report is not None and n.report.slept_here]
+    if not nights or len(reports) < len(nights):
         return None
     night = nights[-1]
-    assert night.report is not None
     given = {
         arm: [a for _, a in state.answers if a.arm == arm and a.ms > 0] for arm in ("full", "slept")
     }
@@ -133,13 +144,14 @@ def _costs(state: State) -> _Costs | None:
     read = measured(sum(t.ms for t in passes) / 1e3, "s")
     both = [*given["full"], *given["slept"]]
     return _Costs(
-        sleep=measured(night.report.seconds, "s"),
-        reading=read * (night.report.n_tokens / sum(t.n_tokens for t in passes)),
+        sleep=reduce(add, (measured(r.seconds, "s") for r in reports)),
+        reading=read * (sum(r.n_tokens for r in reports) / sum(t.n_tokens for t in passes)),
         full=estimate(fmean(a.ms for a in given["full"]) / 1e3, "s"),
         slept=estimate(fmean(a.ms for a in given["slept"]) / 1e3, "s"),
         n_full=len(given["full"]),
         n_slept=len(given["slept"]),
         tokens=fmean(a.n_prompt + len(a.tokens) for a in both),
-        kv_bytes=night.report.kv_bytes,
-        dynamic_bytes=night.report.dynamic_bytes,
+        n_nights=len(nights),
+        kv_bytes=sum(r.kv_bytes for r in reports),
+        dynamic_bytes=reports[-1].dynamic_bytes,
     )

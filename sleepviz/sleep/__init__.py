@@ -39,6 +39,19 @@ class Notes:
     held_out: tuple[str, ...] = ()
 
 
+    def require_earlier(self, base: DynamicWeights) -> None:
+        """Raise where beginning from zero would lose what `base` knows.
+
+        The notes of weights that were taken from a file may have stayed with whoever saved them.
+        """
+        if not base.empty and not self.earlier:
+            raise SleepvizError(
+                "This sleep practises all notes from the beginning, and those of the dynamic "
+                "weights in force are not here: what they know would be lost.",
+                "Take a nap instead, or load weights that were saved with their notes.",
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step of consolidation. Losses in nats per token. Only the last step carries `weights`.

@@ -93,6 +93,8 @@ class Deep:
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random
     ) -> Iterator[Step]:
         """Steps: one per dream, one per batch of lessons made, one per training step."""
+        if self.replay or base.slots:
+            notes.require_earlier(base)
         trunk = Trunk(llm, self._cut(llm))
         texts = (*notes.earlier, *notes.texts) if self.replay else notes.texts
         made = list(dreams.of_notes(texts, notes.held_out))

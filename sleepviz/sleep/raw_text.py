@@ -69,6 +69,7 @@ class RawText:
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random
     ) -> Iterator[Step]:
         """Steps: one per chunk of text that the lower layers read, one per training step."""
+        notes.require_earlier(base)
         trunk = Trunk(llm, round(self.first_layer * llm.shape.n_layers))
         chunks = _chunks(llm, "\n".join((*notes.earlier, *notes.texts)))
         if not chunks:
