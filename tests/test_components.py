@@ -18,9 +18,14 @@ from sleepviz import events as ev
 from sleepviz.components import attention_tile as tile
 from sleepviz.components import export, grid
 from sleepviz.components import transcript as talk
+from sleepviz.components.chart import packed as packed_chart
 from sleepviz.components.chart import paints
 from sleepviz.figures import theme
-from sleepviz.state import SeenToken, State, Turn
+from sleepviz.figures.facts_by_night import facts_by_night
+from sleepviz.figures.facts_kept import facts_kept
+from sleepviz.figures.memory_over_time import memory_over_time, moment
+from sleepviz.figures.tokens_kept import tokens_kept
+from sleepviz.state import Night, SeenToken, State, Turn
 from sleepviz.timeline import Timeline
 
 FACTS = ev.SessionStarted("m", "p", "cpu", "float32", 0, 2, 4, 2, 8, 1000, 2048, 4000, 256)
@@ -438,6 +443,54 @@ def test_the_number_of_a_cell_counts_and_not_its_colour_and_marks_stand_beside()
     assert [row[1::2] for row in export.table_of(marked).rows] == [(0, "✓"), (2, "?")]
 
 
+@pytest.mark.parametrize(
+    ("title", "own", "head"),
+    [
+        ("‖ΔW‖ / ‖W‖ (%, log scale)", True, "‖ΔW‖ / ‖W‖ (%, DERIVED)"),
+        ("‖K‖ (log scale)", True, "‖K‖ (DERIVED)"),
+        ("‖K‖ (log scale)", False, "‖K‖ (log scale, DERIVED)"),
+        ("slots kept (count)", False, "slots kept (count, DERIVED)"),
+        ("", False, "value (DERIVED)"),
+    ],
+)
+def test_values_of_a_grid_are_headed_by_what_they_are_their_unit_and_their_kind(
+    title: str, own: bool, head: str
+) -> None:
+    more = {"customdata": [[10.0, 1.0]]} if own else {}
+    bar = theme.colour_bar(title)
+    figure = heatmap([[-1.0, -2.0]], colorbar=bar, meta={"kind": "DERIVED"}, **more)
+    assert export.table_of(figure).names[2] == head
+
+
+def test_the_grids_of_questions_say_what_is_in_them_and_invent_no_number() -> None:
+    def answer(question: str, arm: str, logprob: float | None) -> ev.Answered:
+        return ev.Answered(
+            arm, question, "So.", (), 1.0, 9, 0, 0, logprob, True, "direct", ("So",), 1, 1.0
+        )
+
+    told = (
+        answer("Who?", "cleared", -9.0),
+        answer("Who?", "slept", -1.5),
+        answer("What?", "slept", -1.0),  # never asked without notes
+        answer("Where?", "cleared", -9.0),
+        answer("Where?", "slept", None),
+    )
+    figure = facts_kept(State(answers=tuple(enumerate(told))))
+    table = export.table_of(figure)
+    assert table.names[2:] == ("gain over the notes gone (nat, DERIVED)", "in the cell")
+    rows = list(csv.reader(io.StringIO(export.csv_of(table), newline="")))[1:]
+    gains = {(question, arm): gain for question, arm, gain, _ in rows}
+    assert gains["Who?", "after sleep"] == "7.5"
+    assert gains["What?", "after sleep"] == gains["Where?", "after sleep"] == ""
+    assert np.isfinite(figure.data[0].z).sum() == 3  # the others have no colour, and a mark
+    assert all(mark.startswith("✓") for *_, mark in rows)
+    night = Night(1, ev.SleepStarted(1, "nap", (), 1, 1, None), 0.0, outcome="kept")
+    by_night = facts_by_night(State(answers=((0, told[1]),), nights=(night,)))
+    head = "answered as expected (1: yes, 0: no, MEASURED)"
+    assert export.table_of(by_night).names[2:] == (head, "in the cell")
+    assert export.table_of(by_night).rows[0][2:] == (1.0, "✓")
+
+
 def test_an_empty_picture_has_no_rows() -> None:
     assert export.table_of(theme.empty("T", "Nothing yet.")) == export.Table()
     assert export.table_of(heatmap([])).rows == []
@@ -464,6 +517,105 @@ def test_of_a_long_table_the_page_shows_the_beginning_and_says_so() -> None:
     assert short["rows"] == [["a", "0.123457"]]
     assert short["numbers"] == [False, True]
     assert short["note"] == ""
+
+
+# which tokens were kept ---------------------------------------------------------------------------
+
+
+def test_a_kept_token_is_pointed_at_by_its_word_and_not_as_markup() -> None:
+    texts = ["<|im_start|>", " fox", "\n", "%{y} & co"]
+    tokens = [SeenToken(ev.Token(i, t, i), 0, "weights", 1) for i, t in enumerate(texts)]
+    kept_by = np.array([4, 2, 0, 1])
+    report = ev.SleepReport(1, "nap", 4, 1.0, 9, 9, 1.0, 0, 0, (), None, kept_by)
+    night = Night(1, ev.SleepStarted(1, "nap", (), 4, 9, None), 0.0, outcome="kept", report=report)
+    state = State(tokens=tuple(tokens), nights=(night,))
+    data = packed_chart(tokens_kept(state), height=300)
+    header = json.loads(data[4 : 4 + int.from_bytes(data[:4], "little")])
+    (line,) = header["series"]
+    assert line["custom"] == [["&lt;|im_start|&gt;", "␣fox", "⏎", "%{y}␣&amp;␣co"]]
+    assert "%{customdata[0]}" in line["hover"]
+    others = tokens_kept(replace(state, tokens=()))  # words that are not known are not asked for
+    assert "customdata" not in others.data[0].hovertemplate
+
+
+# memory over time ---------------------------------------------------------------------------------
+
+
+def sampled(*rss: int | None, on_gpu: bool = False, slack: int = 0) -> Timeline:
+    """A second with each event: a token read, something else, and a sample, for each of `rss`."""
+    timeline = Timeline()
+    for i, n_bytes in enumerate(rss):
+        read = ev.Prefilled((ev.Token(1, "a", i),), 1.0, (i + 1, i + 1), i + 1)
+        used = (7 * 2**20, 9 * 2**20, None) if on_gpu else (None, None, None)
+        sample = ev.MemorySampled(2**21, 2**20 * (i + 1), 0, 0, n_bytes or 0, *used, slack)
+        for event in (read, ev.Noted("."), sample):
+            timeline.append(event, float(len(timeline)))
+    return timeline
+
+
+def test_the_process_and_the_fixed_weights_are_drawn_on_accelerators_too() -> None:
+    here, there = (memory_over_time(sampled(5, on_gpu=g).at()) for g in (False, True))
+    names = ["KV cache", "model weights", "process (RSS), includes everything"]
+    assert [t.name for t in here.data] == names
+    assert [t.name for t in there.data][:3] == names
+    used = {t.name: list(t.y) for t in there.data if t.name.startswith("accelerator")}
+    assert used == {"accelerator, reserved by PyTorch": [9], "accelerator, allocated": [7]}
+    assert "accelerator, allocated 7.00 MiB" in there.layout.meta["alt"]
+    slack = memory_over_time(sampled(5, slack=2**19).at()).data[1]
+    assert (slack.name, list(slack.y), slack.yaxis) == ("KV reserved", [0.5], None)
+
+
+def test_a_figure_of_the_accelerator_that_is_not_known_is_absent_and_not_zero() -> None:
+    timeline = sampled(5)
+    timeline.append(ev.MemorySampled(1, 2, 0, 0, 5, 2**20, None, None), 9.0)
+    used = [t for t in memory_over_time(timeline.at()).data if t.name.startswith("accelerator")]
+    assert [t.name for t in used] == ["accelerator, allocated"]
+    assert np.array_equal(used[0].y, [np.nan, 1.0], equal_nan=True)
+
+
+def test_hover_tells_the_difference_to_the_sample_before_also_where_points_are_left_out() -> None:
+    rss = [2**20 * (i * i % 97) for i in range(2000)]
+    line = memory_over_time(sampled(*rss).at()).data[-1]
+    assert len(line.x) < len(rss)
+    before = {3 * i + 2.0: rss[i] - rss[i - 1] for i in range(1, len(rss))}
+    told = dict(zip(line.x, line.customdata[:, 0], strict=True))
+    assert np.isnan(told.pop(2.0))  # none before the first
+    assert told == {x: before[x] / 2**20 for x in told}
+    assert "Δ %{customdata[0]:+,.2f} MiB" in line.hovertemplate
+
+
+def test_a_click_on_a_sample_leads_to_the_state_right_after_it() -> None:
+    timeline = sampled(1, 2, 3)  # samples are events 3, 6 and 9, at seconds 2, 5 and 8
+    state = timeline.at()
+    assert [moment(state, x) for x in (0.0, 2.0, 4.9, 5.0, 8.0, 99.0)] == [3, 3, 3, 6, 9, 9]
+    for x, n in ((2.0, 1), (5.0, 2), (8.0, 3)):
+        seen = timeline.at(moment(state, x))
+        assert (len(seen.memory), seen.n_cached) == (n, n)
+    assert moment(State(), 1.0) is None
+
+
+def test_a_click_is_understood_in_the_single_precision_of_a_browser() -> None:
+    timeline = Timeline()
+    for at_s in (1000.1, 1000.7, 2000.1):
+        timeline.append(ev.MemorySampled(1, 2, 0, 0, 5, None, None, None), at_s)
+    told = [float(np.float32(at_s)) for at_s in (1000.1, 1000.7, 2000.1)]
+    assert min(np.subtract(told, (1000.1, 1000.7, 2000.1))) < 0
+    assert [moment(timeline.at(), x) for x in told] == [1, 2, 3]
+
+
+def test_the_moment_of_a_sample_lies_between_the_events_of_the_cache_around_it() -> None:
+    timeline = Timeline()
+    read = ev.Prefilled((ev.Token(1, "a", 0),), 1.0, (1, 1), 1)
+    sample = ev.MemorySampled(1, 2, 0, 0, 5, None, None, None)
+    notes = [ev.Noted(".")] * 20
+    story = [(read, 0.0), (sample, 0.1), *((n, 0.1) for n in notes), (sample, 8.0), (read, 9.0)]
+    for event, at_s in story:
+        timeline.append(event, at_s)
+    for x, n_samples in ((0.1, 1), (8.0, 2)):
+        position = moment(timeline.at(), x)
+        assert position is not None
+        assert len(timeline.at(position).kv) == 1
+        assert len(timeline.at(position).memory) in (n_samples, n_samples - 1)
 
 
 # all of them --------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ import pytest
 
 from sleepviz import SleepvizError, figures
 from sleepviz import events as ev
-from sleepviz.components.chart import packed, paints
+from sleepviz.components import picture as clicking
+from sleepviz.components.chart import GOES, chosen_x, packed, paints
 from sleepviz.figures import theme, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import State
@@ -517,6 +518,16 @@ def test_a_sleep_pays_where_the_lines_cross_or_never() -> None:
     assert picture.alt(slower.state).count("never") == 2
 
 
+def test_what_was_slept_on_in_two_nights_took_both_and_is_read_again_as_a_whole() -> None:
+    story = Story().read(100).sleep(1).read(100).sleep(2)
+    story.answer("Who?", "full", -1.0, ms=1000.0, night=0)
+    story.answer("Who?", "slept", -1.0, ms=500.0, night=2)
+    _, again, sleep = PICTURES["break_even"].draw(story.state).data
+    assert sleep.name == "sleep 2 nights"
+    assert sleep.y[0] == pytest.approx(10.0)
+    assert again.y[-1] == pytest.approx(again.x[-1] * 1.4)
+
+
 def test_a_cache_map_of_many_tokens_shows_the_largest_of_each_column() -> None:
     figure = PICTURES["kv_map"].draw(Story().read(600).state)
     assert np.asarray(figure.data[0].z).shape == (N_LAYERS, 200)
@@ -595,3 +606,124 @@ def test_what_it_cost_elsewhere_counts_controls_and_names_those_that_were_lost()
     assert (list(controls.x), list(controls.y)) == ([0, 1], [100.0, 50.0])
     assert "no longer right: Two plus two?" in picture.alt(story.state)
     assert "2 of 2 before, 1 of 2 after sleep 1" in picture.formula(story.state)
+
+
+def _windowed(story: Story, windows: tuple[int, ...]) -> State:
+    """A story as a model with these windows would have told it, its bytes by the formula."""
+    facts = story.timeline.at().facts
+    assert facts is not None
+    facts = replace(facts, windows=windows)
+    told = Timeline(clock=lambda: 0.0)
+    told.append(facts, 0.0)
+    for entry in story.timeline.since(1):
+        event = entry.event
+        if isinstance(event, ev.Prefilled | ev.TokenGenerated):
+            event = replace(event, kv_layer_bytes=facts.kv_layer_bytes(event.n_cached))
+        told.append(event, entry.at_s)
+    return told.at()
+
+
+def test_the_sliding_part_of_the_cache_stops_growing_and_the_rest_goes_on() -> None:
+    state = _windowed(Story().read(3).say(4).sleep().read(2), (4, 0))
+    whole = _trace("kv_growth", state, "KV cache")
+    sliding = _trace("kv_growth", state, "of it, sliding-window layers")
+    each = PER_TOKEN / N_LAYERS / 2**20  # MiB of a token in one layer
+    assert list(sliding.x) == list(whole.x) == [0, 3, 4, 5, 6, 7, 7, 9]
+    np.testing.assert_allclose(np.asarray(sliding.y) / each, [0, 3, 4, 4, 4, 4, 0, 2])
+    np.testing.assert_allclose(np.asarray(whole.y) / each, [0, 6, 8, 9, 10, 11, 0, 4])
+    np.testing.assert_allclose(np.asarray(whole.customdata)[:, 2] / each, [0, 3, 4, 5, 6, 7, 0, 2])
+    assert sliding.meta["kind"] == Kind.MEASURED
+    assert sliding.fill == "tozeroy"
+
+
+@pytest.mark.parametrize("windows", [(), (0, 0), (4, 4)])
+def test_layers_that_are_all_alike_are_one_area(windows: tuple[int, ...]) -> None:
+    names = [t.name for t in PICTURES["kv_growth"].draw(_windowed(Story().read(9), windows)).data]
+    assert names == ["KV cache, measured", "predicted by the formula"]
+
+
+def test_the_words_about_a_cache_that_slides_have_its_numbers() -> None:
+    picture, state = PICTURES["kv_growth"], _windowed(Story().read(10), (4, 0))
+    said = picture.formula(state)
+    each = PER_TOKEN // N_LAYERS
+    assert (
+        "2 · 2 KV heads · 8 · 4 bytes · (1 layer · 10 tokens + 1 sliding layer · 4 tokens)" in said
+    )
+    assert f"= {theme.size(14 * each)}. " in said
+    assert "a difference of 0 B" in said
+    words = f"{PER_TOKEN} B until a sliding window is full, {each} B once all are"
+    assert said.endswith(f"each token costs {words}.")
+    assert f"1 of 2 layers keep at most 4 tokens and hold {4 * each} B of it now." in picture.alt(
+        state
+    )
+    nothing = _windowed(Story(), (4, 0))
+    assert picture.alt(nothing).endswith(f"Each token costs {words}.")
+    assert "min(n tokens, window)" in picture.formula(nothing)
+
+
+def test_the_limit_of_a_model_that_slides_is_that_of_its_formula() -> None:
+    state = _windowed(Story(context_limit=20).read(12), (4, 0))
+    (limit,) = (s for s in PICTURES["kv_growth"].draw(state).layout.shapes if s.label.text)
+    assert limit.y0 == pytest.approx((20 + 4) * PER_TOKEN / N_LAYERS / 2**20)
+
+
+def test_a_click_on_the_cache_goes_to_right_after_that_point() -> None:
+    story = Story().read(8).say(3).sleep().read(4)
+    whole = _trace("kv_growth", story.state, "KV cache")
+    moment = PICTURES["kv_growth"].moment
+    assert moment is not None
+    for x in whole.x:
+        position = moment(story.state, float(np.float32(x)))
+        then = _trace("kv_growth", story.timeline.at(position), "KV cache") if x else None
+        shown = [y for at, y in zip(whole.x, whole.y, strict=True) if at == x]
+        assert then is None or (then.x[-1], then.y[-1]) == (x, shown[-1])
+    assert story.timeline.at(moment(story.state, 11)).kv_bytes == 0  # the fall is there
+    assert story.timeline.at(moment(story.state, 10.2)).n_cached == 10  # the nearest
+    assert not story.timeline.at(moment(story.state, 0)).kv
+    assert moment(State(), 3.0) is None
+
+
+def test_a_click_on_a_time_goes_to_the_last_pass_at_that_length() -> None:
+    story = Story().read(8).say(3).sleep().read(8).say(1)
+    moment = PICTURES["time_per_token"].moment
+    assert moment is not None
+    for x, n_passes in ((9, 6), (8, 5), (11, 4), (10.1, 3)):
+        then = story.timeline.at(moment(story.state, x))
+        assert len(then.timings) == n_passes
+        assert then.timings[-1].n_context == round(x)
+    assert moment(Story().state, 3.0) is None
+
+
+def test_a_picture_over_time_tells_the_canvas_that_a_click_goes_there() -> None:
+    figure = PICTURES["kv_growth"].draw(Story().read(8).state)
+    header, _ = _unpacked(packed(figure, height=9, goes=True))
+    assert header["goes"] is True
+    assert str(header["alt"]).endswith(GOES)
+    still, _ = _unpacked(packed(figure, height=9))
+    assert still["goes"] is False
+    nothing, _ = _unpacked(packed(PICTURES["kv_growth"].draw(State()), height=9, goes=True))
+    assert GOES not in str(nothing["alt"])
+
+
+@pytest.mark.parametrize("told", [None, 3, {}, {"x": "3"}, {"x": float("nan")}, {"x": True}])
+def test_what_is_no_click_on_a_point_goes_nowhere(told: object) -> None:
+    assert chosen_x(told) is None
+    assert chosen_x({"x": 3}) == 3.0
+
+
+@pytest.mark.parametrize(("x", "gone"), [(8.0, [2]), (12.0, [None])])
+def test_a_click_goes_back_to_a_moment_and_the_newest_one_is_now(
+    monkeypatch: pytest.MonkeyPatch, x: float, gone: list[int | None]
+) -> None:
+    story = Story()
+    story.n_cached = 8
+    tokens = tuple(ev.Token(1, "a", i) for i in range(8))
+    story.add(ev.Prefilled(tokens, 1.0, story.layer_bytes(), 8)).say(4)
+    went: list[int | None] = []
+    monkeypatch.setattr(clicking.controls, "session", lambda: story)
+    monkeypatch.setattr(clicking.controls, "go_to", went.append)
+    go = clicking._goes(PICTURES["kv_growth"], story.state)
+    assert go is not None
+    go(x)
+    assert went == gone
+    assert clicking._goes(PICTURES["kv_map"], story.state) is None

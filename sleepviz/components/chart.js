@@ -25,6 +25,7 @@ class ChartPicture {
   tell(message) {
     this.message = message
     this.chart.style.height = `${message.height}px`
+    this.chart.classList.toggle("goes", message.goes)
     this.canvas.setAttribute("aria-label", message.alt)
     this.empty.hidden = !message.empty
     this.empty.textContent = message.empty

@@ -1,14 +1,15 @@
 """A figure on a canvas that keeps its zoom, hover and hidden lines while the data moves on.
 
 Knows how to pack the lines, dots, bands and notes of a plotly figure, and that grid.py shows a
-heatmap; does not know what they mean.
+heatmap; tells the x that was clicked; does not know what they mean.
 Streamlit's own plotly element is taken down and put up again at each change of the data; this is
 not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,6 +21,8 @@ from sleepviz.components.grid import grid, is_grid
 from sleepviz.components.kept import Kept
 from sleepviz.components.packing import Columns, carried_alt, message, notes
 from sleepviz.figures import theme
+
+GOES = "Click a point, or choose one with the arrow keys and press Enter, to go to that moment."
 
 _HTML = (
     "<div class='chart'><div class='legend' role='group' aria-label='Lines shown'></div>"
@@ -41,26 +44,49 @@ _untitled: Kept[go.Figure] = Kept(32)
 
 
 def chart(
-    figure: go.Figure, *, key: str, height: int = 260, alt: str = ""
+    figure: go.Figure,
+    *,
+    key: str,
+    height: int = 260,
+    alt: str = "",
+    go: Callable[[float], None] | None = None,
 ) -> tuple[int, int] | None:
     """Show a figure; one of lines and dots stays as the reader left it while its data changes.
 
     `height` is in CSS pixels, with the legend. Without `alt`, the words that the figure carries are
     used. Returns the (row, column) of a heatmap's cell that was clicked in this run, else `None`.
     A figure of anything else, such as bars, is shown by Streamlit's own element. The title is left
-    to the page, which has headings.
+    to the page, which has headings. `go` is called with the x of a point of lines and dots that was
+    clicked, or chosen with Enter, before the page runs again.
     """
     if is_grid(figure):
         return grid(figure, key=key, height=height, alt=alt)
     if paints(figure):
+        goes = go is not None
         ready = _packed.of(
-            figure, (height, alt, key), lambda: packed(figure, height=height, alt=alt, key=key)
+            figure,
+            (height, alt, key, goes),
+            lambda: packed(figure, height=height, alt=alt, key=key, goes=goes),
         )
-        _MOUNT(data=ready, key=key)
+
+        def chosen() -> None:
+            x = chosen_x((st.session_state.get(key) or {}).get("moment"))
+            if go is not None and x is not None:
+                go(x)
+
+        _MOUNT(data=ready, key=key, on_moment_change=chosen)
         return None
     plain = _untitled.of(figure, height, lambda: untitled(figure, height))
     st.plotly_chart(plain, key=key, alt=alt or carried_alt(figure), config={"displaylogo": False})
     return None
+
+
+def chosen_x(told: object) -> float | None:
+    """The x of a click; `None` if it is none of ours."""
+    x = told.get("x") if isinstance(told, dict) else None
+    if isinstance(x, bool) or not isinstance(x, (int, float)) or not math.isfinite(x):
+        return None
+    return float(x)
 
 
 def untitled(figure: go.Figure, height: int) -> go.Figure:
@@ -83,19 +109,23 @@ def paints(figure: go.Figure) -> bool:
     return all(t.type == "scatter" and (t.xaxis or "x") == "x" for t in figure.data)
 
 
-def packed(figure: go.Figure, *, height: int, alt: str = "", key: str = "") -> bytes:
+def packed(
+    figure: go.Figure, *, height: int, alt: str = "", key: str = "", goes: bool = False
+) -> bytes:
     """A figure as a message of packing.py, `key` being its name on the page.
 
-    A column that several lines share is sent once. Series are thinned to `theme.MOST_POINTS`,
-    keeping extremes.
+    `goes`: a click on a point goes to the moment of it, and the words say so. A column that several
+    lines share is sent once. Series are thinned to `theme.MOST_POINTS`, keeping extremes.
     """
     columns = Columns()
     layout, traces = figure.layout.to_plotly_json(), [t.to_plotly_json() for t in figure.data]
     names = ["x", "y", *(["y2"] if any(t.get("yaxis") == "y2" for t in traces) else [])]
+    words = alt or carried_alt(figure)
     header = {
         "key": key,
         "title": figure.layout.title.text or "",
-        "alt": alt or carried_alt(figure),
+        "alt": f"{words} {GOES}" if goes and figure.data else words,
+        "goes": goes,
         "height": height,
         "empty": theme.sentence(figure),
         "axes": {n: _axis(layout.get(f"{n[0]}axis{n[1:]}", {})) for n in names},
@@ -123,7 +153,7 @@ def _series(trace: Json, columns: Columns, number: int) -> dict[str, object]:
         "name": trace.get("name") or "",
         "x": columns.add(x[keep]),
         "y": columns.add(y[keep]),
-        "custom": [columns.add(custom[keep, i]) for i in range(custom.shape[1])],
+        "custom": [_custom(column, columns) for column in custom[keep].T],
         "hover": (trace.get("hovertemplate") or "%{y}").partition("<extra>")[0],
         "colour": _colours(colour),
         "line": "lines" in mode,
@@ -136,6 +166,12 @@ def _series(trace: Json, columns: Columns, number: int) -> dict[str, object]:
         "opacity": _told(trace, "opacity", 1.0),
         "axis": trace.get("yaxis") or "y",
     }
+
+
+def _custom(column: np.ndarray, columns: Columns) -> int | list[str]:
+    """What a hover text may say besides x and y: numbers as a column, words as they are."""
+    words = any(isinstance(value, str) for value in column[:1])
+    return [str(value) for value in column] if words else columns.add(column)
 
 
 def _told(part: Json, name: str, otherwise: Any) -> Any:

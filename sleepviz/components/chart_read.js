@@ -1,9 +1,12 @@
-// A chart as it is read: crosshair, tooltip, zoom and keys, all kept while new data arrive.
+// A chart as it is read: crosshair, tooltip, zoom and keys, all kept while new data arrive; and the x that is chosen.
 
 const TOUCHED = 7 // pixels: nearer than this counts as "at"
+const HELD = 500 // ms: a finger that stays longer reads
+const TWICE = 300 // ms: a second click that comes sooner makes it a double click
 
-export default function ({ data, parentElement }) {
+export default function ({ data, parentElement, setTriggerValue }) {
   const chart = tenant(parentElement, Chart)
+  chart.go = (x) => setTriggerValue("moment", { x })
   chart.tell(unpack(data))
   return () => {
     chart.close()
@@ -17,15 +20,24 @@ class Chart extends ChartPicture {
     this.cursor = null // x of the crosshair
     this.pointer = null // px of the mouse or finger while it is over the plot
     this.drag = null // [px from, px to] while a stretch is being marked
+    this.press = null // {x, y, at} while a button or finger is down and has not moved
     const { canvas } = this
     canvas.onpointermove = (e) => this.moved(e)
     canvas.onpointerdown = (e) => this.pressed(e)
     canvas.onpointerup = canvas.onpointercancel = (e) => this.released(e)
     canvas.onpointerleave = () => this.left()
     canvas.onblur = () => this.left()
-    canvas.ondblclick = this.reset.onclick = () => this.zoom(null)
+    canvas.ondblclick = this.reset.onclick = () => {
+      clearTimeout(this.soon)
+      this.zoom(null)
+    }
     canvas.onkeydown = (e) => this.typed(e)
     canvas.addEventListener("wheel", (e) => this.wheeled(e), { passive: false })
+  }
+
+  close() {
+    clearTimeout(this.soon)
+    super.close()
   }
 
   // pointing -----------------------------------------------------------------------------------
@@ -33,13 +45,17 @@ class Chart extends ChartPicture {
   moved(event) {
     if (!this.plot) return
     this.pointer = event.offsetX
+    const { press } = this
+    if (press && Math.hypot(event.offsetX - press.x, event.offsetY - press.y) >= TOUCHED) this.press = null
     if (this.drag) this.drag[1] = event.offsetX
     this.paint()
   }
 
   pressed(event) {
     if (!this.plot) return
+    clearTimeout(this.soon)
     this.pointer = event.offsetX
+    this.press = event.button === 0 ? { x: event.offsetX, y: event.offsetY, at: event.timeStamp } : null
     if (event.pointerType === "mouse" && event.button === 0) {
       this.drag = [event.offsetX, event.offsetX]
       this.canvas.setPointerCapture(event.pointerId)
@@ -48,12 +64,12 @@ class Chart extends ChartPicture {
   }
 
   released(event) {
-    const { drag } = this
-    this.drag = null
+    const { drag, press } = this
+    this.drag = this.press = null
     if (drag && Math.abs(drag[1] - drag[0]) >= TOUCHED && event.type === "pointerup") {
       const { x } = this.plot.axes
       this.zoom([x.at(Math.min(...drag)), x.at(Math.max(...drag))])
-    }
+    } else if (press && event.type === "pointerup" && event.timeStamp - press.at < HELD) this.choose()
     this.paint()
   }
 
@@ -85,12 +101,20 @@ class Chart extends ChartPicture {
       "+": () => this.zoomAround(0.7),
       "-": () => this.zoomAround(1 / 0.7),
       0: () => this.zoom(null),
+      Enter: this.message.goes && (() => this.choose()),
       Escape: () => (this.window ? this.zoom(null) : this.left()),
     }[event.key]
     if (!act || event.ctrlKey || event.metaKey || event.altKey) return
     event.preventDefault()
     event.stopPropagation()
     act()
+  }
+
+  /** Go to the moment of the point that the crosshair is on, once. */
+  choose() {
+    clearTimeout(this.soon)
+    const found = this.message.goes && this.message.series.length ? this.found() : null
+    if (found) this.soon = setTimeout(() => this.go(found.x), TWICE)
   }
 
   /** Move the crosshair by a number of points. */
@@ -205,15 +229,17 @@ class Chart extends ChartPicture {
       dot.style.background = this.colour(series.colour)
       const custom = series.custom.map((column) => column[i])
       const [value, ...more] = filled(series.hover, { x: series.x[i], y: series.y[i], custom }).split("<br>")
-      row.append(dot, make("span", "", series.name), make("b", "", value))
-      for (const line of more) row.append(make("span", "more", line))
+      row.append(dot, make("span", "", series.name), make("b", "", plain(value)))
+      for (const line of more) row.append(make("span", "more", plain(line)))
       return row
     })
     const named = [...new Set(shapes.map((s) => s.label))].map((label) => make("div", "shape", label))
     const head = make("div", "at", filled(this.message.axes.x.hover, { x, y: x, custom: [] }))
+    const hints = this.message.goes ? [make("div", "hint", "Click or Enter: go to this moment")] : []
     this.tip.hidden = false
-    const told = [head, ...rows, ...named].map((e) => e.textContent).join("|")
-    if (told !== this.told) this.tip.replaceChildren(head, ...rows, ...named)
+    const lines = [head, ...rows, ...named, ...hints]
+    const told = lines.map((e) => e.textContent).join("|")
+    if (told !== this.told) this.tip.replaceChildren(...lines)
     this.told = told
     const { box, axes } = this.plot
     const at = axes.x.px(x)

@@ -16,7 +16,7 @@ function unpack(data) {
   for (const s of message.series || []) {
     s.x = columns[s.x]
     s.y = columns[s.y]
-    s.custom = s.custom.map((c) => columns[c])
+    s.custom = s.custom.map((c) => (Array.isArray(c) ? c : columns[c]))
   }
   return message
 }
@@ -71,6 +71,9 @@ function formatted(value, spec) {
   const places = Math.max(0, +(digits ?? 4) - 1 - Math.floor(Math.log10(Math.abs(value) || 1)))
   return String(+value.toFixed(Math.min(9, places))).replace("-", "−")
 }
+
+/** Text as a person reads it, without the escapes of theme.safe. */
+const plain = (text) => text.replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&")
 
 /** A hover template of plotly with the values of one point filled in. */
 function filled(template, point) {

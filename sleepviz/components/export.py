@@ -29,6 +29,7 @@ _MOUNT = st.components.v2.component(
     js=code("export.js"),
 )
 _UNIT = re.compile(r"\(([^()]+)\)\s*$")
+_SCALE = re.compile(r",? ?log scale\b")  # of the colours, where the numbers are not logarithms
 _BREAK = re.compile(r"<br ?/?>")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would execute
 
@@ -76,7 +77,8 @@ def table_of(figure: go.Figure) -> Table:
     Lines, dots and bars: a column for what is along the axis, then one for each of them, joined
     where they have the same place. A heatmap: row, column and value of each cell that is there;
     the value is the cell's own number where the colour stands for something else, such as its
-    logarithm. Units come from the titles of the axes. Nothing drawn: no rows, no columns.
+    logarithm, and it is headed by the name of the heatmap, or else by the title of its colour bar.
+    Units come from these titles and those of the axes. Nothing drawn: no rows, no columns.
     """
     grids = [trace for trace in figure.data if trace.type == "heatmap"]
     if grids:
@@ -136,12 +138,13 @@ def _cells(trace: go.Heatmap, figure: go.Figure) -> Table:
     z = np.asarray(trace.z, dtype=float)
     z = z if z.ndim == 2 else np.empty((0, 0))
     names = [_names(trace.y, z.shape[0]), _names(trace.x, z.shape[1])]
-    value = _own_numbers(trace, z)
+    own = _own_numbers(trace, z.shape)
+    value = z if own is None else own
     text = None if trace.text is None else np.asarray(trace.text, dtype=object)
     there = np.isfinite(z) if text is None else np.isfinite(z) | (text != "")
     rows, columns = np.nonzero(there)
     heads = [_title(figure, trace, "y") or "row", _title(figure, trace, "x") or "column"]
-    heads.append(trace.colorbar.title.text or "value")
+    heads.append(_headed(trace, linear=own is not None))
     found: list[Sequence[object]] = [[names[0][i] for i in rows], [names[1][i] for i in columns]]
     found.append(value[rows, columns].tolist())
     if text is not None:
@@ -150,24 +153,41 @@ def _cells(trace: go.Heatmap, figure: go.Figure) -> Table:
     return Table(tuple(heads), tuple(found))
 
 
-def _own_numbers(trace: go.Heatmap, z: np.ndarray) -> np.ndarray:
-    """What the cells stand for: one number each that comes along with them, else z."""
+def _own_numbers(trace: go.Heatmap, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The one number that comes along with each cell for the colour; None without such."""
     try:
         given = np.asarray(trace.customdata, dtype=float)
     except (TypeError, ValueError):
-        return z
-    return given if given.shape == z.shape else z
+        return None
+    return given if given.shape == shape else None
+
+
+def _headed(trace: go.Heatmap, linear: bool) -> str:
+    """What heads the column of a grid's values: what they are, their unit, and their kind.
+
+    linear: they are not on the scale of the colours.
+    """
+    title = str(_plain(trace.name or trace.colorbar.title.text or "value"))
+    title = _SCALE.sub("", title).replace(" ()", "") if linear else title
+    unit = _UNIT.search(title)
+    return _with_units(title[: unit.start()].rstrip() if unit else title, trace, unit)
 
 
 def _named(trace: go.Scatter | go.Bar, title: str, taken: Mapping[str, object]) -> str:
     """What heads the column of a line: its name, unit, and what its numbers are."""
-    unit = _UNIT.search(title)
-    kind = trace.meta.get("kind") if isinstance(trace.meta, dict) else None
-    more = ", ".join(str(part) for part in (unit and unit[1], kind) if part)
     name = str(_plain(trace.name or title or "value"))
-    name += f" ({more})" if more else ""
+    name = _with_units(name, trace, _UNIT.search(title))
     twins = sum(other == name or other.startswith(f"{name} [") for other in taken)
     return f"{name} [{twins + 1}]" if twins else name
+
+
+def _with_units(
+    name: str, trace: go.Scatter | go.Bar | go.Heatmap, unit: re.Match[str] | None
+) -> str:
+    """A name with the unit and the kind of the numbers, as far as they are known."""
+    kind = trace.meta.get("kind") if isinstance(trace.meta, dict) else None
+    more = ", ".join(str(part) for part in (unit and unit[1], kind) if part)
+    return f"{name} ({more})" if more else name
 
 
 def _title(figure: go.Figure, trace: go.Scatter | go.Bar | go.Heatmap, letter: str) -> str:

@@ -1,16 +1,19 @@
 """A picture of a session with what is beneath it, drawn again only when something has happened.
 
-Knows the pictures of sleepviz.figures by their protocol; does not know any of them by name.
+Knows the pictures of sleepviz.figures by their protocol; does not know any of them by name. Acts
+only through controls.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from sleepviz import controls
 from sleepviz.components.chart import chart
 from sleepviz.components.export import beneath
 from sleepviz.components.kept import Kept
-from sleepviz.figures import pictures
+from sleepviz.figures import Picture, pictures
 from sleepviz.state import State
 
 if TYPE_CHECKING:
@@ -27,11 +30,13 @@ def picture(
     """Show a picture by name, and beneath it what it is, its data, and ways to take both away.
 
     `choice` is one of the picture's own; without it, the picture's first. Returns the cell (row,
-    column) that was clicked in this run, of a picture of cells; else `None`.
+    column) that was clicked in this run, of a picture of cells; else `None`. A click on a picture
+    over time looks back at that moment.
     """
     shown, drawn = pictures()[name], figure(name, state, choice)
     chosen = (choice,) if choice else ()
-    cell = chart(drawn, key=key, height=height, alt=shown.alt(state, *chosen))
+    alt = shown.alt(state, *chosen)
+    cell = chart(drawn, key=key, height=height, alt=alt, go=_goes(shown, state))
     beneath(
         drawn,
         of=key,
@@ -46,3 +51,18 @@ def figure(name: str, state: State, choice: str = "") -> go.Figure:
     """The figure of a state, drawn once: a state is the same object until the next event."""
     chosen = (choice,) if choice else ()
     return _drawn.of(state, (name, choice), lambda: pictures()[name].draw(state, *chosen))
+
+
+def _goes(shown: Picture, state: State) -> Callable[[float], None] | None:
+    """What a click on an x of the picture does; nothing, unless it is a picture over time."""
+    moment = shown.moment
+    if moment is None:
+        return None
+
+    def go(x: float) -> None:
+        position, mine = moment(state, x), controls.session()
+        if position is not None and mine is not None:
+            is_now = position >= len(mine.timeline)  # and stays so when more happens
+            controls.go_to(None if is_now else position)
+
+    return go

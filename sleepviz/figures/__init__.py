@@ -8,7 +8,9 @@ figure; `alt(state)`, what the picture shows in words; `formula(state)`, what it
 see") and IS_NOT ("what it is not"). All that it draws goes through `traces.line`, `traces.dots` and
 `traces.cells`, which take the kind of the numbers; its formula tells each kind that it draws. A
 picture of several things takes one of them as the second argument of all three functions, and may
-name them in CHOICES (value to label, the first is shown unless another is chosen).
+name them in CHOICES (value to label, the first is shown unless another is chosen). A picture over
+time may offer `moment(state, x)`: how many events had happened when what it draws at x had just
+happened, `None` where nothing had; a click on x goes there.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from sleepviz import SleepvizError
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from sleepviz.state import State
+
 _NOT_PICTURES = frozenset({"theme", "traces"})
 
 
@@ -41,6 +45,7 @@ class Picture:
     alt: Callable[..., str]
     formula: Callable[..., str]
     choices: Mapping[str, str] = field(default_factory=dict)
+    moment: Callable[[State, float], int | None] | None = None
 
 
 @cache
@@ -72,4 +77,5 @@ def _picture(module: ModuleType) -> Picture:
         module.alt,
         module.formula,
         getattr(module, "CHOICES", {}),
+        getattr(module, "moment", None),
     )

@@ -46,6 +46,7 @@ def facts_by_night(state: State) -> go.Figure:
         custom=[[_hover(q, rows[q].get(n.number), n) for n in nights] for q in shown],
         hover="%{customdata}",
     )
+    figure.update_traces(name="answered as expected (1: yes, 0: no)")
     figure.update_xaxes(type="category")
     theme.as_grid(figure, names_on_top=True)
     if len(shown) < len(rows):

@@ -20,7 +20,7 @@ from sleepviz.state import State
 TITLE = "What survived"
 SEES = (
     "✓ answered as expected, ✗ not; the number is how much likelier the right answer is "
-    "than with the notes gone (nats; blue: likelier, orange: less likely)."
+    "than with the notes gone (nats; blue: likelier, orange: less likely; no colour: not known)."
 )
 IS_NOT = "It is a count of the questions asked, greedily, once each; a handful proves no rule."
 
@@ -129,10 +129,10 @@ def _cell(state: State, rows: _Rows, question: str, arm: str) -> _Cell:
         reason = why[-1] if why else "not asked"
         return _Cell("", float("nan"), f"{theme.safe(question)}<br>{words}: {theme.safe(reason)}")
     base = row["cleared"].gold_logprob if "cleared" in row else None
-    known = answer.gold_logprob is not None and base is not None
-    gain = (answer.gold_logprob or 0.0) - (base or 0.0) if known else float("nan")
+    now = answer.gold_logprob
+    gain = float("nan") if now is None or base is None else now - base
     mark = "" if answer.correct is None else "✓" if answer.correct else "✗"
-    ln_p = "" if answer.gold_logprob is None else f"ln p {answer.gold_logprob:.2f} nat"
+    ln_p = "" if now is None else f"ln p {now:.2f} nat"
     return _Cell(
         mark,
         gain,
@@ -157,14 +157,14 @@ def _add_grid(
         Kind.DERIVED,  # the colours and numbers; the marks in them are measured
         x=[_wrapped(_ARMS.get(arm, arm), 9) for arm in arms],
         y=_labels(questions),
-        # a cell with an answer but without a gain is grey, not absent
-        z=[[0.0 if np.isnan(c.gain) and c.mark else c.gain for c in line] for line in grid],
+        z=[[c.gain for c in line] for line in grid],  # without a gain: a mark without a colour
         limits=(-span, span),
         colours=[list(stop) for stop in theme.DIVERGING],
         marks=[[_written(c) for c in line] for line in grid],
         custom=[[c.hover for c in line] for line in grid],
         hover="%{customdata}",
     )
+    figure.update_traces(name="gain over the notes gone (nat)")
 
 
 def _written(cell: _Cell) -> str:

@@ -6,18 +6,21 @@ Knows how the points of a state become a saw-tooth; does not know how bytes were
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from itertools import pairwise
 
 import numpy as np
 import plotly.graph_objects as go
 
+from sleepviz.events import SessionStarted
 from sleepviz.figures import theme, traces
 from sleepviz.quantities import Kind, derived, measured
 from sleepviz.state import State
 
 TITLE = "KV cache size"
 SEES = (
-    "Each token adds the same number of bytes; after a sleep the cache is cleared and starts at 0."
+    "Each token adds the same number of bytes, or fewer once layers that keep only the newest "
+    "tokens are full; after a sleep the cache is cleared and starts at 0."
 )
 IS_NOT = "It is not the memory of the whole process, which keeps the fixed weights and more."
 
@@ -29,6 +32,8 @@ def kv_growth(state: State) -> go.Figure:
 
     The x axis counts every token that went into the cache since the session began, so that clearing
     the cache is a fall and not a step back. The dynamic weights are a stepped line on that scale.
+    Where some layers keep only a window of tokens, what these hold is an area of its own; between
+    it and the whole is what the full-attention layers hold.
     """
     if not state.kv:
         return theme.empty(TITLE, _nothing(state))
@@ -44,20 +49,41 @@ def kv_growth(state: State) -> go.Figure:
     measured = theme.mib([0, *(p.n_bytes for p in state.kv)])
     predicted = theme.mib([0, *(p.predicted_bytes for p in state.kv)])
     keep = theme.thin(measured)
+    custom = [n_tokens[keep], ((measured - predicted) * 2**20)[keep]]
+    hover = (
+        "%{y:,.2f} MiB<br>%{customdata[0]:,.0f} tokens in it; "
+        "measured − predicted: %{customdata[1]:+,.0f} B"
+    )
+    sliding = _sliding_mib(state, keep)
+    if sliding is not None:
+        custom.append(measured[keep] - sliding)
+        hover += "<br>full-attention layers: %{customdata[2]:,.2f} MiB"
     traces.line(
         figure,
         Kind.MEASURED,
         name="KV cache, measured",
         x=told[keep],
         y=measured[keep],
-        custom=np.column_stack([n_tokens, (measured - predicted) * 2**20])[keep],
-        hover="%{y:,.2f} MiB<br>%{customdata[0]:,.0f} tokens in it; "
-        "measured − predicted: %{customdata[1]:+,.0f} B",
+        custom=np.column_stack(custom),
+        hover=hover,
         colour=theme.KV,
         width=3.5,  # so that the dashes lie on it, not over it
         fill=True,
         ends=len(keep) <= 2,
     )
+    if sliding is not None:
+        traces.line(
+            figure,
+            Kind.MEASURED,
+            name="of it, sliding-window layers",
+            x=told[keep],
+            y=sliding,
+            hover="%{y:,.2f} MiB",
+            colour=theme.CONTROL,
+            width=1.5,
+            fill=True,
+            ends=len(keep) <= 2,
+        )
     if any(p.predicted_bytes for p in state.kv):
         traces.line(
             figure,
@@ -91,7 +117,7 @@ def alt(state: State) -> str:
     return (
         f"{TITLE}: {last.n_tokens:,} tokens hold {theme.size(last.n_bytes)} (measured), predicted "
         f"{theme.size(last.predicted_bytes)}. Highest so far {theme.size(highest)}; "
-        f"it fell {falls} time{'' if falls == 1 else 's'}. "
+        f"it fell {falls} time{'' if falls == 1 else 's'}. {_slides(state)}"
         f"Dynamic weights: {theme.size(state.dynamic_bytes)}."
     )
 
@@ -100,8 +126,10 @@ def formula(state: State) -> str:
     """The dashed line with its numbers filled in, beside what was measured."""
     facts = state.facts
     if facts is None or not state.kv:
+        slides = "2 · H_kv · d · bytes · Σ over layers min(n tokens, window)"
+        text = slides if _windows(state) else "2 · L · H_kv · d · bytes · n tokens"
         return (
-            f"{Kind.DERIVED}: 2 · L · H_kv · d · bytes · n tokens; "
+            f"{Kind.DERIVED}: {text}; "
             f"{Kind.MEASURED}: bytes of the cached tensors and of the dynamic weights."
         )
     itemsize = facts.kv_bytes_per_token / (2 * facts.n_layers * facts.n_kv_heads * facts.head_dim)
@@ -109,17 +137,82 @@ def formula(state: State) -> str:
     seen, told = measured(last.n_bytes, "B"), derived(last.predicted_bytes, "B")
     apart = seen - told
     return (
-        f"{told.kind}: 2 · {facts.n_layers} layers · {facts.n_kv_heads} KV heads · "
-        f"{facts.head_dim} · {itemsize:g} bytes · {last.n_tokens:,} tokens = "
+        f"{told.kind}: {_product(facts, f'{itemsize:g}', last.n_tokens)} = "
         f"{theme.size(float(told))}. {seen.kind}: {theme.size(float(seen))}. "
         f"{apart.kind}: a difference of {theme.size(float(apart))}; "
-        f"each token costs {theme.size(facts.kv_bytes_per_token)}."
+        f"each token costs {_each(facts)}."
     )
 
 
+def moment(state: State, x: float) -> int | None:
+    """The events up to the point nearest to x tokens; of several there, such as a fall, all."""
+    if not state.kv:
+        return None
+    told = _told(state)
+    nearest = told[np.argmin(np.abs(told - x))]
+    last = int(np.searchsorted(told, nearest, side="right")) - 1
+    return state.kv[last - 1].index + 1 if last else state.kv[0].index
+
+
 def _nothing(state: State) -> str:
-    each = f"{theme.size(state.facts.kv_bytes_per_token)} with each token" if state.facts else ""
-    return f"The cache is empty: 0 B. It grows by {each or 'the same size with each token'}."
+    if _windows(state) and state.facts:
+        return f"The cache is empty: 0 B. Each token costs {_each(state.facts)}."
+    each = _each(state.facts) if state.facts else "the same size"
+    return f"The cache is empty: 0 B. It grows by {each} with each token."
+
+
+def _windows(state: State) -> tuple[int, ...]:
+    """The windows of the layers that have one."""
+    return tuple(w for w in state.facts.windows if w) if state.facts else ()
+
+
+def _slides(state: State) -> str:
+    """A sentence on the layers that slide, and what they hold now; nothing where none does."""
+    windows = _windows(state)
+    if not windows or state.facts is None:
+        return ""
+    held = _sliding_bytes(state, len(state.kv))
+    return (
+        f"{len(windows)} of {state.facts.n_layers} layers keep at most {max(windows):,} tokens "
+        f"and hold {theme.size(held)} of it now. "
+    )
+
+
+def _product(facts: SessionStarted, itemsize: str, n_tokens: int) -> str:
+    """The bytes of so many tokens as a product with the numbers filled in."""
+    each = f"{facts.n_kv_heads} KV heads · {facts.head_dim} · {itemsize} bytes"
+    if not any(facts.windows):
+        return f"2 · {facts.n_layers} layers · {each} · {n_tokens:,} tokens"
+    layers = [
+        f"{theme.counted(n, 'sliding layer' if window else 'layer')} · "
+        f"{min(n_tokens, window) if window else n_tokens:,} tokens"
+        for window, n in sorted(Counter(facts.windows).items())
+    ]
+    return f"2 · {each} · ({' + '.join(layers)})"
+
+
+def _each(facts: SessionStarted) -> str:
+    """The bytes of one more token, in words."""
+    first = theme.size(facts.kv_bytes_per_token)
+    if not any(facts.windows):
+        return first
+    full = max(facts.windows)  # tokens at which every window is full
+    later = sum(facts.kv_layer_bytes(full + 1)) - sum(facts.kv_layer_bytes(full))
+    return f"{first} until a sliding window is full, {theme.size(later)} once all are"
+
+
+def _sliding_mib(state: State, keep: np.ndarray) -> np.ndarray | None:
+    """MiB in the layers that slide, at these points; None where no layer does, or every one."""
+    if not _windows(state) or (state.facts and all(state.facts.windows)):
+        return None
+    return theme.mib([_sliding_bytes(state, int(i)) for i in keep])
+
+
+def _sliding_bytes(state: State, point: int) -> int:
+    """Bytes measured in the layers that slide; 0 is the empty beginning."""
+    windows = state.facts.windows if state.facts else ()
+    layers = state.kv[point - 1].layer_bytes if point else ()
+    return sum(n for n, window in zip(layers, windows, strict=False) if window)
 
 
 def _told(state: State) -> np.ndarray:
@@ -165,5 +258,5 @@ def _add_limit(figure: go.Figure, state: State) -> None:
     if facts is None:
         return
     if max(p.n_tokens for p in state.kv) >= _NEAR_LIMIT * facts.context_limit:
-        at = theme.mib(facts.context_limit * facts.kv_bytes_per_token)
+        at = theme.mib(sum(facts.kv_layer_bytes(facts.context_limit)))
         theme.limit(figure, float(at), f"model limit: {facts.context_limit:,} tokens")

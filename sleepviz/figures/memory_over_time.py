@@ -5,6 +5,9 @@ Knows which part of the ledger reads on which axis; does not know how bytes were
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import plotly.graph_objects as go
 
@@ -17,55 +20,48 @@ TITLE = "Memory over time"
 SEES = "Sleeping raises memory first, then frees the cache; what it leaves is the dynamic weights."
 IS_NOT = (
     "The right axis has a scale of its own; a process may keep memory that it no longer uses, "
-    "so its line proves no saving."
+    "and PyTorch keeps some for reuse, so their lines prove no saving."
 )
 
 _EMPTY = "Memory is sampled while the model works."
 
 
-def memory_over_time(state: State) -> go.Figure:
-    """MiB over seconds: what the session holds (left, filled), what the machine gave (right, thin).
+@dataclass(frozen=True, slots=True)
+class _Line:
+    name: str
+    colour: str
+    n_bytes: np.ndarray  # one a sample; NaN where it is not known
+    right: bool = False
 
-    The right axis shows the accelerator where there is one, and else the whole process; both axes
-    begin at 0, so that a saving looks as small there as it is. A value holds until the next sample.
+
+def memory_over_time(state: State) -> go.Figure:
+    """MiB over seconds: what the session holds (left, filled), and the machine (right, thin).
+
+    On the right are the fixed weights, the whole process, and the accelerator where there is one;
+    both axes begin at 0, so that a saving looks as small there as it is. A value holds until the
+    next sample.
     """
     if not state.memory:
         return theme.empty(TITLE, _EMPTY)
-    kind = "process" if len(_machine(state)) == 1 else "accelerator"
+    accelerated = any(m.sample.allocated is not None for m in state.memory)
+    machine = "accelerator" if accelerated else "process"
     figure = theme.blank(
         TITLE,
         alt(state),
         x="time since the start (s)",
         y="session (MiB)",
         xaxis={"unifiedhovertitle": {"text": "%{x:,.1f} s"}},
-        yaxis2=theme.right_axis(f"{kind} (MiB)"),
+        yaxis2=theme.right_axis(f"{machine} (MiB)"),
     )
     at_s = np.array([m.at_s for m in state.memory])
-    samples = [m.sample for m in state.memory]
-    for name, colour, values in (
-        ("KV cache", theme.KV, [s.kv for s in samples]),
-        ("dynamic weights", theme.DYNAMIC, [s.dynamic_weights for s in samples]),
-        ("optimiser, while asleep", theme.OPTIMISER, [s.optimiser for s in samples]),
-    ):
-        if any(values) or name == "KV cache":
-            keep = theme.thin(theme.mib(values))
-            traces.line(
-                figure,
-                Kind.MEASURED,
-                name=name,
-                x=at_s[keep],
-                y=theme.mib(values)[keep],
-                hover="%{y:,.2f} MiB",
-                colour=colour,
-                step=True,
-                fill=True,
-                ends=len(samples) == 1,
-            )
-    _add_machine(figure, state, at_s)
+    for line in (*_session(state), *_machine(state)):
+        _add_line(figure, at_s, line)
+    _add_peaks(figure, state)
     for night in state.nights:
         end = state.at_s if night.ended_s is None else night.ended_s
         theme.band(figure, night.started_s, end, theme.night_label(night))
-    theme.thinned(figure, min(len(samples), theme.MOST_POINTS), len(samples), "samples")
+    n = len(state.memory)
+    theme.thinned(figure, min(n, theme.MOST_POINTS), n, "samples")
     return figure
 
 
@@ -73,20 +69,20 @@ def alt(state: State) -> str:
     """The picture in words."""
     if not state.memory:
         return f"{TITLE}. {_EMPTY}"
-    last = state.memory[-1].sample
-    name, highest = _machine(state)[-1], max(m.sample.rss for m in state.memory)
-    return (
-        f"{TITLE}, {len(state.memory):,} samples: KV cache now {theme.size(last.kv)}, highest "
-        f"{theme.size(max(m.sample.kv for m in state.memory))}; dynamic weights "
-        f"{theme.size(last.dynamic_weights)}; {name[0]}; process at most {theme.size(highest)}."
+    now = "; ".join(
+        f"{line.name} {theme.size(line.n_bytes[-1])}, highest {theme.size(np.nanmax(line.n_bytes))}"
+        for line in (*_session(state), *_machine(state))
+        if np.isfinite(line.n_bytes[-1])
     )
+    return f"{TITLE}, {theme.counted(len(state.memory), 'sample')}. At the last: {now}."
 
 
 def formula(state: State) -> str:
     """What is measured, and the cost of sleeping beside its saving."""
     text = (
-        f"{Kind.MEASURED}: bytes of the tensors (left); memory of the process or the accelerator "
-        "(right). "
+        f"{Kind.MEASURED}: bytes of the tensors (the fixed weights on the right); memory of the "
+        "process (RSS) and of the accelerator, if there is one (right). "
+        f"{Kind.DERIVED}: Δ = a sample − the one before it. "
     )
     reports = [n.report for n in state.nights if n.report]
     if not reports:
@@ -99,37 +95,85 @@ def formula(state: State) -> str:
     )
 
 
-def _machine(state: State) -> list[tuple[str, str, list[int]]]:
-    """(name, colour, bytes) of the thin lines: the accelerator's, or else the process's."""
+def moment(state: State, x: float) -> int | None:
+    """The number of events after which the last sample at or before second `x` has been taken.
+
+    Before the first sample it is that of the first; None where there are no samples. A state does
+    not know the event of a sample, only its second, so the number is approximate: it is told by
+    the events of the cache before and after, whose numbers and seconds are known. It is never
+    before the one or after the other, so the cache there is that of the sample's second.
+    """
+    if not state.memory:
+        return None
+    at_s, seconds = (np.array([p.at_s for p in points]) for points in (state.memory, state.kv))
+    # a browser tells x in single precision, which may be just before the sample it means
+    found = max(0, int(np.searchsorted(at_s.astype("f4"), np.float32(x), side="right")) - 1)
+    positions = np.array([0, *(k.index + 1 for k in state.kv), state.position])
+    guess = np.interp(at_s[found], [0.0, *seconds, state.at_s], positions)
+    before = np.searchsorted(seconds, at_s, side="right")  # so many events of the cache
+    among = np.flatnonzero(before == before[found])  # the samples between the same two of them
+    start, end = positions[before[found]], positions[before[found] + 1]
+    last = end if before[found] == len(seconds) else end - 1
+    low, high = start + 1 + found - among[0], last - (among[-1] - found)
+    return int(min(state.position, max(low, min(high, round(guess)))))
+
+
+def _session(state: State) -> list[_Line]:
+    """What the session holds: the cache, and of the rest what there ever was any of."""
     samples = [m.sample for m in state.memory]
-    if all(s.allocated is None for s in samples):
-        return [("process, includes everything", theme.PROCESS, [s.rss for s in samples])]
-    allocated = [s.allocated or 0 for s in samples]
-    reserved = [s.reserved or 0 for s in samples]
-    return [
-        ("accelerator, reserved by PyTorch for reuse", theme.RESERVED, reserved),
-        ("accelerator, allocated", theme.PROCESS, allocated),
-    ]
+    cache, *others = (
+        _Line("KV cache", theme.KV, _bytes([s.kv for s in samples])),
+        _Line("KV reserved", theme.RESERVED, _bytes([s.kv_slack for s in samples])),
+        _Line("dynamic weights", theme.DYNAMIC, _bytes([s.dynamic_weights for s in samples])),
+        _Line("optimiser, while asleep", theme.OPTIMISER, _bytes([s.optimiser for s in samples])),
+    )
+    return [cache, *(line for line in others if line.n_bytes.any())]
+
+
+def _machine(state: State) -> list[_Line]:
+    """What the model and the machine hold; without what the machine has no figure of."""
+    samples = [m.sample for m in state.memory]
+    lines = (
+        ("model weights", theme.CONTROL, [s.weights for s in samples]),
+        ("process (RSS), includes everything", theme.PROCESS, [s.rss for s in samples]),
+        ("accelerator, reserved by PyTorch", theme.RESERVED, [s.reserved for s in samples]),
+        ("accelerator, allocated", theme.INK, [s.allocated for s in samples]),
+    )
+    found = [_Line(name, colour, _bytes(given), right=True) for name, colour, given in lines]
+    return [line for line in found if np.isfinite(line.n_bytes).any()]
+
+
+def _bytes(given: Sequence[int | None]) -> np.ndarray:
+    """One number a sample, NaN where it is not known."""
+    return np.array(given, dtype=float)
+
+
+def _add_line(figure: go.Figure, at_s: np.ndarray, line: _Line) -> None:
+    mib = theme.mib(line.n_bytes)
+    since = np.diff(mib, prepend=np.nan)
+    keep = theme.thin(mib)
+    traces.line(
+        figure,
+        Kind.MEASURED,
+        name=line.name,
+        x=at_s[keep],
+        y=mib[keep],
+        custom=since[keep, None],
+        hover="%{y:,.2f} MiB (Δ %{customdata[0]:+,.2f} MiB)",
+        colour=line.colour,
+        width=1.25 if line.right else 2.5,
+        step=True,
+        fill=not line.right,
+        ends=len(at_s) == 1,
+        right=line.right,
+    )
 
 
 def _used(sample: MemorySampled) -> int:
     return sample.rss if sample.allocated is None else sample.allocated
 
 
-def _add_machine(figure: go.Figure, state: State, at_s: np.ndarray) -> None:
-    for name, colour, values in _machine(state):
-        keep = theme.thin(theme.mib(values))
-        traces.line(
-            figure,
-            Kind.MEASURED,
-            name=name,
-            x=at_s[keep],
-            y=theme.mib(values)[keep],
-            hover="%{y:,.0f} MiB",
-            colour=colour,
-            width=1.25,
-            right=True,
-        )
+def _add_peaks(figure: go.Figure, state: State) -> None:
     peaks = _peaks(state)
     if peaks:
         traces.dots(
@@ -139,7 +183,7 @@ def _add_machine(figure: go.Figure, state: State, at_s: np.ndarray) -> None:
             x=[p.at_s for p in peaks],
             y=theme.mib([_used(p.sample) for p in peaks]),
             hover="%{y:,.0f} MiB",
-            colour=theme.PROCESS,
+            colour=theme.PROCESS if peaks[-1].sample.allocated is None else theme.INK,
             symbol="triangle-up",
             size=9,
             right=True,

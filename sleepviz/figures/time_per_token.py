@@ -76,6 +76,13 @@ def formula(state: State) -> str:
     return f"{text} Medians: {_medians(state)}." if state.timings else text
 
 
+def moment(state: State, x: float) -> int | None:
+    """The events up to the pass nearest to x tokens in the context; of several, up to the last."""
+    if not state.timings:
+        return None
+    return min(reversed(state.timings), key=lambda t: abs(t.n_context - x)).index + 1
+
+
 def _most(state: State) -> int:
     return max(t.n_context for t in state.timings)
 

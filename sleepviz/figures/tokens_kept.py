@@ -30,13 +30,15 @@ def tokens_kept(state: State) -> go.Figure:
         TITLE, alt(state), x="position in the context (tokens)", y="heads that keep it (count)"
     )
     keep = theme.thin(counts.astype(float))
+    words = [theme.safe(_marked(text)) for text in _words(state, night, counts)]
     traces.line(
         figure,
         Kind.MEASURED,
         name="heads that keep the token",
         x=keep.astype(float),
         y=counts[keep].astype(float),
-        hover="%{y:,.0f} KV heads",
+        custom=np.array(words)[keep, None] if words else None,
+        hover="%{y:,.0f} KV heads" + ("<br>“%{customdata[0]}”" if words else ""),
         colour=theme.DYNAMIC,
         width=1.5,
         step=True,
@@ -81,10 +83,19 @@ def _found(state: State) -> tuple[Night, np.ndarray] | None:
     return nights[-1], np.asarray(nights[-1].report.kept_by)
 
 
+def _words(state: State, night: Night, counts: np.ndarray) -> list[str]:
+    """The text of each token that was slept on; nothing where they are not all known."""
+    slept: list[SeenToken] = [t for t in state.tokens if t.night == night.number]
+    return [t.token.text for t in slept] if len(slept) == len(counts) else []
+
+
+def _marked(text: str) -> str:
+    """A token with its spaces and line breaks to be seen."""
+    return text.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
+
+
 def _most(state: State, night: Night, counts: np.ndarray) -> list[tuple[str, int]]:
     """The texts of the tokens that most heads keep, but for the first (the sink)."""
-    slept: list[SeenToken] = [t for t in state.tokens if t.night == night.number]
-    if len(slept) != len(counts):
-        return []
-    order = [int(i) for i in np.argsort(-counts) if i > 0 and slept[i].token.text.strip()]
-    return [(slept[i].token.text.strip(), int(counts[i])) for i in order[:_MOST_NAMED]]
+    words = [text.strip() for text in _words(state, night, counts)]
+    order = [int(i) for i in np.argsort(-counts) if i > 0 and words and words[i]]
+    return [(words[i], int(counts[i])) for i in order[:_MOST_NAMED]]

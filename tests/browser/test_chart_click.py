@@ -1,0 +1,142 @@
+"""A click on a chart in a real browser goes to a moment once, on a page of its own, no model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from conftest import serving_page, settled  # type: ignore[import-not-found]
+from playwright.sync_api import Browser, Locator, Page, Position, expect
+
+pytestmark = pytest.mark.browser
+PAGE = """
+import numpy as np
+import streamlit as st
+
+from sleepviz.components.chart import chart
+from sleepviz.figures import theme
+
+st.set_page_config(page_title="clicks", page_icon="🌙", layout="wide")
+
+
+def more():
+    st.session_state["n"] += 1
+
+
+def go(x):
+    st.session_state["went"].append(x)
+
+
+def lines(n):
+    figure = theme.blank("Lines", "A line.", x="token (count)", y="memory (MiB)")
+    x = np.arange(11 + 10 * n)
+    figure.add_scatter(name="up", x=x, y=x / 10, mode="lines", hovertemplate="%{y:.1f}")
+    return figure
+
+
+def body():
+    n = st.session_state.setdefault("n", 0)
+    went = st.session_state.setdefault("went", [])
+    st.button("More", key="more", on_click=more)
+    chart(lines(n), key="goes", height=260, go=go)
+    chart(lines(n), key="stays", height=260)
+    st.text(f"went {went} at {n}")
+
+
+st.fragment(body)()
+"""
+
+Open = Callable[[], Page]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving_page(tmp_path_factory.mktemp("clicks"), PAGE) as found:
+        yield found
+
+
+@pytest.fixture
+def opened(browser: Browser, address: str) -> Iterator[Open]:
+    """Open the page; no script of ours may fail on it."""
+    contexts, troubles = [], []
+
+    def visit() -> Page:
+        contexts.append(browser.new_context(viewport={"width": 1280, "height": 900}))
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda e: troubles.append(str(e)))
+        page.goto(address)
+        settled(page)
+        expect(page.get_by_text("went [] at 0")).to_be_visible()
+        expect(canvas(page, "goes")).to_have_attribute("data-window", "")
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not troubles, "\n".join(troubles)
+
+
+def canvas(page: Page, name: str) -> Locator:
+    return page.locator(f".st-key-{name} canvas")
+
+
+def middle(canvas: Locator) -> Position:
+    box = canvas.bounding_box()
+    assert box is not None
+    return {"x": box["width"] / 2, "y": box["height"] / 2}
+
+
+def more(page: Page, n: int) -> None:
+    page.get_by_role("button", name="More").click()
+    expect(page.get_by_text(f"at {n}")).to_be_visible()
+    settled(page)
+
+
+def test_a_click_goes_to_its_moment_once_and_the_words_say_so(opened: Open) -> None:
+    page = opened()
+    chart = canvas(page, "goes")
+    expect(chart).to_have_attribute("aria-label", re.compile("to go to that moment"))
+    expect(canvas(page, "stays")).to_have_attribute("aria-label", "A line.")
+    chart.hover(position=middle(chart))
+    expect(page.locator(".st-key-goes .tip")).to_contain_text("go to this moment")
+    chart.click(position=middle(chart))
+    expect(page.get_by_text("went [5.0] at 0")).to_be_visible()
+    canvas(page, "stays").click(position=middle(chart))
+    expect(page.locator(".st-key-stays .tip")).to_contain_text("up")
+    expect(page.locator(".st-key-stays .tip")).not_to_contain_text("go to this moment")
+    more(page, 1)
+    expect(page.get_by_text("went [5.0] at 1")).to_be_visible()
+
+
+def test_enter_goes_to_the_point_that_the_arrows_chose(opened: Open) -> None:
+    page = opened()
+    chart = canvas(page, "goes")
+    chart.focus()
+    chart.press("Enter")  # no point is chosen
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight", "Enter"):
+        chart.press(key)
+    expect(page.get_by_text("went [2.0] at 0")).to_be_visible()
+
+
+def test_a_stretch_that_is_marked_zooms_and_a_double_click_shows_all(opened: Open) -> None:
+    page = opened()
+    chart = canvas(page, "goes")
+    box = chart.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 200, y, steps=4)
+    page.mouse.up()
+    expect(chart).to_have_attribute("data-window", re.compile(r"\d"))
+    zoomed = str(chart.get_attribute("data-window"))
+    more(page, 1)
+    expect(page.get_by_text("went [] at 1")).to_be_visible()
+    chart.click(position=middle(chart))
+    expect(page.get_by_text(re.compile(r"went \[\d+\.0\] at 1"))).to_be_visible()
+    expect(chart).to_have_attribute("data-window", zoomed)
+    chart.dblclick(position=middle(chart))
+    expect(chart).to_have_attribute("data-window", "")
+    more(page, 2)
+    expect(page.get_by_text(re.compile(r"went \[\d+\.0\] at 2"))).to_be_visible()
