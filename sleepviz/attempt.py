@@ -17,7 +17,7 @@ import torch
 
 from sleepviz import SleepvizError, anchors, cost, familiar, gate, lessons
 from sleepviz.context import Context
-from sleepviz.cost import Pace, Work
+from sleepviz.cost import Forecast, Pace, Work
 from sleepviz.events import Event, GateReading, SleepRefused, SleepReport, SleepStepped
 from sleepviz.flops import Flops
 from sleepviz.llm import Llm
@@ -29,13 +29,17 @@ T = TypeVar("T")
 FORMING_EVERY_S = 2.0  # how often weights in training are looked at
 
 
-def expected_s(method: SleepMethod, llm: Llm, notes: Notes, pace: Pace) -> float | None:
-    """ESTIMATE of a sleep's seconds, its gate included; None where its method cannot tell."""
+def forecast(method: SleepMethod, llm: Llm, notes: Notes, pace: Pace) -> Forecast | None:
+    """ESTIMATE of what a sleep takes, its gate included; None where its method cannot tell."""
     tells: Callable[[Llm, Notes], Work] | None = getattr(method, "expected", None)
     if tells is None:
         return None
     work = tells(llm, notes)
-    return pace.seconds(work + gate.expected(llm) if method.keeps_notes else work)
+    if method.keeps_notes:
+        work += gate.expected(llm)
+    n_bytes = work.numbers * torch.empty(0, dtype=llm.dtype).element_size()
+    per_token = _numbers_per_token(llm)
+    return Forecast(pace.seconds(work), work.flops(llm), n_bytes, work.numbers / per_token)
 
 
 def groundwork(llm: Llm) -> tuple[float, ...]:
@@ -77,10 +81,10 @@ class Attempt:
         self.flops = Flops()
         self._formed_at = 0.0
 
-    def expected_s(self) -> float | None:
-        """ESTIMATE of the seconds that it will take, by this machine's pace."""
+    def forecast(self) -> Forecast | None:
+        """ESTIMATE of what it will take, by this machine's pace, and leave."""
         llm = self.context.llm
-        return expected_s(self.method, llm, self._notes, cost.pace(llm))
+        return forecast(self.method, llm, self._notes, cost.pace(llm))
 
     def steps(self) -> Iterator[Event]:
         """Events of the method and of the gate.
@@ -193,6 +197,11 @@ def _leaves(method: SleepMethod) -> str:
     return "kept tokens" if getattr(method, "drops", False) else "all"
 
 
+def _numbers_per_token(llm: Llm) -> int:
+    """Keys and values that one token has in the cache."""
+    return 2 * llm.shape.n_layers * llm.shape.n_kv_heads * llm.shape.head_dim
+
+
 def what_they_are(llm: Llm, weights: DynamicWeights) -> dict[str, Any]:
     """What a report says of the dynamic weights themselves."""
     shape = llm.shape
@@ -201,10 +210,9 @@ def what_they_are(llm: Llm, weights: DynamicWeights) -> dict[str, Any]:
         slots = np.zeros((shape.n_layers, shape.n_kv_heads), dtype=np.int32)
         for (layer, head), kept in weights.slots.items():
             slots[layer, head] = len(kept)
-    per_token = 2 * shape.n_layers * shape.n_kv_heads * shape.head_dim
     return {
         "dynamic_bytes": weights.n_bytes,
-        "kv_token_equivalents": weights.n_numbers / per_token,
+        "kv_token_equivalents": weights.n_numbers / _numbers_per_token(llm),
         "slots_kept": slots,
         "delta_norms": tuple(_ratios(llm, weights.deltas)),
         "spectra": tuple(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from weakref import ref
 
 import streamlit as st
@@ -21,10 +21,11 @@ from sleepviz.studio import studio
 from sleepviz.visitor import owner
 
 if TYPE_CHECKING:
+    from sleepviz.cost import Forecast
     from sleepviz.session import Session
 
 ARMS = ("full", "cleared", "slept", "both")
-EXPECTED = "sleep.expected"  # in session_state: what the last estimate was for, and its seconds
+EXPECTED = "sleep.expected"  # in session_state: what the last estimate was for, and the estimate
 POSITION = "frame.position"  # in session_state: the session looked back on, and how far
 REFUSED = "frame.refused"  # in session_state: why the last click did nothing
 
@@ -114,11 +115,11 @@ def sleep(method: str, values: Mapping[str, object], keep_anyway: bool = False) 
     )
 
 
-def expected_s(method: str, values: Mapping[str, object]) -> float | None:
-    """ESTIMATE of the seconds that a sleep now would take; None before the pace is known."""
+def forecast(method: str, values: Mapping[str, object]) -> Forecast | None:
+    """ESTIMATE of what a sleep now would take and leave; None before the pace is known."""
     from sleepviz import cost  # brings torch
     from sleepviz import sleep as methods
-    from sleepviz.attempt import expected_s as expected_s_of
+    from sleepviz.attempt import forecast as forecast_of
     from sleepviz.attempt import groundwork, told
 
     mine = session()
@@ -134,9 +135,9 @@ def expected_s(method: str, values: Mapping[str, object]) -> float | None:
         except SleepvizError:
             return None
         notes = methods.Notes(told(mine.mind.turns), told(mine.mind.slept), mine.context)
-        seconds = expected_s_of(chosen, mine.llm, notes, pace)
-        known = st.session_state[EXPECTED] = (key, seconds)
-    return None if known[1] is None else float(known[1])
+        expected = forecast_of(chosen, mine.llm, notes, pace)
+        known = st.session_state[EXPECTED] = (key, expected)
+    return cast("Forecast | None", known[1])
 
 
 def unfit(method: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -32,13 +33,15 @@ class Work:
     """Tokens to be computed, by how they go through the model.
 
     forward: many in one pass, through all layers (half the layers count half). decoded: one by one.
-    trained: forward and back. predicted: rows of the vocabulary's matrix, forward.
+    trained: forward and back. predicted: rows of the vocabulary's matrix, forward. And what is left
+    of it: `numbers` in the dynamic weights.
     """
 
     forward: float = 0.0
     decoded: float = 0.0
     trained: float = 0.0
     predicted: float = 0.0
+    numbers: float = 0.0
 
     def __add__(self, other: Work) -> Work:
         return Work(
@@ -46,7 +49,32 @@ class Work:
             self.decoded + other.decoded,
             self.trained + other.trained,
             self.predicted + other.predicted,
+            self.numbers + other.numbers,
         )
+
+    def flops(self, llm: Llm) -> float:
+        """ESTIMATE of the floating-point operations, without those of attention's own products."""
+        inner: Any = llm.model.get_input_embeddings()
+        outer: Any = llm.model.get_output_embeddings()
+        n_outer = outer.weight.numel()
+        tied = inner.weight is outer.weight
+        body = llm.shape.n_params - inner.weight.numel() - (0 if tied else n_outer)
+        passes = self.forward + self.decoded + 2.0 * self.trained  # back: gradients of the states
+        return 2.0 * (body * passes + n_outer * self.predicted)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """ESTIMATE of what a sleep will take and leave, before it.
+
+    `dynamic_bytes`: of the dynamic weights; `kv_token_equivalents`: as many tokens of KV cache take
+    the same room.
+    """
+
+    seconds: float
+    flops: float
+    dynamic_bytes: float
+    kv_token_equivalents: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,15 @@ def budget(context: Context, keep: float) -> int:
     return round(keep * n_heads * context.position)
 
 
+def numbers_of(context: Context, n_slots: float) -> float:
+    """How many numbers so many slots are, with the deltas that the context wears already.
+
+    A slot is a key, a value and a bias.
+    """
+    worn = sum(d.a.numel() + d.b.numel() for d in context.weights.deltas.values())
+    return n_slots * (2 * context.llm.shape.head_dim + 1) + worn
+
+
 def most_read(importance: Mapping[At, torch.Tensor], budget: int) -> dict[At, torch.Tensor]:
     """Indices of the slots to keep: `budget` of them, the most important over all heads together.
 

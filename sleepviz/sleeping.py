@@ -33,6 +33,7 @@ def sleeping(
     night, n_tokens = core.nights.begin(), core.context.n_tokens
     rng = Random(core.seed)
     attempt = Attempt(method, core.context, core.mind.turns, core.mind.slept, rng, held_out)
+    expected = attempt.forecast()
     try:
         yield core.tell(
             ev.SleepStarted(
@@ -41,7 +42,9 @@ def sleeping(
                 knobs=settings(method),
                 n_tokens=n_tokens,
                 kv_bytes=core.context.kv_bytes,
-                estimate_s=attempt.expected_s(),
+                estimate_s=expected.seconds if expected else None,
+                estimate_flops=expected.flops if expected else None,
+                estimate_bytes=expected.dynamic_bytes if expected else None,
             )
         )
         with memory.peak_watched() as peak:

@@ -33,6 +33,22 @@ def untrainable(llm: Llm) -> str:
     )
 
 
+def mlp_matrices(llm: Llm, first_layer: int) -> Iterator[tuple[str, nn.Linear]]:
+    """The MLP matrices from a layer on, by module name."""
+    body: Any = llm.model.base_model
+    upper = {id(layer) for layer in list(body.layers)[first_layer:]}
+    for prefix, layer in llm.model.named_modules():
+        if id(layer) in upper:
+            for name, module in layer.named_modules():
+                if isinstance(module, nn.Linear) and ".mlp." in f".{name}":
+                    yield f"{prefix}.{name}", module
+
+
+def delta_numbers(llm: Llm, first_layer: int, rank: int) -> int:
+    """How many numbers low-rank deltas of these matrices are."""
+    return sum(rank * sum(m.weight.shape) for _, m in mlp_matrices(llm, first_layer))
+
+
 class Trunk:
     """A model cut at a layer: `hidden` runs what is below it, `predictions` what is above.
 
@@ -66,12 +82,7 @@ class Trunk:
 
     def mlp_matrices(self) -> Iterator[tuple[str, nn.Linear]]:
         """The MLP matrices of the upper layers, by module name."""
-        upper = {id(layer) for layer in self._layers[self.first_layer :]}
-        for prefix, layer in self.llm.model.named_modules():
-            if id(layer) in upper:
-                for name, module in layer.named_modules():
-                    if isinstance(module, nn.Linear) and ".mlp." in f".{name}":
-                        yield f"{prefix}.{name}", module
+        return mlp_matrices(self.llm, self.first_layer)
 
     def hidden_of_opening(self) -> torch.Tensor:
         """Hidden states [token, hidden] of the conversation's opening at the cut; none of slots."""

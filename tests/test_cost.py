@@ -10,6 +10,7 @@ from tiny import all_of, byte_tokenizer, tiny_model
 from sleepviz import cost, sleep
 from sleepviz.attempt import Attempt, groundwork
 from sleepviz.cost import Pace, Work, padded
+from sleepviz.events import SleepEnded, SleepStarted
 from sleepviz.llm import Llm
 from sleepviz.session import Session
 
@@ -52,13 +53,17 @@ def test_every_method_of_ours_tells_what_it_will_compute(tiny_llm: Llm, name: st
     session = Session(tiny_llm)
     all_of(session.read(NOTES))
     method = sleep.make(name)
-    seconds = Attempt(method, session.context, session.mind.turns, (), Random(0)).expected_s()
-    assert seconds is not None
-    assert seconds >= 0
-    started = next(
-        e for e in session.sleep(method, keep_anyway=True) if type(e).__name__ == "SleepStarted"
-    )
-    assert started.estimate_s == pytest.approx(seconds)  # type: ignore[union-attr]
+    told = Attempt(method, session.context, session.mind.turns, (), Random(0)).forecast()
+    assert told is not None
+    assert told.seconds >= 0
+    told_of = (SleepStarted, SleepEnded)
+    slept = session.sleep(method, keep_anyway=True)
+    started, ended = (e for e in slept if isinstance(e, told_of))
+    assert isinstance(started, SleepStarted)
+    assert isinstance(ended, SleepEnded)
+    assert started.estimate_s == pytest.approx(told.seconds)
+    assert started.estimate_bytes == pytest.approx(ended.report.dynamic_bytes, rel=0.4)
+    assert told.kv_token_equivalents == pytest.approx(ended.report.kv_token_equivalents, rel=0.4)
 
 
 def test_what_is_made_once_per_model_is_expected_until_it_is_made() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sleepviz.components.markup import Node, el, tag
 from sleepviz.components.pieces import Bar, Card, bars, cards, chip, split, told
-from sleepviz.events import GateReading, SessionStarted, SleepReport
+from sleepviz.events import GateReading, SessionStarted, SleepReport, SleepStarted
 from sleepviz.figures import theme
 from sleepviz.quantities import Kind, estimate, measured
 from sleepviz.state import Night
@@ -44,10 +44,12 @@ def outcome(night: Night) -> Node:
     )
 
 
-def report(got: SleepReport, facts: SessionStarted | None, estimate_s: float | None = None) -> Node:
+def report(
+    got: SleepReport, facts: SessionStarted | None, started: SleepStarted | None = None
+) -> Node:
     """Numbers, bytes against bytes, and the gate's readings with their limits.
 
-    `estimate_s` is what the sleep was expected to take.
+    `started` says what the sleep was expected to take.
     """
     added, added_unit = split(got.dynamic_bytes)
     if not got.slept_here:
@@ -71,7 +73,7 @@ def report(got: SleepReport, facts: SessionStarted | None, estimate_s: float | N
         el("div", "small muted", "Bytes against bytes ", tag(Kind.MEASURED)),
         bars(_bytes(got, where)),
         _gate(got.gate),
-        _bill(got, estimate_s),
+        _bill(got, started),
         el("div", "small muted", got.details) if got.details else None,
     )
 
@@ -98,15 +100,30 @@ def _dreamt(got: SleepReport) -> str:
     return f"{got.n_dreams} dreams practised" if got.n_dreams else "no dreams: computed at once"
 
 
-def _bill(got: SleepReport, estimate_s: float | None) -> Node | None:
+def forecast(seconds: float, flops: float | None, n_bytes: float | None) -> Node:
+    """What a sleep is expected to take and leave, its gate included, on one line."""
+    parts = [told("about {}", estimate(seconds, "s"))]
+    if flops:
+        parts.append(told(", {}", estimate(*operations(flops)), 1))
+    if n_bytes:
+        parts.append(told(", leaves {}", estimate(n_bytes / 2**20, "MiB"), 1))
+    return el("span", "", *parts)
+
+
+def operations(flops: float) -> tuple[float, str]:
+    """Floating-point operations in a unit that suits them."""
+    return (flops / 1e12, "TFLOP") if flops >= 1e12 else (flops / 1e9, "GFLOP")
+
+
+def _bill(got: SleepReport, started: SleepStarted | None) -> Node | None:
     """Operations, and how good the estimate was."""
     if not got.flops:
         return None
-    exponent, unit = (12, "TFLOP") if got.flops >= 1e12 else (9, "GFLOP")
-    flops = measured(got.flops / 10**exponent, unit)
+    flops = measured(*operations(got.flops))
     parts = [told("{} of matrix products, counted, gate included", flops, 1)]
-    if estimate_s is not None:
-        parts.append(told(" · expected: {}", estimate(estimate_s, "s"), 1))
+    if started is not None and started.estimate_s is not None:
+        expected = (started.estimate_s, started.estimate_flops, started.estimate_bytes)
+        parts += [" · expected: ", forecast(*expected)]
     return el("div", "small muted", *parts)
 
 

@@ -12,7 +12,11 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class SleepStarted:
-    """A sleep began. `estimate_s` is an ESTIMATE from earlier sleeps here, `None` without any."""
+    """A sleep began.
+
+    What it is expected to take and leave are ESTIMATES: seconds, floating-point operations, bytes
+    of dynamic weights; `None` where its method cannot tell.
+    """
 
     night: int
     method: str
@@ -20,6 +24,8 @@ class SleepStarted:
     n_tokens: int
     kv_bytes: int
     estimate_s: float | None
+    estimate_flops: float | None = None
+    estimate_bytes: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

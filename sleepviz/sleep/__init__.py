@@ -38,7 +38,6 @@ class Notes:
     context: Context
     held_out: tuple[str, ...] = ()
 
-
     def require_earlier(self, base: DynamicWeights) -> None:
         """Raise where beginning from zero would lose what `base` knows.
 

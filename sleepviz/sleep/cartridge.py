@@ -60,15 +60,14 @@ class Cartridge:
     def expected(self, llm: Llm, notes: Notes) -> Work:
         made = list(dreams.of_notes((*notes.earlier, *notes.texts), notes.held_out))
         taught = practising.expected(llm, made, self._practice, self.first_layer, taught=True)
-        return Nap().expected(llm, notes) + taught
+        return self._nap(notes).expected(llm, notes) + taught
 
     def consolidate(
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random
     ) -> Iterator[Step]:
         """Steps: those of a nap, one per dream, one per batch of lessons, one per training step."""
-        keep = min(1.0, max(0.02, self.slots / notes.context.position))
         worn: DynamicWeights | None = None
-        for step in Nap(keep).consolidate(llm, notes, base, rng):
+        for step in self._nap(notes).consolidate(llm, notes, base, rng):
             worn = step.weights
             yield replace(step, weights=None)
         assert worn is not None
@@ -88,6 +87,10 @@ class Cartridge:
             anchored += some
             yield Step("prepare", len(made) + len(anchored), len(made) + N_ANCHORS)
         yield from self._trained(llm, trunk, worn, practised, anchored, rng)
+
+    def _nap(self, notes: Notes) -> Nap:
+        """The nap that it begins as."""
+        return Nap(min(1.0, max(0.02, self.slots / notes.context.position)))
 
     @property
     def _practice(self) -> Practice:

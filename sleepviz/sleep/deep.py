@@ -25,7 +25,7 @@ from sleepviz.lessons import Lesson
 from sleepviz.llm import Llm
 from sleepviz.practising import Practice
 from sleepviz.sleep import Notes, Step, knob
-from sleepviz.trunk import Trunk, untrainable
+from sleepviz.trunk import Trunk, delta_numbers, untrainable
 from sleepviz.weights import Delta, DynamicWeights
 
 N_ANCHORS = 32  # drawn for each epoch
@@ -85,6 +85,7 @@ class Deep:
         texts = (*notes.earlier, *notes.texts) if self.replay else notes.texts
         made = list(dreams.of_notes(texts, notes.held_out))
         work = practising.expected(llm, made, self._practice, self.first_layer)
+        work += Work(numbers=delta_numbers(llm, self._cut(llm), self.rank))
         if not self.spare:
             return work
         return work + familiar.expected(llm, self._cut(llm), self.spare)

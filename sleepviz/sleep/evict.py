@@ -27,7 +27,7 @@ from sleepviz.heads import (
     tally,
 )
 from sleepviz.llm import Llm
-from sleepviz.selection import budget, most_read
+from sleepviz.selection import budget, most_read, numbers_of
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.weights import DynamicWeights
 
@@ -56,7 +56,8 @@ class Evict:
     )
 
     def expected(self, llm: Llm, notes: Notes) -> Work:
-        return expected_rereading(llm, (*notes.earlier, *notes.texts))
+        kept = numbers_of(notes.context, budget(notes.context, self.keep))
+        return expected_rereading(llm, (*notes.earlier, *notes.texts)) + Work(numbers=kept)
 
     def consolidate(
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random

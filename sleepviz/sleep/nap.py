@@ -29,7 +29,7 @@ from sleepviz.heads import (
     tally,
 )
 from sleepviz.llm import Llm
-from sleepviz.selection import Ranking, budget
+from sleepviz.selection import Ranking, budget, numbers_of
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.weights import DynamicWeights, Slots
 
@@ -61,7 +61,8 @@ class Nap:
 
     def expected(self, llm: Llm, notes: Notes) -> Work:
         return expected_rereading(llm, (*notes.earlier, *notes.texts)) + Work(
-            forward=FITTING * len(notes.context.ids)
+            forward=FITTING * len(notes.context.ids),
+            numbers=numbers_of(notes.context, budget(notes.context, self.keep)),
         )
 
     def consolidate(

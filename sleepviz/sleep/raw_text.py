@@ -21,7 +21,7 @@ from sleepviz import SleepvizError
 from sleepviz.cost import Work
 from sleepviz.llm import Llm
 from sleepviz.sleep import Notes, Step, knob
-from sleepviz.trunk import Trunk, untrainable
+from sleepviz.trunk import Trunk, delta_numbers, untrainable
 from sleepviz.weights import Delta, DynamicWeights
 
 TEXT_TOKENS = 256  # in one training step
@@ -63,6 +63,7 @@ class RawText:
             forward=n * self.first_layer,
             trained=n * self.epochs * above,
             predicted=2.0 * n * self.epochs,
+            numbers=delta_numbers(llm, round(self.first_layer * llm.shape.n_layers), self.rank),
         )
 
     def consolidate(

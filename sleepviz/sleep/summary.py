@@ -21,6 +21,7 @@ from sleepviz.cost import Work
 from sleepviz.heads import heads_of
 from sleepviz.llm import Llm
 from sleepviz.prompts import NOTES_PREFIX, NOTES_REPLY
+from sleepviz.selection import numbers_of
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.weights import DynamicWeights
 
@@ -50,8 +51,11 @@ class Summary:
     )
 
     def expected(self, llm: Llm, notes: Notes) -> Work:
-        n_past, around = notes.context.n_tokens, len(llm.user_turn(NOTES_PREFIX, first=True))
-        return Work(forward=2 * around, decoded=max(LEAST, self.keep * n_past - around))
+        n_past, told = notes.context.n_tokens, llm.user_turn(NOTES_PREFIX, first=True)
+        around = len([*llm.opening_turn(), *told, *llm.encode_plain(NOTES_REPLY)])
+        written = max(LEAST, self.keep * n_past - around)
+        n_slots = (written + around) * llm.shape.n_layers * llm.shape.n_kv_heads
+        return Work(forward=2 * around, decoded=written, numbers=numbers_of(notes.context, n_slots))
 
     def consolidate(
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random

@@ -17,6 +17,7 @@ import torch
 from sleepviz.cost import Work
 from sleepviz.heads import At, heads_of, kept_by, tally
 from sleepviz.llm import Llm
+from sleepviz.selection import budget, numbers_of
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.weights import DynamicWeights, Slots
 
@@ -44,7 +45,7 @@ class Window:
     )
 
     def expected(self, llm: Llm, notes: Notes) -> Work:
-        return Work()
+        return Work(numbers=numbers_of(notes.context, budget(notes.context, self.keep)))
 
     def consolidate(
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random

@@ -13,7 +13,7 @@ from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.method_form import CHOSEN, choose, knob_fields
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Card, cards, chip, empty, notice, split, told, track
-from sleepviz.components.report import outcome, report
+from sleepviz.components.report import forecast, outcome, report
 from sleepviz.components.strip import phase
 from sleepviz.quantities import Kind, estimate, measured
 from sleepviz.sleep import make, settings
@@ -126,13 +126,13 @@ def _notes_in_cache(state: State) -> str:
 def _go(state: State, method: str, values: dict[str, object], busy: bool) -> None:
     reason = controls.unfit(method)
     now = controls.position() is None and not reason
-    seconds = controls.expected_s(method, values) if now else None
-    expected: Node = reason or "no estimate yet"
-    if seconds is not None:
-        expected = told("about {}, gate included", estimate(seconds, "s"))
+    expected = controls.forecast(method, values) if now else None
+    words: Node = reason or "no estimate yet"
+    if expected is not None:
+        words = forecast(expected.seconds, expected.flops, expected.dynamic_bytes)
     with st.container(horizontal=True, vertical_alignment="center", width="content"):
         with st.container(width="content"):
-            markup(el("span", "small muted", expected), key="sleep.estimate")
+            markup(el("span", "small muted", words), key="sleep.estimate")
         st.button(
             "Sleep",
             type="primary",
@@ -242,7 +242,7 @@ def _report(state: State, night: Night) -> None:
     got = night.report
     left, right = st.columns([7, 6], gap="medium")
     with left:
-        markup(report(got, state.facts, night.started.estimate_s), key="sleep.report")
+        markup(report(got, state.facts, night.started), key="sleep.report")
     with right:
         name = "slots_kept" if got.slots_kept is not None else "weight_change"
         if got.slots_kept is not None or got.delta_norms:
