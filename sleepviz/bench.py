@@ -19,6 +19,7 @@ from sleepviz import gate
 from sleepviz.batch import logprobs_many, reply_many, row_groups
 from sleepviz.comparing import MAX_REPLY, Comparison, consolidated_ids
 from sleepviz.context import Context
+from sleepviz.keeping.record import against_gate
 from sleepviz.llm import Llm
 from sleepviz.probes import ARMS, audit
 from sleepviz.session import Session
@@ -51,6 +52,8 @@ class ArmScore:
 class Run:
     """One method on one story with one seed.
 
+    `forced`: the limits that the sleep passed and was kept all the same; None if it passed none
+    (or in a file from before this was noted).
     `kinds` are those of the questions, in their order; `digest` stands for what was read and asked;
     `cost`: floating-point operations, the dynamic weights as tokens of KV cache, and the seconds
     that were expected before.
@@ -61,6 +64,7 @@ class Run:
     knobs: dict[str, float | int | str]
     seed: int
     refused: str | None = None
+    forced: str | None = None
     arms: dict[str, ArmScore] = field(default_factory=dict)
     controls: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -79,6 +83,7 @@ class Run:
             "knobs": self.knobs,
             "seed": self.seed,
             "refused": self.refused,
+            "forced": self.forced,
             "arms": {arm: score.as_json() for arm, score in self.arms.items()},
             "controls": self.controls,
             "seconds": self.seconds,
@@ -90,15 +95,24 @@ class Run:
             "base_unchanged": self.base_unchanged,
         }
 
+    def marks(self, arm: str) -> tuple[bool, ...]:
+        """Right or not, by question; empty where the arm was not asked.
+
+        A refused sleep left nothing: as slept, it answers what no notes answer.
+        """
+        left_nothing = arm == "slept" and self.refused is not None
+        score = self.arms.get("cleared" if left_nothing else arm)
+        return score.recall if score else ()
+
     def recall(self, arm: str) -> float | None:
-        score = self.arms.get(arm)
-        return sum(score.recall) / len(score.recall) if score and score.recall else None
+        marks = self.marks(arm)
+        return sum(marks) / len(marks) if marks else None
 
     @property
     def normalised(self) -> float | None:
         """(slept - cleared) / (full - cleared) of the recall; higher is better.
 
-        None where the full context answers no more than none.
+        0 of a refused sleep; None where the full context answers no more than none.
         """
         full, cleared, slept = (self.recall(a) for a in ("full", "cleared", "slept"))
         if full is None or cleared is None or slept is None or full <= cleared:
@@ -199,8 +213,11 @@ def _account(run: Run, session: Session) -> None:
     night = session.timeline.at().nights[-1]
     if night.refusal is not None:
         run.refused = night.refusal.reason
+    run.forced = against_gate(night)
     if night.started.estimate_s is not None:
         run.cost["expected_s"] = night.started.estimate_s
+    if night.started.estimate_flops is not None:
+        run.cost["expected_flops"] = night.started.estimate_flops
     ended = night.ended_s if night.ended_s is not None else night.started_s
     run.seconds["sleep"] = ended - night.started_s
     report = night.report

@@ -124,7 +124,7 @@ class Fold:
         self.kv.append(KvPoint(index, self.at_s, n_tokens, n_bytes, predicted, layer_bytes))
 
     def sampled(self, event: ev.MemorySampled) -> None:
-        self.memory.append(MemoryPoint(self.at_s, event))
+        self.memory.append(MemoryPoint(self.position - 1, self.at_s, event))
 
     def captured(self, event: ev.AttentionCaptured) -> None:
         self.attention = event

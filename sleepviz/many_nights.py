@@ -11,6 +11,7 @@ from typing import Any
 
 from sleepviz import events as ev
 from sleepviz.bench import ask_all
+from sleepviz.keeping.record import against_gate
 from sleepviz.llm import Llm
 from sleepviz.session import Session
 from sleepviz.sleep import SleepMethod, name_of, settings
@@ -19,7 +20,10 @@ from sleepviz.stories import Probe, Story
 
 @dataclass
 class OneNight:
-    """One night: what was slept on, and which questions of every story so far were right after."""
+    """One night: what was slept on, and which questions of every story so far were right after.
+
+    `forced`: the limits that the sleep passed and was kept all the same; None if it passed none.
+    """
 
     story: str
     refused: str | None
@@ -27,6 +31,7 @@ class OneNight:
     dynamic_bytes: int
     known: dict[str, list[bool]] = field(default_factory=dict)
     controls: int = 0
+    forced: str | None = None
 
 
 @dataclass
@@ -85,6 +90,7 @@ def measure_nights(
             night.refusal.reason if night.refusal else None,
             ended - night.started_s,
             session.weights.n_bytes,
+            forced=against_gate(night),
         )
         # a refused night leaves its notes in the cache: then they are asked of there
         slept = session.context if session.mind.turns else llm.context(session.weights).opened()

@@ -18,8 +18,9 @@ FILE = Path(__file__).parent / "sleep" / "measured.json"
 class Measured:
     """Means of one method at its default knobs.
 
-    kept: normalised recall, (slept - cleared) / (full - cleared). lost: control questions that the
-    base answers and the model after sleep does not, of `n_controls`. `on`: model, device, stories.
+    kept: normalised recall, (slept - cleared) / (full - cleared), 0 of a refused sleep. lost:
+    control questions that the base answers and the model after sleep does not, of `n_controls`.
+    `on`: model, device, stories.
     """
 
     kept: float

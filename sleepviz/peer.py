@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,55 +28,70 @@ SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "peer"
 PREFIX = "kvpress "  # of a run's method
 
 
+def planned_peers(story: Story, controls: Sequence[Probe], keep: Sequence[float]) -> list[Run]:
+    """Every press at every kept share, as runs that are not measured yet."""
+    return [
+        Run(
+            story=story.id,
+            method=_method(press),
+            knobs={"keep": share},
+            seed=0,
+            kinds=tuple(p.kind for p in story.probes),
+            digest=questions_digest(story, controls),
+        )
+        for press, share in product(PRESSES, keep)
+    ]
+
+
 def measure_peers(
     llm: Llm,
     folder: Path,
-    stories: Sequence[Story],
-    controls: Sequence[Probe],
-    keep: Sequence[float],
-    cleared: Mapping[str, ArmScore],
+    story: Story,
+    wanted: Sequence[Run],
+    cleared: ArmScore,
 ) -> Iterator[ev.Event | Run]:
-    """Every press at every kept share on every story: progress, then a `Run` for each.
+    """The presses and kept shares of the `wanted` runs on their story: progress, then each `Run`.
 
     The controls are not asked: one by one, they would take as long as all the rest.
 
-    `folder` holds the model's weights; `cleared` is each story's arm without notes, as measured
+    `folder` holds the model's weights; `cleared` is the story's arm without notes, as measured
     here. Raises `SleepvizError` where kvpress cannot be had or fails.
     """
-    contexts = {}
-    for story in stories:
-        session = Session(llm)
-        yield from session.read(story.text)
-        contexts[story.id] = session.context
+    session = Session(llm)
+    yield from session.read(story.text)
+    full = session.context
+    presses = [p for p in PRESSES if any(r.method == _method(p) for r in wanted)]
+    keep = sorted({float(r.knobs["keep"]) for r in wanted})
     job = {
         "model": str(folder),
         "stop": sorted(llm.stop_ids),
         "max_new": MAX_REPLY,
-        "presses": PRESSES,
-        "keep": list(keep),
+        "presses": presses,
+        "keep": keep,
         "stories": [
             {
-                "id": s.id,
-                "context": contexts[s.id].ids,
-                "questions": [llm.user_turn(p.question, first=False) for p in s.probes],
+                "id": story.id,
+                "context": full.ids,
+                "questions": [llm.user_turn(p.question, first=False) for p in story.probes],
             }
-            for s in stories
         ],
     }
-    results = []
-    of = len(stories) * len(PRESSES) * len(keep)
+    of = len(presses) * len(keep)
     with tempfile.TemporaryDirectory() as place:
-        told, wanted = Path(place) / "job.json", Path(place) / "result.json"
+        told, result = Path(place) / "job.json", Path(place) / "result.json"
         told.write_text(json.dumps(job), encoding="utf-8")
-        for done in _ran([str(SCRIPT), str(told), str(wanted)]):
+        for done in _ran([str(SCRIPT), str(told), str(result)]):
             yield ev.Progressed("presses", done, of)
-        results = json.loads(wanted.read_text(encoding="utf-8"))
-    whole = {r["story"]: r for r in results if not r["press"]}
-    for got in results:
-        if got["press"]:
-            story = next(s for s in stories if s.id == got["story"])
-            bytes_before = contexts[story.id].kv_bytes
-            yield _run(llm, story, controls, cleared[story.id], got, whole[story.id], bytes_before)
+        results = json.loads(result.read_text(encoding="utf-8"))
+    whole = next(r for r in results if not r["press"])
+    told_of = {(_method(r["press"]), r["keep"]): r for r in results if r["press"]}
+    for run in wanted:
+        got = told_of[run.method, float(run.knobs["keep"])]
+        yield _finished(llm, story, run, cleared, got, whole, full.kv_bytes)
+
+
+def _method(press: str) -> str:
+    return PREFIX + press.removesuffix("Press")
 
 
 def _ran(command: Sequence[str]) -> Iterator[int]:
@@ -99,10 +116,10 @@ def _ran(command: Sequence[str]) -> Iterator[int]:
         raise SleepvizError("kvpress failed: " + " ".join("".join(lines[-5:]).split())[-400:], "")
 
 
-def _run(
+def _finished(
     llm: Llm,
     story: Story,
-    controls: Sequence[Probe],
+    run: Run,
     cleared: ArmScore,
     got: dict[str, Any],
     whole: dict[str, Any],
@@ -113,11 +130,8 @@ def _run(
         right = tuple(bool(p.correct(t)) for p, t in zip(story.probes, texts, strict=True))
         return ArmScore(right, told["kl"], (), texts)
 
-    return Run(
-        story=story.id,
-        method=PREFIX + got["press"].removesuffix("Press"),
-        knobs={"keep": got["keep"]},
-        seed=0,
+    return replace(
+        run,
         arms={
             "full": score(whole),
             "cleared": cleared,
@@ -125,6 +139,4 @@ def _run(
         },
         seconds={"sleep": got["seconds"]},
         bytes={"kv_before": bytes_before, "dynamic_weights": round(got["keep"] * bytes_before)},
-        kinds=tuple(p.kind for p in story.probes),
-        digest=questions_digest(story, controls),
     )

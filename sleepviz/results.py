@@ -32,6 +32,14 @@ class Results:
         """A finished run of the same method, knobs, seed and story (its text and questions too)."""
         return next((r for r in self.runs if _key(r) == _key(wanted)), None)
 
+    def put(self, run: Run) -> None:
+        """In the place of an earlier run of the same, else at the end."""
+        for at, there in enumerate(self.runs):
+            if _key(there) == _key(run):
+                self.runs[at] = run
+                return
+        self.runs.append(run)
+
     def write(self, out: Path) -> None:
         """R.json, and beside it R.csv (a line a run) and R.md (the means); each whole or not."""
         whole = {"model": self.model, "device": self.device, "dtype": self.dtype}
@@ -117,14 +125,17 @@ class Mean:
 class Summary:
     """One method with one set of knobs, over all its stories and seeds.
 
-    A refused sleep counts with what it left: nothing. `lost_*` are control questions, against the
-    model with its notes in the context and against the base; `kinds` is normalised recall.
+    A refused sleep counts with what it left, nothing: its recall is that of `cleared`; its KL is
+    not measured and is in no mean. `n_forced` of the `n_kept` were kept against the gate. `lost_*`
+    are control questions, against the model with its notes in the context and against the base;
+    `kinds` is normalised recall.
     """
 
     label: str
     method: str
     n_runs: int
     n_kept: int
+    n_forced: int
     full: Mean
     cleared: Mean
     slept: Mean
@@ -150,22 +161,23 @@ def summaries(runs: Sequence[Run]) -> list[Summary]:
 def _summary(method: str, values: dict[str, object], runs: list[Run]) -> Summary:
     changed = ", ".join(f"{k}={v}" for k, v in values.items() if v != _defaults(method).get(k))
     kinds = list(dict.fromkeys(k for r in runs for k in r.kinds))
-    kls = [r.arms["slept"].kl if "slept" in r.arms else None for r in runs]
+    kept = [r for r in runs if r.refused is None]
     return Summary(
         label=f"{method} ({changed})" if changed else method,
         method=method,
         n_runs=len(runs),
-        n_kept=sum(r.refused is None for r in runs),
+        n_kept=len(kept),
+        n_forced=sum(r.forced is not None for r in kept),
         full=Mean.of([r.recall("full") for r in runs]),
         cleared=Mean.of([r.recall("cleared") for r in runs]),
         slept=Mean.of([r.recall("slept") for r in runs]),
         normalised=Mean.of([r.normalised for r in runs]),
         kinds={kind: Mean.of([_of_kind(runs, kind)]) for kind in kinds},
-        kl=Mean.of(kls),
+        kl=Mean.of([r.arms["slept"].kl for r in kept if "slept" in r.arms]),
         lost_notes=Mean.of([_lost(r, "before") for r in runs]),
         lost_base=Mean.of([_lost(r, "base") for r in runs]),
         seconds=Mean.of([r.seconds.get("sleep") for r in runs]),
-        mib=Mean.of([r.bytes["dynamic_weights"] / 2**20 for r in runs if r.refused is None]),
+        mib=Mean.of([r.bytes["dynamic_weights"] / 2**20 for r in kept]),
         teraflop=Mean.of([f / 1e12 if (f := r.cost.get("flops")) else None for r in runs]),
         token_equivalents=Mean.of([r.cost.get("kv_token_equivalents") for r in runs]),
     )
@@ -187,9 +199,9 @@ def _of_kind(runs: Sequence[Run], kind: str) -> float | None:
     n = dict.fromkeys(("full", "cleared", "slept"), 0)
     for run in runs:
         for arm in n:
-            if arm in run.arms:
-                marks = zip(run.arms[arm].recall, run.kinds, strict=True)
-                n[arm] += sum(right for right, k in marks if k == kind)
+            if marks := run.marks(arm):
+                both = zip(marks, run.kinds, strict=True)
+                n[arm] += sum(right for right, k in both if k == kind)
     gain = n["full"] - n["cleared"]
     return (n["slept"] - n["cleared"]) / gain if gain > 0 else None
 
@@ -205,7 +217,7 @@ COLUMNS = (
     "slept",
     "normalised",
     "by kind",
-    "KL",
+    "KL of kept",
     "controls lost, of notes / of base",
     "seconds",
     "MiB",
@@ -219,7 +231,8 @@ def rows(some: Sequence[Summary]) -> Iterator[tuple[str, ...]]:
     for s in some:
         yield (
             s.label,
-            f"{s.n_kept} of {s.n_runs}",
+            f"{s.n_kept} of {s.n_runs}"
+            + (f", {s.n_forced} of them against the gate" if s.n_forced else ""),
             s.full.told(),
             s.cleared.told(),
             s.slept.told(),
@@ -242,8 +255,9 @@ def as_markdown(results: Results) -> str:
         f"Model {results.model}, {results.device}, {results.dtype}; stories: {', '.join(stories)}; "
         f"seeds: {', '.join(map(str, seeds))}. Each run MEASURED; means (DERIVED) over "
         "stories and seeds, ± one standard deviation. Normalised = (slept - cleared) / "
-        "(full - cleared); KL to the full context on its own replies, nat/token; controls lost, "
-        "of 12."
+        "(full - cleared); a refused sleep counts as cleared, normalised 0. KL to the full context "
+        "on its own replies, nat/token, of kept sleeps only: it is not measured of refused ones. "
+        "Controls lost, of 12."
     )
     lines = [
         told,
@@ -269,7 +283,7 @@ def as_csv(runs: Sequence[Run]) -> str:
 def _flat(run: Run) -> dict[str, object]:
     flat: dict[str, object] = {"story": run.story, "method": run.method, "seed": run.seed}
     flat |= {f"knob.{k}": v for k, v in run.knobs.items()}
-    flat["refused"] = run.refused or ""
+    flat["refused"], flat["forced"] = run.refused or "", run.forced or ""
     for arm, score in run.arms.items():
         flat[f"{arm}.right"], flat[f"{arm}.of"] = sum(score.recall), len(score.recall)
         flat[f"{arm}.kl"] = score.kl

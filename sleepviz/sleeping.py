@@ -149,6 +149,7 @@ def adopting(core: Core, kept: Kept) -> Iterator[ev.Event]:
         n_dreams=0,
         gate=(),
         details="Taken from a file: tokens and knobs are what the file says.",
+        forced=origin.forced,
         slept_here=False,
         **what_they_are(core.llm, weights),
     )

@@ -47,6 +47,7 @@ class Timing:
 class MemoryPoint:
     """One sample of the ledger."""
 
+    index: int  # of the entry
     at_s: float
     sample: ev.MemorySampled
 

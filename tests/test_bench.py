@@ -17,6 +17,7 @@ from sleepviz import sleep
 from sleepviz.bench import ArmScore, Run, measure
 from sleepviz.comparing import MAX_REPLY
 from sleepviz.llm import Llm
+from sleepviz.many_nights import Nights, measure_nights
 from sleepviz.session import Session
 from sleepviz.sleep import Notes, SleepMethod, Step
 from sleepviz.stories import Probe, Story
@@ -39,6 +40,7 @@ KEYS = {
     "knobs",
     "seed",
     "refused",
+    "forced",
     "arms",
     "controls",
     "seconds",
@@ -180,10 +182,28 @@ def test_a_refused_sleep_is_measured_as_no_sleep(refused: Run, tiny_llm: Llm) ->
     assert refused.bytes["dynamic_weights"] == 0
     assert refused.controls["after"] == refused.controls["before"]
     assert refused.base_unchanged
-    assert refused.normalised is None
+    assert refused.recall("slept") == refused.recall("cleared")
+    assert refused.normalised == (0.0 if refused.recall("full") else None)
     kept = measured(tiny_llm, Wrecking(), keep_anyway=True)
     assert kept.refused is None
     assert "slept" in kept.arms
+
+
+def test_a_sleep_that_was_kept_against_the_gate_says_so(refused: Run, tiny_llm: Llm) -> None:
+    kept = measured(tiny_llm, Wrecking(), keep_anyway=True)
+    assert kept.forced is not None
+    assert "limit" in kept.forced
+    assert (refused.forced, measured(tiny_llm, sleep.make("forget")).forced) == (None, None)
+
+
+@pytest.mark.parametrize("keep_anyway", [True, False])
+def test_a_night_that_was_kept_against_the_gate_says_so(tiny_llm: Llm, keep_anyway: bool) -> None:
+    work = measure_nights(tiny_llm, [STORY], CONTROLS, Wrecking(), 0, keep_anyway=keep_anyway)
+    *_, nights = work
+    assert isinstance(nights, Nights)
+    (night,) = nights.as_json()["nights"]
+    assert ("limit" in (night["forced"] or "")) is keep_anyway
+    assert ("limit" in (night["refused"] or "")) is not keep_anyway
 
 
 def test_the_same_run_measures_the_same(tiny_llm: Llm, run: Run) -> None:
@@ -229,3 +249,6 @@ def test_normalised_recall_is_the_share_that_the_sleep_saved(
     arms = {"full": score(full), "cleared": score(cleared), "slept": score(slept)}
     assert Run("s", "nap", {}, 0, arms=arms).normalised == expected
     assert Run("s", "nap", {}, 0, arms={"full": score(full)}).normalised is None
+    asked = {arm: arms[arm] for arm in ("full", "cleared")}
+    of_refused = Run("s", "nap", {}, 0, "Anchor KL is 9.", arms=asked).normalised
+    assert of_refused == (None if expected is None else 0.0)

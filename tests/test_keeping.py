@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors.torch import load as tensors_in
 from tiny import all_of, byte_tokenizer, tiny_model
 from tiny_night import DOWN, GATE, ORIGIN, SAID, deltas, made, same, slots, tensors_of, zip_of
 
-from sleepviz import SleepvizError, keeping, sleep
+from sleepviz import SleepvizError, gate, keeping, sleep
 from sleepviz.keeping import Origin
 from sleepviz.llm import Llm
 from sleepviz.session import Session
@@ -251,6 +252,24 @@ def test_the_card_tells_story_method_and_scores_and_runs_no_markup(tiny_llm: Llm
     assert "2 low-rank deltas of rank 4; 18 slots in 4 KV heads (3 to 6 each)" in card
 
 
+def test_the_card_says_what_was_kept_against_the_gate(tiny_llm: Llm) -> None:
+    passed = "sleep 1: anchor KL to the base 9 nat/token (limit 0.15)"
+    weights = DynamicWeights(deltas())
+    files = keeping.files_of(weights, replace(ORIGIN, forced=passed))
+    assert f"| Kept against the gate | {passed} |" in files["README.md"].decode()
+    assert keeping.load(zip_of(files), tiny_llm).origin.forced == passed
+    plain = keeping.files_of(weights, ORIGIN)
+    assert "against the gate" not in plain["README.md"].decode()
+
+
+def test_weights_from_before_that_mark_are_read(tiny_llm: Llm) -> None:
+    files = keeping.files_of(DynamicWeights(deltas()), ORIGIN)
+    told = json.loads(files["dynamic_weights.json"])
+    del told["forced"]
+    files["dynamic_weights.json"] = json.dumps(told).encode()
+    assert keeping.load(zip_of(files), tiny_llm).origin == ORIGIN
+
+
 # where they are from ------------------------------------------------------------------------------
 
 CAT = Probe("What is the cat called?", ("Pixel",), kind="direct")
@@ -279,6 +298,13 @@ def test_a_session_tells_where_its_weights_are_from(tiny_llm: Llm) -> None:
         assert scores[f"control questions right, {arm}"] == f"{int(last[arm, SUM.question])} of 1"
     assert "right answers, full" not in scores
     assert sum("limit" in value for value in scores.values()) == 3
+    passed = [
+        (n.number, r.name) for n in state.nights if n.report for r in n.report.gate if not r.passed
+    ]
+    assert all(
+        f"sleep {night}" in origin.forced and name in origin.forced for night, name in passed
+    )
+    assert bool(origin.forced) is bool(passed)
     assert keeping.origin_of(state, with_notes=False).notes == ()
     kept = keeping.load(keeping.zipped(session.weights, origin), tiny_llm)
     assert kept.origin == origin
@@ -304,6 +330,20 @@ def test_only_answers_under_these_weights_are_scores(tiny_llm: Llm) -> None:
 def right_in(session: Session) -> set[str]:
     scores = dict(keeping.origin_of(session.timeline.at()).scores)
     return {what for what in scores if "right" in what}
+
+
+def test_every_sleep_in_force_that_was_kept_against_the_gate_is_told(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(tiny_llm)
+    for number, limit in enumerate((-1.0, 1e9, -1.0), 1):
+        monkeypatch.setattr(gate, "KL_LIMIT", limit)
+        all_of(session.read(SAID))
+        all_of(session.sleep(sleep.make("window"), keep_anyway=True))
+        assert session.timeline.at().nights[-1].number == number
+    forced = keeping.origin_of(session.timeline.at()).forced
+    assert "(limit -1)" in forced
+    assert [f"sleep {n}: " in forced for n in (1, 3)] == [True, True]
 
 
 def test_a_session_without_a_sleep_has_no_origin(tiny_llm: Llm) -> None:

@@ -34,7 +34,7 @@ def test_the_script_sums_up_runs_at_default_knobs(tmp_path: Path) -> None:
         arms = {"full": arm(True, True), "cleared": arm(False, False), "slept": arm(True, False)}
         controls = {"base": 2, "before": 2, "after": 1, "of": 2}
         return Run(
-            "ship", "nap", {"keep": keep}, 0, None, arms, controls,
+            "ship", "nap", {"keep": keep}, 0, None, None, arms, controls,
             {"sleep": 3.0}, {"dynamic_weights": 2**20},
         )  # fmt: skip
 

@@ -79,11 +79,67 @@ def test_means_are_over_runs_and_kinds_over_questions() -> None:
     assert summary.mib.value == 2.0
 
 
+def refused(cleared: ArmScore) -> Run:
+    """As `measure` leaves it: what was slept could not be asked."""
+    arms = {"full": arm(1, 1, 1, 0), "cleared": cleared}
+    return run(arm(), arms=arms, refused="Anchor KL is 9.", story="boat")
+
+
 def test_a_refused_sleep_counts_with_what_it_left() -> None:
-    refused = run(arm(0, 0, 0, 0, kl=1.0), refused="Anchor KL is 9.", story="boat")
-    (summary,) = summaries([TWO[0], refused])
+    (summary,) = summaries([TWO[0], refused(arm(0, 0, 1, 0, kl=1.0))])
     assert (summary.n_runs, summary.n_kept) == (2, 1)
-    assert summary.normalised.value == pytest.approx(1 / 3)
+    assert (summary.slept.value, summary.slept.n) == (pytest.approx((2 / 4 + 1 / 4) / 2), 2)
+    assert (summary.normalised.value, summary.normalised.n) == (pytest.approx((2 / 3 + 0) / 2), 2)
+    assert {k: m.value for k, m in summary.kinds.items()} == {"direct": 0.5, "reverse": 0.0}
+    assert (summary.kl.value, summary.kl.n) == (0.1, 1)
+
+
+def test_a_method_that_is_always_refused_keeps_nothing() -> None:
+    (summary,) = summaries([refused(arm(0, 0, 0, 0))])
+    assert (summary.normalised.value, summary.normalised.n) == (0.0, 1)
+    assert (summary.n_kept, summary.kl.told()) == (0, "-")
+
+
+def test_a_sleep_that_was_kept_against_the_gate_is_marked(tmp_path: Path, results: Results) -> None:
+    limit = "anchor KL to the base 9 nat/token (limit 0.15)"
+    results.runs += [run(arm(0, 0, 0, 0), forced=limit, seed=2), refused(arm(0, 0, 0, 0))]
+    file = tmp_path / "R.json"
+    results.write(file)
+    assert "| 3 of 4, 1 of them against the gate |" in file.with_suffix(".md").read_text()
+    lines = list(csv.DictReader(file.with_suffix(".csv").read_text().splitlines()))
+    assert [line["forced"] for line in lines] == ["", "", limit, ""]
+    assert [r.forced for r in Results.read(file).runs] == [None, None, limit, None]
+
+
+def test_results_from_before_that_mark_are_read(tmp_path: Path, results: Results) -> None:
+    file = tmp_path / "R.json"
+    results.write(file)
+    told = json.loads(file.read_text())
+    for one in told["runs"]:
+        del one["forced"]
+    file.write_text(json.dumps(told))
+    assert [r.as_json() for r in Results.read(file).runs] == [r.as_json() for r in TWO]
+
+
+SHIPPED = sorted((Path(__file__).parent.parent / "docs/results").glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    "file", [f for f in SHIPPED if "nights" not in f.name], ids=lambda f: f.stem
+)
+def test_the_results_in_the_docs_are_read(file: Path) -> None:
+    runs = Results.read(file).runs
+    assert runs
+    assert all(s.normalised.n for s in summaries(runs))
+
+
+def test_a_run_takes_the_place_of_an_earlier_one_of_the_same(results: Results) -> None:
+    again = run(arm(1, 1, 1, 1))
+    results.put(again)
+    assert [r.story for r in results.runs] == ["ship", "boat"]
+    assert results.runs[0] is again
+    results.put(run(arm(), digest="xyz"))
+    assert len(results.runs) == 3
 
 
 def test_tables_have_a_row_for_each_set_of_knobs_or_each_run(results: Results) -> None:

@@ -229,6 +229,15 @@ def test_saved_weights_are_worn_by_a_new_session_and_say_the_same(tiny_llm: Llm,
     assert other.weights.empty
 
 
+def test_weights_kept_against_the_gate_stay_marked_in_another_session(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    origin = replace(keeping.origin_of(session.timeline.at(), "A ship"), forced="sleep 1: KL 9")
+    other = Session(tiny_llm)
+    all_of(other.adopt(keeping.load(keeping.zipped(session.weights, origin), tiny_llm)))
+    assert "sleep 1: KL 9" in keeping.origin_of(other.timeline.at(), "A ship").forced
+
+
 @pytest.mark.parametrize("name", ["deep", "raw_text"])
 def test_weights_whose_notes_are_not_here_are_not_begun_from_zero_again(
     tiny_llm: Llm, name: str

@@ -52,8 +52,8 @@ def bench(arguments: Namespace) -> int:
     ]
     _measure(llm, jobs, results, out, keep_anyway=arguments.keep_anyway)
     if arguments.peer:
-        _measure_peers(llm, arguments.model, stories, controls, chosen, results)
-        write_all(results, out)
+        keep = sorted({float(m.keep) for m in chosen if hasattr(m, "keep")}) or [0.1, 0.2, 0.3]
+        _measure_peers(llm, arguments.model, stories, controls, keep, results, out)
     console.print(_table(results.runs))
     files = ", ".join(out.with_suffix(s).name for s in (out.suffix, ".csv", ".md", ".html"))
     console.print(f"written: {files}")
@@ -145,9 +145,11 @@ def _measure(
     from sleepviz import sleep
     from sleepviz.bench import Unslept, measure
 
-    if keep_anyway:  # what was refused before shall be kept now
-        results.runs = [run for run in results.runs if run.refused is None]
-    missing = [job for job in jobs if results.find(job.plan) is None]
+    def is_done(job: _Job) -> bool:
+        there = results.find(job.plan)  # what was refused before may have to be kept now
+        return there is not None and not (keep_anyway and there.refused)
+
+    missing = [job for job in jobs if not is_done(job)]
     if len(missing) < len(jobs):
         done = len(jobs) - len(missing)
         console.print(f"{done} of {len(jobs)} runs are in {out} already; going on.")
@@ -169,10 +171,12 @@ def _measure(
             keep_anyway=keep_anyway,
             unslept=asked[job.story.id],
         )
-        drawn(label, _collecting(work, results.runs))
+        finished: list[Run] = []
+        drawn(label, _collecting(work, finished))
+        results.put(finished[0])
         took.setdefault(name, []).append(time.perf_counter() - began)
         results.write(out)
-        console.print(_run_line(results.runs[-1]))
+        console.print(_run_line(finished[0]))
     write_all(results, out)
 
 
@@ -181,26 +185,28 @@ def _measure_peers(
     model: str | None,
     stories: Sequence[Story],
     controls: tuple[Probe, ...],
-    chosen: Sequence[SleepMethod],
+    keep: Sequence[float],
     results: Results,
+    out: Path,
 ) -> None:
-    """kvpress at the shares that our methods keep, on the stories that it has not seen yet."""
+    """kvpress at the shares that our methods keep, where it was not yet; written by story."""
     from sleepviz.models import default_name, locate
-    from sleepviz.peer import PREFIX, measure_peers
+    from sleepviz.peer import measure_peers, planned_peers
 
     folder = locate(model or default_name())
-    keep = sorted({float(m.keep) for m in chosen if hasattr(m, "keep")}) or [0.1, 0.2, 0.3]
-    done = {(r.story, r.knobs["keep"]) for r in results.runs if r.method.startswith(PREFIX)}
-    missing = [s for s in stories if any((s.id, k) not in done for k in keep)]
-    if folder is None or not missing:
+    if folder is None:
         return
-    again = {s.id for s in missing}
-    results.runs = [
-        r for r in results.runs if not (r.method.startswith(PREFIX) and r.story in again)
-    ]
-    cleared = {r.story: r.arms["cleared"] for r in results.runs}
-    work = measure_peers(llm, folder, missing, controls, keep, cleared)
-    drawn("kvpress", _collecting(work, results.runs))
+    for story in stories:
+        wanted = [r for r in planned_peers(story, controls, keep) if results.find(r) is None]
+        if not wanted:
+            continue
+        same = [r for r in results.runs if (r.story, r.digest) == (story.id, wanted[0].digest)]
+        work = measure_peers(llm, folder, story, wanted, same[0].arms["cleared"])
+        finished: list[Run] = []
+        drawn(f"kvpress {story.id}", _collecting(work, finished))
+        for run in finished:
+            results.put(run)
+        write_all(results, out)
 
 
 def write_all(results: Results, out: Path) -> None:

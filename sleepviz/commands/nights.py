@@ -68,9 +68,9 @@ def _table(got: Nights) -> Table:
         table.add_column(column, justify="right")
     for number, night in enumerate(got.nights, 1):
         right = [_right(night.known.get(other.story)) for other in got.nights]
-        slept = f"{night.story} (refused)" if night.refused else night.story
+        how = " (refused)" if night.refused else " (against the gate)" if night.forced else ""
         controls = f"{night.controls}/{got.n_controls}"
-        table.add_row(str(number), slept, *right, controls, f"{night.seconds:.0f}")
+        table.add_row(str(number), night.story + how, *right, controls, f"{night.seconds:.0f}")
     return table
 
 

@@ -26,7 +26,8 @@ def outcome(night: Night) -> Node:
     words, tone = OUTCOMES.get(night.outcome, (night.outcome, "plain"))
     if night.undone:
         words, tone = "undone", "plain"
-    forced = night.report is not None and not all(r.passed for r in night.report.gate)
+    got = night.report
+    forced = got is not None and (bool(got.forced) or not all(r.passed for r in got.gate))
     seconds = night.report.seconds if night.report else (night.ended_s or 0) - night.started_s
     here = night.report is None or night.report.slept_here
     took = f"in {seconds:,.1f} s" if here else "in a file"

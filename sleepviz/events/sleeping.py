@@ -90,6 +90,7 @@ class SleepReport:
     spectra: tuple[tuple[str, tuple[float, ...]], ...] = ()  # (module, singular values of dW)
     leaves: str = "all"  # of the tokens: all, "kept tokens" (that a head kept), or "nothing"
     details: str = ""
+    forced: str = ""  # the limits that it was kept against, as a file tells them
     slept_here: bool = True  # False: taken from a file; then tokens are what the file says
     flops: int = 0  # floating-point operations of matrix products, counted; with the gate's
 

@@ -98,24 +98,14 @@ def formula(state: State) -> str:
 def moment(state: State, x: float) -> int | None:
     """The number of events after which the last sample at or before second `x` has been taken.
 
-    Before the first sample it is that of the first; None where there are no samples. A state does
-    not know the event of a sample, only its second, so the number is approximate: it is told by
-    the events of the cache before and after, whose numbers and seconds are known. It is never
-    before the one or after the other, so the cache there is that of the sample's second.
+    Before the first sample it is that of the first; None where there are no samples.
     """
     if not state.memory:
         return None
-    at_s, seconds = (np.array([p.at_s for p in points]) for points in (state.memory, state.kv))
     # a browser tells x in single precision, which may be just before the sample it means
-    found = max(0, int(np.searchsorted(at_s.astype("f4"), np.float32(x), side="right")) - 1)
-    positions = np.array([0, *(k.index + 1 for k in state.kv), state.position])
-    guess = np.interp(at_s[found], [0.0, *seconds, state.at_s], positions)
-    before = np.searchsorted(seconds, at_s, side="right")  # so many events of the cache
-    among = np.flatnonzero(before == before[found])  # the samples between the same two of them
-    start, end = positions[before[found]], positions[before[found] + 1]
-    last = end if before[found] == len(seconds) else end - 1
-    low, high = start + 1 + found - among[0], last - (among[-1] - found)
-    return int(min(state.position, max(low, min(high, round(guess)))))
+    at_s = np.array([p.at_s for p in state.memory], dtype="f4")
+    found = max(0, int(np.searchsorted(at_s, np.float32(x), side="right")) - 1)
+    return state.memory[found].index + 1
 
 
 def _session(state: State) -> list[_Line]:

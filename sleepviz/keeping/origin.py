@@ -26,7 +26,8 @@ class Origin:
     """Where dynamic weights are from; what is not known is empty.
 
     `model` is the base model's name; `notes` are the texts that were slept on, oldest night first;
-    `scores` are (what, value) as they were shown.
+    `scores` are (what, value) as they were shown; `forced` tells the limits of the gate that were
+    passed by sleeps that were kept all the same.
     """
 
     model: str
@@ -38,6 +39,7 @@ class Origin:
     knobs: tuple[tuple[str, float | int | str], ...] = ()
     seed: int | None = None
     scores: tuple[tuple[str, str], ...] = ()
+    forced: str = ""
 
 
 def hub_id(model: str) -> str:
@@ -61,6 +63,7 @@ def written(origin: Origin, strength: float) -> bytes:
         "knobs": dict(origin.knobs),
         "seed": origin.seed,
         "scores": dict(origin.scores),
+        "forced": origin.forced,
     }
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False).encode()
 
@@ -88,6 +91,7 @@ def read(data: bytes) -> tuple[Origin, float]:
     all_of([*notes, *scores.values()], str)
     all_of(list(knobs.values()), int, float, str)
     strength = field("strength", float, int)
+    content.setdefault("forced", "")  # files from before it was told
     if not 0.0 <= strength <= STRENGTH_LIMIT:  # also refuses NaN
         raise refused(NAME, f"its strength is {strength!r:.40}, expected 0 to {STRENGTH_LIMIT}")
     origin = Origin(
@@ -100,6 +104,7 @@ def read(data: bytes) -> tuple[Origin, float]:
         knobs=tuple(knobs.items()),
         seed=field("seed", int, type(None)),
         scores=tuple(scores.items()),
+        forced=field("forced", str),
     )
     return origin, float(strength)
 
@@ -122,6 +127,7 @@ def card(weights: DynamicWeights, origin: Origin) -> str:
         ("Holds", _contents(weights)),
         ("Bytes of tensors", f"{weights.n_bytes:,}"),
         ("Strength", f"{weights.scale:g}"),
+        ("Kept against the gate", origin.forced),
     ]
     parts = [
         "\n".join(head),

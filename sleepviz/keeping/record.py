@@ -6,10 +6,10 @@ Knows nights, turns and answers; does not know files or tensors.
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sleepviz import SleepvizError
-from sleepviz.events import Answered
+from sleepviz.events import Answered, GateReading
 from sleepviz.keeping.origin import Origin
 from sleepviz.state import Night, State
 
@@ -35,8 +35,23 @@ def origin_of(state: State, story: str = "", *, with_notes: bool = True) -> Orig
         method=last.started.method,
         knobs=last.started.knobs,
         seed=state.facts.seed,
+        forced="; ".join(_forced(nights)),
         scores=(*_answers(state, last), *_readings(last)),
     )
+
+
+def against_gate(night: Night) -> str | None:
+    """The limits that a sleep passed and was kept all the same; None if it passed none."""
+    if night.report is None:
+        return None
+    passed = [f"{r.name} {_told(r)}" for r in night.report.gate if not r.passed]
+    return "; ".join(filter(None, [night.report.forced, *passed])) or None
+
+
+def _forced(nights: Sequence[Night]) -> Iterator[str]:
+    for night in nights:
+        if passed := against_gate(night):
+            yield f"sleep {night.number}: {passed}"
 
 
 def _answers(state: State, night: Night) -> Iterator[tuple[str, str]]:
@@ -72,4 +87,8 @@ def _worn(answer: Answered, state: State, night: Night) -> bool:
 
 def _readings(night: Night) -> Iterator[tuple[str, str]]:
     for reading in night.report.gate if night.report else ():
-        yield reading.name, f"{reading.value:.3g} {reading.unit} (limit {reading.limit:g})"
+        yield reading.name, _told(reading)
+
+
+def _told(reading: GateReading) -> str:
+    return f"{reading.value:.3g} {reading.unit} (limit {reading.limit:g})"
