@@ -32,7 +32,7 @@ _MOUNT = st.components.v2.component(
     "sleepviz_attention_tile",
     html=_HTML,
     css=code("attention_tile.css"),
-    js=code("cividis.js", "attention_tile.js", "attention_tile_walk.js"),
+    js=code("sheet.js", "cividis.js", "attention_tile.js", "attention_tile_walk.js"),
 )
 
 
@@ -68,13 +68,19 @@ _packed: Kept[bytes] = Kept(16)
 
 
 def attention_tile(
-    captured: AttentionCaptured, *, key: str, height: int = 420, hide_sink: bool = False
+    captured: AttentionCaptured,
+    *,
+    key: str,
+    height: int = 420,
+    hide_sink: bool = False,
+    selected: int | None = None,
 ) -> tuple[int, int] | None:
     """Show which tokens each token read from, for one head.
 
     Returns the (query, key) that was clicked in this run, as indices into `captured.tokens`,
     `None` otherwise. `hide_sink` leaves out the first token, to which heads give what they have
-    no use for; the other shares are not rescaled, and the share left out is printed.
+    no use for; the other shares are not rescaled, and the share left out is printed. `selected`,
+    an index into the tokens, is marked beside its row and beneath its column.
     Raises `SleepvizError` when the shapes of the capture do not fit together.
     """
     window = (st.session_state.get(key) or {}).get("window")
@@ -82,10 +88,10 @@ def attention_tile(
     def packed() -> bytes:
         tile = tile_of(captured, hide_sink)
         detail = detail_of(captured, tile, window, hide_sink)
-        return pack(captured, tile, height, hide_sink, detail)
+        return pack(captured, tile, height, hide_sink, detail, selected=selected, key=key)
 
     result = _MOUNT(
-        data=_packed.of(captured, (height, hide_sink, str(window)), packed),
+        data=_packed.of(captured, (height, hide_sink, str(window), selected, key), packed),
         key=key,
         on_cell_change=lambda: None,
         on_window_change=lambda: None,  # what is zoomed into; known in the run that it begins
@@ -171,10 +177,14 @@ def pack(
     height: int,
     hide_sink: bool,
     detail: Detail | None = None,
+    *,
+    selected: int | None = None,
+    key: str = "",
 ) -> bytes:
     """What the browser draws from: a JSON header, the lower triangle row by row, the slots.
 
-    Then, where there is a `detail`, its cells row by row and its slots.
+    Then, where there is a `detail`, its cells row by row and its slots. `key` is the tile's name on
+    the page.
 
     Only the lower triangle travels: in 16 bit it is as long as the square would be in 8 bit,
     and hover can then tell three digits truthfully.
@@ -193,7 +203,9 @@ def pack(
             "hideSink": hide_sink,
             "hasSlots": tile.slots is not None,
             "height": height,
-            "label": label(captured, hide_sink, tile),
+            "label": label(captured, hide_sink, tile, selected),
+            "selected": selected,
+            "key": key,
             "texts": [t.text for t in captured.tokens],
             "positions": _positions(captured.tokens),
             "detail": None if detail is None else [detail.query, detail.key, *detail.cells.shape],
@@ -207,7 +219,9 @@ def pack(
     return len(header).to_bytes(4, "little") + header + b"".join(some.tobytes() for some in sent)
 
 
-def label(captured: AttentionCaptured, hide_sink: bool, tile: Tile) -> str:
+def label(
+    captured: AttentionCaptured, hide_sink: bool, tile: Tile, selected: int | None = None
+) -> str:
     """The picture in words, for screen readers: its size, its strongest link, and the sink."""
     n = len(captured.tokens)
     name = f"Attention of layer {captured.layer}, head {captured.head}, over {n} tokens."
@@ -226,7 +240,8 @@ def label(captured: AttentionCaptured, hide_sink: bool, tile: Tile) -> str:
     slots = ""
     if tile.slots is not None:
         slots = f" The slots of dynamic weights get {captured.slot_share.mean():.1%} on average."
-    return f"{name} {link}{sink}{slots}"
+    chosen = "" if selected is None else f" Chosen: {_named(captured.tokens[selected])}."
+    return f"{name} {link}{sink}{slots}{chosen}"
 
 
 def clicked(

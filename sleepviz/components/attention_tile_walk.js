@@ -13,12 +13,13 @@ class Tile extends Drawing {
       this[name] = parent.querySelector(`.${name}`)
     this.view = { z: 1, x: 0, y: 0 }
     this.hover = this.selected = null // {q, k}; k is -1 on the strip of the slots
-    this.pointers = new Map()
-    this.off = document.createElement("canvas")
+    this.pointers = new Map(); this.off = document.createElement("canvas")
+    const notes = () => [...this.notes.children].map(note => note.textContent).join(" · ")
+    const sheet = () => sheetOf({ canvas: this.map, title: this.title.textContent, note: notes(), colours: pageColours(this.tile) })
+    this.unasked = answerAsked(() => this.d?.key, sheet)
     this.resizes = new ResizeObserver(() => this.draw())
     for (const part of [this.stage, this.title, this.notes]) this.resizes.observe(part)
-    this.lettered = () => this.draw() // a font has come
-    document.fonts?.addEventListener("loadingdone", this.lettered)
+    document.fonts?.addEventListener("loadingdone", this.lettered = () => this.draw()) // a font has come
     this.listen()
   }
 
@@ -30,10 +31,9 @@ class Tile extends Drawing {
   }
 
   close() {
-    this.resizes.disconnect()
+    this.resizes.disconnect(); this.unasked()
     document.fonts?.removeEventListener("loadingdone", this.lettered)
-    clearTimeout(this.soon)
-    clearTimeout(this.asking)
+    clearTimeout(this.soon); clearTimeout(this.asking)
     removeEventListener("scroll", this.disarm, true)
   }
 
@@ -122,17 +122,27 @@ class Tile extends Drawing {
 
   mark() {
     const g = this.context(this.over), { box, hover, selected, map } = this
-    map.dataset.hover = hover ? `${hover.q},${hover.k}` : ""
-    map.dataset.selected = selected ? `${selected.q},${selected.k}` : ""
+    const said = cell => cell ? `${cell.q},${cell.k}` : ""
+    Object.assign(map.dataset, { hover: said(hover), selected: said(selected), chosen: this.d.selected ?? "" })
     this.clipped(g, () => {
       if (hover && hover.k >= 0) this.cross(g, hover)
       if (selected && selected.k >= 0) this.ring(g, selected)
     })
+    this.chosen(g)
     if (map.matches(":focus-visible")) {
       g.strokeStyle = this.accent; g.lineWidth = 2
       g.strokeRect(box.x - 1, box.y - 1, box.w + 2, box.h + 2)
     }
     if (hover && hover.k < 0) { g.strokeStyle = this.ink; g.lineWidth = 1; g.strokeRect(box.left - 1, this.y(hover.q) - 1, box.strip + 2, this.ch + 2) }
+  }
+
+  chosen(g) { // bars between the cells and their names: beside the row of the chosen token, beneath its column
+    const { box, d, grid } = this, at = d.selected / grid.pool, cells = (first, size) => [first + Math.min(0, size / 2 - 2), Math.max(size, 4)]
+    if (d.selected === null) return
+    g.fillStyle = this.accent
+    const bar = ([from, size], low, room, paint) => { if (from + size > low && from < low + room) paint(Math.max(low, from), Math.min(low + room, from + size)) }
+    bar(cells(this.y(at), this.ch / grid.pool), box.y, box.h, (from, end) => g.fillRect(box.left - 4, from, 3, end - from))
+    bar(cells(this.x(at), this.cw / grid.pool), box.x, box.w, (from, end) => g.fillRect(from, box.y + box.h + 1, end - from, 3))
   }
 
   cross(g, { q, k }) {
@@ -153,8 +163,7 @@ class Tile extends Drawing {
   }
 
   point(cell, x = 0, y = 0) { // shows the words for a cell near a pixel; null takes them away
-    this.hover = cell
-    this.mark()
+    this.hover = cell; this.mark()
     this.tip.hidden = !cell
     if (!cell) return
     this.tip.textContent = this.describe(cell)

@@ -23,6 +23,21 @@ def choose(index: int) -> None:
     st.session_state[CHOSEN] = index
 
 
+def choose_cached(state: State, place: int) -> bool:
+    """Choose the token in a place of the cache; whether that has changed what is chosen."""
+    order = cached(state)
+    if not 0 <= place < len(order) or order[place] == chosen(state):
+        return False
+    choose(order[place])
+    return True
+
+
 def cached(state: State) -> list[int]:
     """Which of `state.tokens` are in the cache, in their order."""
     return [i for i, seen in enumerate(state.tokens) if seen.fate == "cache"]
+
+
+def row(state: State, n: int) -> int | None:
+    """Where the chosen token is among the first `n` in the cache; None where it is not there."""
+    token, order = chosen(state), cached(state)[:n]
+    return order.index(token) if token in order else None

@@ -5,6 +5,8 @@ Knows the spectra of a report; does not know how the change was learnt.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import plotly.graph_objects as go
 
@@ -79,11 +81,16 @@ def formula(state: State, choice: str = "") -> str:
     if found is None:
         return f"{text}."
     _, values = found
-    effective = float(np.exp(-np.sum((p := _shares(values)) * np.log(np.maximum(p, 1e-12)))))
     return (
         f"{text}; {_used(values)} of {len(values)} for {_ENERGY:.0%}; "
-        f"effective rank exp(−Σ p ln p) = {effective:.1f}, with p = σ² / Σ σ²."
+        f"effective rank exp(−Σ p ln p) = {effective_rank(values):.1f}, with p = σ² / Σ σ²."
     )
+
+
+def effective_rank(values: Sequence[float] | np.ndarray) -> float:
+    """How many directions a change uses, by its singular values: exp(−Σ p ln p), p = σ² / Σ σ²."""
+    p = _shares(np.asarray(values, dtype=np.float64))
+    return float(np.exp(-np.sum(p * np.log(np.maximum(p, 1e-12)))))
 
 
 def _found(state: State, choice: str) -> tuple[str, np.ndarray] | None:

@@ -11,6 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.figures import theme, traces
+from sleepviz.figures.spectrum import effective_rank
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 
@@ -41,7 +42,7 @@ def weight_change(state: State) -> go.Figure:
     for (layer, module), value in cells.items():
         ratio[modules.index(module), layer] = value
     figure = theme.blank(TITLE, alt(state), x="layer (number)", y="matrix (name)")
-    _add_cells(figure, ratio, modules)
+    _add_cells(figure, ratio, modules, _ranks_paid(state))
     theme.as_grid(figure)
     if elsewhere:
         theme.note(figure, f"outside the layers: {', '.join(elsewhere)}")
@@ -70,7 +71,7 @@ def formula(state: State) -> str:
     if not norms:
         return text
     name, ratio = max(norms, key=lambda n: n[1])
-    return f"{text} Largest: {name}, {ratio:.3%}."
+    return f"{text} Largest: {name}, {ratio:.3%}.{_ranks(state)}"
 
 
 def module_at(state: State, row: int, column: int) -> str | None:
@@ -95,6 +96,34 @@ def _norms(state: State) -> _Norms:
         return forming
     found = [n.report.delta_norms for n in state.nights_in_force if n.report]
     return next((norms for norms in reversed(found) if norms), ())
+
+
+def _spectra(state: State) -> list[tuple[float, ...]]:
+    """The singular values of every change that is drawn; none are known of one that forms."""
+    nights = [n.report for n in state.nights_in_force if n.report and n.report.delta_norms]
+    if not nights or _norms(state) is not nights[-1].delta_norms:
+        return []
+    return [values for _, values in nights[-1].spectra]
+
+
+def _ranks_paid(state: State) -> str:
+    """The rank of the changes, in words; nothing where it is not known."""
+    ranks = [len(values) for values in _spectra(state)]
+    if not ranks:
+        return ""
+    low, high = min(ranks), max(ranks)
+    return f"rank {low}" if low == high else f"ranks from {low} to {high}"
+
+
+def _ranks(state: State) -> str:
+    """How much of the rank is used, over all changes."""
+    used = [effective_rank(values) for values in _spectra(state)]
+    if not used:
+        return ""
+    return (
+        f" Of {_ranks_paid(state)} paid for each matrix, effective ranks exp(−Σ p ln p) are "
+        f"{min(used):.1f} to {max(used):.1f}, with p = σ² / Σ σ²."
+    )
 
 
 def _when(state: State) -> str:
@@ -128,7 +157,7 @@ def _modules(cells: dict[tuple[int, str], float]) -> list[str]:
     return known + sorted(present - set(_ORDER))
 
 
-def _add_cells(figure: go.Figure, ratio: np.ndarray, words: list[str]) -> None:
+def _add_cells(figure: go.Figure, ratio: np.ndarray, words: list[str], ranks: str) -> None:
     with np.errstate(divide="ignore"):
         log = np.where(ratio > 0, np.log10(ratio), np.nan)
     seen = log[np.isfinite(log)]
@@ -149,7 +178,8 @@ def _add_cells(figure: go.Figure, ratio: np.ndarray, words: list[str]) -> None:
             tickvals=ticks,
             ticktext=[_percent(10**t) for t in ticks],
         ),
-        hover="layer %{x}, %{y}<br>changed by %{customdata:.3f} % of its size",
+        hover="layer %{x}, %{y}<br>changed by %{customdata:.3f} % of its size"
+        + (f"<br>{ranks}" if ranks else ""),
     )
 
 

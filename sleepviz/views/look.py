@@ -14,6 +14,7 @@ from sleepviz.components.attention_tile import attention_tile
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.pieces import Bar, bars, empty, notice
 from sleepviz.events import AttentionCaptured
+from sleepviz.quantities import Kind
 from sleepviz.state import State
 from sleepviz.timeline import Timeline
 
@@ -111,17 +112,21 @@ def _attention(state: State, busy: bool) -> None:
             )
             markup(empty("Pick a head above", hint), key="look.none")
             return
-        cell = attention_tile(captured, key="look.tile", height=430, hide_sink=hide_sink)
+        row = choosing.row(state, len(captured.tokens))
+        cell = attention_tile(
+            captured, key="look.tile", height=430, hide_sink=hide_sink, selected=row
+        )
         if cell is not None:
             st.session_state["look.cell"] = cell
-            order = choosing.cached(state)
-            if cell[0] < len(order):
-                choosing.choose(order[cell[0]])
+            if choosing.choose_cached(state, cell[0]):
+                st.rerun()  # to mark it
+        query = len(captured.tokens) - 1 if row is None else row
+        inside.beneath_tile(state.facts, captured, query, of="look.tile")
         if len(captured.tokens) != state.n_cached:
             old = f"Seen at {len(captured.tokens):,} tokens; now there are {state.n_cached:,}."
             markup(notice(old, "Press Look to see the head as it is now.", "blue"), key="look.old")
     with right.container(border=True, key="look_read", height="stretch"):
-        _what_it_read(captured, _chosen(state, captured), hide_sink)
+        _what_it_read(captured, query, hide_sink)
 
 
 def _head(state: State, busy: bool) -> bool:
@@ -163,42 +168,41 @@ def _head(state: State, busy: bool) -> bool:
         )
 
 
-def _chosen(state: State, captured: AttentionCaptured) -> tuple[int, int | None]:
-    """The token that was chosen here or in the transcript, and the key of a clicked cell.
-
-    The last token where none is.
-    """
-    n, token = len(captured.tokens), choosing.chosen(state)
-    order = choosing.cached(state)[:n]
-    if token is None or token not in order:
-        return n - 1, None
-    query = order.index(token)
+def _what_it_read(captured: AttentionCaptured, query: int, hide_sink: bool) -> None:
+    """The row of one token as bars, and the share of a clicked cell of it."""
     cell = st.session_state.get("look.cell")
-    return (query, cell[1]) if isinstance(cell, tuple) and cell[0] == query else (query, None)
-
-
-def _what_it_read(
-    captured: AttentionCaptured, cell: tuple[int, int | None], hide_sink: bool
-) -> None:
-    query, key = cell
+    key = cell[1] if isinstance(cell, tuple) and cell[0] == query else None
     token = captured.tokens[query]
     st.markdown("##### What this token read")
     lines: list[Node | None] = [
         el(
             "div",
             "row",
-            el("b", "", f"“{plain(token.text)}”"),
+            el("b", "", f"“{inside.plain(token.text)}”"),
             el("span", "small muted", f"position {token.position}"),
         )
     ]
     if key is not None:
         to = captured.tokens[key]
         share = captured.weights[query, key]
-        words = f"gave {share:.1%} to “{plain(to.text)}”, {query - key} tokens before"
+        words = f"gave {share:.1%} to “{inside.plain(to.text)}”, {query - key} tokens before"
         lines.append(el("div", "small", words))
     lines.append(bars(read_by(captured, query, hide_sink)))
     lines.append(el("p", "small muted", "Shares of this head’s attention; click a cell to choose."))
+    lines.append(_about_row(captured, query))
     markup(el("div", "talk", *lines), key="look.read")
+
+
+def _about_row(captured: AttentionCaptured, query: int) -> Node:
+    """What the bars are, what they are not, and that nothing of the row is lost."""
+    about = (
+        "Each bar is one earlier token that this token read; a longer one was read more.",
+        "It is one head of many: what was read here need not have changed what was said.",
+        f"{Kind.MEASURED}: one row of the picture. {inside.row_sum(captured, query)}",
+        f"At most the {MOST_BARS} largest are shown; the table beneath the picture has all.",
+    )
+    lines = [el("p", "", sentence) for sentence in about]
+    return el("details", "", el("summary", "", "What is this?"), *lines)
 
 
 def read_by(captured: AttentionCaptured, query: int, hide_sink: bool) -> list[Bar]:
@@ -210,18 +214,13 @@ def read_by(captured: AttentionCaptured, query: int, hide_sink: bool) -> list[Ba
     top = top or 1.0
     shown = []
     if not hide_sink:
-        sink = f"{plain(captured.tokens[0].text)} (the first token)"
+        sink = f"{inside.plain(captured.tokens[0].text)} (the first token)"
         shown.append(Bar(sink, float(row[0]) / top, f"{row[0]:.1%}", "plain"))
     if slots > 0:
         shown.append(Bar("slots of dynamic weights", slots / top, f"{slots:.1%}", "orange"))
     for k in order:
         token = captured.tokens[k]
         hover = f"position {token.position}, {query - k} tokens before"
-        label = plain(token.text)
+        label = inside.plain(token.text)
         shown.append(Bar(label, float(row[k]) / top, f"{row[k]:.1%}", "violet", None, hover, True))
     return shown
-
-
-def plain(text: str) -> str:
-    """A token's text with its blanks and line ends made visible."""
-    return text.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥") or "(nothing)"

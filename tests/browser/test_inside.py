@@ -62,6 +62,9 @@ def test_a_token_chosen_in_the_transcript_is_chosen_in_the_tile(heavy: Any) -> N
     go(heavy, "Look inside")
     part(heavy, "One head")
     expect(heavy.locator(".st-key-look_read b").first).to_contain_text(text)
+    marked = heavy.locator(".st-key-look_tile canvas.map")
+    expect(marked).to_have_attribute("data-chosen", re.compile(r"^\d+$"))
+    expect(marked).to_have_attribute("aria-label", re.compile("Chosen: "))
 
 
 def test_the_cache_shows_every_key_and_value(heavy: Any) -> None:
@@ -72,6 +75,10 @@ def test_the_cache_shows_every_key_and_value(heavy: Any) -> None:
     part(heavy, "Values")
     expect(canvas).to_have_attribute("aria-label", re.compile("values: 30 layers"))
     shot(heavy, "cache-done-light-1280")
+    box = canvas.bounding_box()
+    canvas.click(position={"x": box["width"] * 0.5, "y": box["height"] * 0.5})
+    settled(heavy)
+    expect(heavy.locator(".st-key-look_cache")).to_contain_text("in the cache. Click a column")
 
 
 def test_the_self_check_holds_on_this_machine(heavy: Any) -> None:
