@@ -13,12 +13,14 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from sleepviz import SleepvizError, checking, last_check, sleep, studio
-from sleepviz.events import Checked
+from sleepviz.events import Answered, Checked
 from sleepviz.last_check import LastCheck
 from sleepviz.llm import Llm
 from sleepviz.serving import COOKIE, HIDDEN, Guard
+from sleepviz.state import State
 from sleepviz.stories import presets
 from sleepviz.views import views
+from sleepviz.views.compare import everything_asked
 
 PAGE = Path(__file__).resolve().parent.parent / "page.py"
 TEXT = "The cat <b>Pixel</b> lives in ![x](http://example.com/x.png) Bergen."
@@ -161,6 +163,19 @@ def test_what_a_story_suggests_is_one_click_away(app: AppTest) -> None:
     assert app.session_state["sleep.method"] == "deep"
     assert app.number_input(key="sleep.deep.lr").value == dict(story.suggests)["lr"]
     assert app.number_input(key="sleep.deep.epochs").value == 1
+    other = next(s for s in presets() if dict(s.suggests) == {"method": "deep"})
+    act(app, lambda s: s.read(other.text))
+    visit(app, "sleep")
+    app.button(key="sleep.suggested").click().run()
+    assert app.number_input(key="sleep.deep.lr").value == sleep.make("deep").lr  # type: ignore[attr-defined]
+
+
+def test_a_fact_that_was_asked_again_is_judged_by_the_newest_answer() -> None:
+    about = ("slept", "What is the cat called?", "", (), 0.0, 1, 0, 0, None, None, "direct")
+    asked = [Answered(*about, (name,), 1, 1.0) for name in ("Pixel", "Comet")]
+    state = State(answers=tuple(enumerate(asked)))
+    (cat,) = (p for p in everything_asked([], state) if "cat" in p.question)
+    assert cat.answers == ("Comet",)
 
 
 def session_of(app: AppTest) -> Any:

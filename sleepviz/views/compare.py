@@ -67,7 +67,7 @@ def _progress(whole: Progressed, part: Progressed | None = None) -> Node:
 
 def _question(state: State, busy: bool) -> Probe | None:
     told = [s for s in presets() if s.text.strip() in state.notes_text]
-    known = {p.question: p for p in (*_everything(told, state), *_free(state))}
+    known = {p.question: p for p in (*everything_asked(told, state), *_free(state))}
     options = [*known, OWN]
     last = state.answers[-1][1].question if state.answers else ""
     first = last if last in known else options[0] if told else OWN
@@ -95,7 +95,7 @@ def _question(state: State, busy: bool) -> Probe | None:
             on_click=controls.ask,
             args=((probe,),),
         )
-        everything = _everything(told, state)
+        everything = everything_asked(told, state)
         st.button(
             f"Ask all facts + controls ({len(everything)})",
             icon=":material/checklist:",
@@ -132,7 +132,7 @@ def _own(busy: bool) -> Probe | None:
     return Probe(question.strip(), accepted, kind="direct" if accepted else "free")
 
 
-def _everything(told: list[Story], state: State) -> tuple[Probe, ...]:
+def everything_asked(told: list[Story], state: State) -> tuple[Probe, ...]:
     """All questions of the told stories, own ones that have a reference, and the controls.
 
     What was asked again with other answers counts as it was asked last: facts change.
@@ -213,7 +213,7 @@ def _over_time(state: State, busy: bool) -> None:
 
 def _asked(state: State) -> tuple[Probe, ...]:
     told = [s for s in presets() if s.text.strip() in state.notes_text]
-    return _everything(told, state)
+    return everything_asked(told, state)
 
 
 def _take_away(state: State, busy: bool) -> None:

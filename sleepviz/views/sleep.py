@@ -92,10 +92,12 @@ def _bedtime(state: State, busy: bool) -> None:
 
 def _suggestion(state: State, busy: bool) -> None:
     """What the last told preset wants to show: its method and knobs, one click away."""
-    told = [s for s in presets() if s.suggests and s.text.strip() in _notes_in_cache(state)]
+    notes = _notes_in_cache(state)
+    told = [s for s in presets() if s.suggests and s.text.strip() in notes]
     if not told:
         return
-    story, suggested = told[-1], dict(told[-1].suggests)
+    story = max(told, key=lambda s: notes.rfind(s.text.strip()))
+    suggested = dict(story.suggests)
     method = str(suggested.pop("method"))
     knobs = "".join(f", {name.replace('_', ' ')} {value:g}" for name, value in suggested.items())
 
