@@ -45,7 +45,9 @@ def mlp_matrices(llm: Llm, first_layer: int) -> Iterator[tuple[str, nn.Linear]]:
 
 
 def delta_numbers(llm: Llm, first_layer: int, rank: int) -> int:
-    """How many numbers low-rank deltas of these matrices are."""
+    """How many numbers low-rank deltas of these matrices are; none where nothing can be trained."""
+    if untrainable(llm):
+        return 0
     return sum(rank * sum(m.weight.shape) for _, m in mlp_matrices(llm, first_layer))
 
 

@@ -103,12 +103,12 @@ def _dreamt(got: SleepReport) -> str:
 
 def forecast(seconds: float, flops: float | None, n_bytes: float | None) -> Node:
     """What a sleep is expected to take and leave, its gate included, on one line."""
-    parts = [told("about {}", estimate(seconds, "s"))]
+    expected = [f"about {estimate(seconds, 's').told()}"]
     if flops:
-        parts.append(told(", {}", estimate(*operations(flops)), 1))
+        expected.append(estimate(*operations(flops)).told(1))
     if n_bytes:
-        parts.append(told(", leaves {}", estimate(n_bytes / 2**20, "MiB"), 1))
-    return el("span", "", *parts)
+        expected.append(f"leaves {estimate(n_bytes / 2**20, 'MiB').told(1)}")
+    return el("span", "", ", ".join(expected) + " ", tag(Kind.ESTIMATE))
 
 
 def operations(flops: float) -> tuple[float, str]:
