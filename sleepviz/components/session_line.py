@@ -51,8 +51,9 @@ def session_line(
 
     def moved() -> None:
         told = (st.session_state.get(key) or {}).get("position")
-        to = told.get("to") if isinstance(told, dict) else None
-        chosen(to if isinstance(to, int) and to > 0 else None)
+        if isinstance(told, dict):  # else only taken back, as a page was left
+            to = told.get("to")
+            chosen(to if isinstance(to, int) and to > 0 else None)
 
     _MOUNT(data=pack(timeline, position), key=key, on_position_change=moved)
 
