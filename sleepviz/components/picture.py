@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MOST_KEPT = 96  # figures, over all visitors
 
 _drawn: Kept[go.Figure] = Kept(MOST_KEPT)
+_formulas: Kept[str] = Kept(MOST_KEPT)
 
 
 def picture(
@@ -35,13 +36,13 @@ def picture(
     """
     shown, drawn = pictures()[name], figure(name, state, choice)
     chosen = (choice,) if choice else ()
-    alt = shown.alt(state, *chosen)
-    cell = chart(drawn, key=key, height=height, alt=alt, go=_goes(shown, state))
+    cell = chart(drawn, key=key, height=height, go=_goes(shown, state))
+    formula = _formulas.of(state, (name, choice), lambda: shown.formula(state, *chosen))
     beneath(
         drawn,
         of=key,
         file="-".join((name, *chosen, str(state.position))),
-        about=(shown.sees, shown.is_not, shown.formula(state, *chosen)),
+        about=(shown.sees, shown.is_not, formula),
         key=f"{key}.about",
     )
     return cell
