@@ -49,7 +49,8 @@ def render(timeline: Timeline, position: int | None) -> None:
         return
     part = _part(state)
     if part == "weights":
-        inside.weights(state)
+        with st.container(key="look_weights"):
+            inside.weights(state)
     elif not state.n_cached:
         _nowhere()
     elif part == "attention":
