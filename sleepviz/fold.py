@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from sleepviz import events as ev
+from sleepviz import fates
 from sleepviz.state import KvPoint, MemoryPoint, Night, SeenToken, State, Timing, Turn
 
 
@@ -188,24 +189,15 @@ class Fold:
 
     def cleared(self, event: ev.CacheCleared) -> None:
         night = self.nights[-1] if self.nights else None
-        live = [i for i, t in enumerate(self.tokens) if t.fate == "cache"]
-        self.lost |= _lost(live, night.report if night else None)
-        for i in live:
-            fate = "gone" if i in self.lost else "weights"
-            self.tokens[i] = replace(self.tokens[i], fate=fate, night=night.number if night else 0)
+        report, number = (night.report, night.number) if night else (None, 0)
+        self.lost |= fates.lost(self.tokens, report)
+        self.tokens = fates.slept_on(self.tokens, number, self.lost)
         self._cached(0, tuple(0 for _ in self.kv[-1].layer_bytes) if self.kv else ())
         self._another_context()
 
     def _another_context(self) -> None:
         """What was seen inside the context of before is not to be seen in this one."""
         self.attention, self.heads, self.cache_seen = None, None, []
-
-    def _in_force(self, night: int) -> None:
-        """Of what was slept on, only the nights up to this one are in the dynamic weights."""
-        for i, t in enumerate(self.tokens):
-            if t.fate != "cache":
-                fate = "weights" if t.night <= night and i not in self.lost else "gone"
-                self.tokens[i] = replace(t, fate=fate)
 
     def answered(self, event: ev.Answered) -> None:
         self.answers.append((self.position - 1, event))
@@ -228,34 +220,23 @@ class Fold:
         kept = [n.number for n in self.nights if n.outcome == "kept" and not n.undone]
         self.worn = None if kept and event.night >= kept[-1] else event.night
         self.scale = 1.0
-        self._in_force(event.night)
+        self.tokens = fates.in_force(self.tokens, event.night, self.lost)
         self._another_context()
         self._cached(event.n_tokens, event.kv_layer_bytes)
 
     def read_again(self, event: ev.ReadAgain) -> None:
-        kept = [n for n in self.nights if n.outcome == "kept" and not n.undone]
-        turns = [
-            i
-            for i in range(kept[-1].n_turns if kept else 0, len(self.turns))
-            if self.turns[i].role != "system"
-        ]
-        opening = next((i for i, t in enumerate(self.turns) if t.role == "system"), 0)
-        turns = [*[opening] * (len(event.pieces) - len(turns)), *turns[-len(event.pieces) :]]
-        self.tokens = [t for t in self.tokens if t.fate != "cache"]
-        for turn, piece in zip(turns, event.pieces, strict=True):
-            self.tokens += [SeenToken(token, turn, "cache") for token in piece]
+        kept = [n.n_turns for n in self.nights if n.outcome == "kept" and not n.undone]
+        slept = [t for t in self.tokens if t.fate != "cache"]
+        self.tokens = [*slept, *fates.read_again(self.turns, max(kept, default=0), event)]
         self._cached(sum(map(len, event.pieces)), event.kv_layer_bytes)
 
     def reverted(self, event: ev.WeightsReverted) -> None:
         undone = next(n for n in self.nights if n.number == event.night)
         self.nights = [replace(n, undone=n.undone or n.number >= event.night) for n in self.nights]
         self.turns = self.turns[: undone.n_turns]
-        self.tokens = [
-            replace(t, fate="cache", night=0) if t.night >= event.night else t
-            for t in self.tokens[: undone.n_tokens]
-        ]
+        self.tokens = fates.undone(self.tokens[: undone.n_tokens], event.night)
         self.lost = {i for i in self.lost if i < len(self.tokens) and self.tokens[i].night}
-        self._in_force(event.night - 1)
+        self.tokens = fates.in_force(self.tokens, event.night - 1, self.lost)
         self._another_context()
         self._cached(event.n_tokens, event.kv_layer_bytes)
         self.scale, self.worn = 1.0, None
@@ -282,16 +263,6 @@ class Fold:
 
     def failed(self, event: ev.Failed) -> None:
         self.failure = event
-
-
-def _lost(live: list[int], report: ev.SleepReport | None) -> set[int]:
-    """Which of the tokens that went to sleep are in no dynamic weights afterwards."""
-    if report is None or report.leaves == "nothing" or not report.dynamic_bytes:
-        return set(live)
-    by = report.kept_by
-    if report.leaves == "kept tokens" and by is not None and len(by) == len(live):
-        return {i for i, n_heads in zip(live, by, strict=True) if not n_heads}
-    return set()
 
 
 _HANDLERS: dict[type, Callable[..., None]] = {

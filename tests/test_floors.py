@@ -14,6 +14,7 @@ FLOORS = {
     "quantities": 0,
     "events": 0,
     "state": 1,
+    "fates": 1,
     "fold": 1,
     "timeline": 1,
     "chronicle": 1,

@@ -1,0 +1,59 @@
+"""What becomes of tokens: in the cache, in the dynamic weights, or gone.
+
+Knows tokens, turns and reports of sleeps; does not know when anything happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+
+from sleepviz import events as ev
+from sleepviz.state import SeenToken, Turn
+
+
+def lost(tokens: Sequence[SeenToken], report: ev.SleepReport | None) -> set[int]:
+    """Which of the tokens in the cache are in no dynamic weights after a sleep on them."""
+    live = [i for i, t in enumerate(tokens) if t.fate == "cache"]
+    if report is None or report.leaves == "nothing" or not report.dynamic_bytes:
+        return set(live)
+    by = report.kept_by
+    if report.leaves == "kept tokens" and by is not None and len(by) == len(live):
+        return {i for i, n_heads in zip(live, by, strict=True) if not n_heads}
+    return set()
+
+
+def slept_on(tokens: list[SeenToken], night: int, gone: AbstractSet[int]) -> list[SeenToken]:
+    """The tokens, where what was in the cache was slept on in this night."""
+    return [
+        replace(t, fate="gone" if i in gone else "weights", night=night) if t.fate == "cache" else t
+        for i, t in enumerate(tokens)
+    ]
+
+
+def undone(tokens: Sequence[SeenToken], night: int) -> list[SeenToken]:
+    """The tokens, where those of this night and later ones are in the cache again."""
+    return [replace(t, fate="cache", night=0) if t.night >= night else t for t in tokens]
+
+
+def in_force(tokens: list[SeenToken], night: int, gone: AbstractSet[int]) -> list[SeenToken]:
+    """The tokens, where of what was slept on only the nights up to this one are in the weights."""
+    return [
+        t
+        if t.fate == "cache"
+        else replace(t, fate="weights" if t.night <= night and i not in gone else "gone")
+        for i, t in enumerate(tokens)
+    ]
+
+
+def read_again(turns: Sequence[Turn], first: int, event: ev.ReadAgain) -> Iterator[SeenToken]:
+    """The tokens now in the cache, each with its turn; `first` is the first turn not slept on.
+
+    The opening, where the context begins with it, belongs to the session's first system turn.
+    """
+    live = [i for i in range(first, len(turns)) if turns[i].role != "system"]
+    opening = next((i for i, t in enumerate(turns) if t.role == "system"), 0)
+    of = [*[opening] * (len(event.pieces) - len(live)), *live[-len(event.pieces) :]]
+    for turn, piece in zip(of, event.pieces, strict=True):
+        yield from (SeenToken(token, turn, "cache") for token in piece)
