@@ -61,16 +61,31 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Observer:
+    """Who is shown attention calls: all of them, or those of one layer alone.
+
+    What `see` raises ends the forward pass.
+    """
+
+    see: Callable[[Look], None]
+    layer: int | None = None
+
+    def watches(self, layer: int) -> bool:
+        return self.layer is None or self.layer == layer
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """What one row of a pass of several contexts attends to in one layer.
 
     key, value [1, kv_head, key, head_dim]: its own cache with its new token as the last, all of it
-    seen; and the slots that it wears there.
+    seen; the slots that it wears there; and who observes it.
     """
 
     key: torch.Tensor
     value: torch.Tensor
     bank: SlotBank | None
+    observer: Observer | None = None
 
 
 @dataclass(slots=True)
@@ -82,7 +97,7 @@ class Clock:
 
 _slots: ContextVar[Mapping[int, SlotBank] | None] = ContextVar("sleepviz_slots", default=None)
 _rows: ContextVar[Callable[[int], Sequence[Row]] | None] = ContextVar("sleepviz_rows", default=None)
-_observer: ContextVar[Callable[[Look], None] | None] = ContextVar("sleepviz_observer", default=None)
+_observer: ContextVar[Observer | None] = ContextVar("sleepviz_observer", default=None)
 _clock: ContextVar[Clock | None] = ContextVar("sleepviz_clock", default=None)
 
 
@@ -119,9 +134,9 @@ def rows_apart(rows: Callable[[int], Sequence[Row]]) -> Iterator[None]:
 
 
 @contextmanager
-def observed_by(observer: Callable[[Look], None]) -> Iterator[None]:
-    """Within, `observer` is shown every attention call; what it raises ends the forward pass."""
-    token = _observer.set(observer)
+def observed(by: Observer) -> Iterator[None]:
+    """Within, somebody is shown attention calls; what the model computes is the same."""
+    token = _observer.set(by)
     try:
         yield
     finally:
@@ -189,48 +204,47 @@ def _routed(
     if rows is not None:
         own = rows(module.layer_idx)  # type: ignore[arg-type]
         parts = [
-            _attend(module, query[n : n + 1], r.key, r.value, None, r.bank, scaling, 0.0, kwargs)
-            for n, r in enumerate(own)
+            _attend(module, query[n : n + 1], None, row, scaling, 0.0, kwargs)
+            for n, row in enumerate(own)
         ]
         return torch.cat(parts)
     banks = _slots.get()
     bank = banks.get(module.layer_idx) if banks else None  # type: ignore[call-overload]
-    return _attend(module, query, key, value, attention_mask, bank, scaling, dropout, kwargs)
+    row = Row(key, value, bank, _observer.get())
+    return _attend(module, query, attention_mask, row, scaling, dropout, kwargs)
 
 
 def _attend(
     module: torch.nn.Module,
     query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    bank: SlotBank | None,
+    past: Row,
     scaling: float | None,
     dropout: float,
     kwargs: Mapping[str, Any],
 ) -> torch.Tensor:
-    observer = _observer.get()
-    if bank is None and observer is None:
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    observer = past.observer if past.observer and past.observer.watches(layer) else None
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    if past.bank is None:
+        if observer is not None:
+            bias = _additive(attention_mask, query, past.key)
+            observer.see(Look(layer, query, past.key, bias, scale, 0))
         output, _ = sdpa_attention_forward(
             module,
             query,
-            key,
-            value,
+            past.key,
+            past.value,
             attention_mask,
             dropout=dropout,
             scaling=scaling,
             **kwargs,
         )
         return output
-    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    bias = _additive(attention_mask, query, key)
-    n_slots = 0
-    if bank is not None:
-        key, value, bias = _with_slots(bank, query, key, value, bias)
-        n_slots = bank.keys.shape[1]
+    bias = _additive(attention_mask, query, past.key)
+    key, value, bias = _with_slots(past.bank, query, past.key, past.value, bias)
     if observer is not None:
-        layer: int = module.layer_idx  # type: ignore[assignment]
-        observer(Look(layer, query, key, bias, scale, n_slots))
+        observer.see(Look(layer, query, key, bias, scale, past.bank.keys.shape[1]))
     output = scaled_dot_product_attention(
         query,
         key,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -17,6 +18,7 @@ import torch
 from transformers import DynamicCache
 
 from sleepviz import SleepvizError
+from sleepviz.attention import Observer, observed
 from sleepviz.weights import DynamicWeights
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ class Context:
         self.fed: list[tuple[int, ...]] = []
         self.logits: torch.Tensor | None = None  # [vocabulary] after the last token
         self.ahead: Ahead | None = None
+        self.observer: Observer | None = None  # of every pass; a fork has none
         self._saying = False
 
     @property
@@ -156,7 +159,8 @@ class Context:
             return self.logits
         model, device = self.llm.model, self.llm.device
         start = self.position
-        with self.weights.applied(model):
+        seen = observed(self.observer) if self.observer is not None else nullcontext()
+        with self.weights.applied(model), seen:
             output = model(
                 input_ids=torch.tensor([list(ids)], device=device),
                 position_ids=torch.arange(start, start + len(ids), device=device)[None],

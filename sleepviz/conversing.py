@@ -49,6 +49,8 @@ def talking(core: Core, text: str, max_new: int) -> Iterator[ev.Event]:
         yield from _answering(core, said, max_new)
         stopped = "length limit" if len(said) == max_new else "end of turn"
     finally:
+        for _ in core.watched():  # also of a token after which it was stopped
+            pass
         reply = Turn("assistant", core.llm.decode(said))
         core.mind = replace(core.mind, turns=(*core.mind.turns, reply))
         ended = core.tell(ev.TurnEnded("assistant", reply.text, stopped))
@@ -73,6 +75,7 @@ def _answering(core: Core, said: list[int], max_new: int) -> Iterator[ev.Event]:
                 n_cached=core.context.n_tokens,
             )
         )
+        yield from core.watched()
         yield from core.mapped(MAP_EVERY)
         yield from core.sampled()
 
@@ -97,6 +100,7 @@ def _take_in(core: Core, role: str, text: str, ids: list[int]) -> Iterator[ev.Ev
                 n_cached=core.context.n_tokens,
             )
         )
+        yield from core.watched()
         yield from core.mapped()
         yield from core.sampled()
 

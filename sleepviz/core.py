@@ -13,6 +13,7 @@ from sleepviz import SleepvizError, memory
 from sleepviz import events as ev
 from sleepviz.context import Context
 from sleepviz.llm import Llm
+from sleepviz.looking import Watch
 from sleepviz.mapping import cache_seen, kv_slack
 from sleepviz.nights import Mind, Nights
 from sleepviz.state import Turn
@@ -33,6 +34,7 @@ class Core:
         self.context: Context = llm.context()
         self.mind = Mind()
         self.nights = Nights()
+        self.watch: Watch | None = None  # of the head that is open
         self._doing: str | None = None
         self._sampled_at = 0.0
         self._mapped: tuple[weakref.ref[Context] | None, int] = (None, 0)
@@ -104,6 +106,13 @@ class Core:
         event = self._sample(extra=extra, optimiser=optimiser)
         if event is not None:
             yield event
+
+    def watched(self) -> Iterator[ev.Event]:
+        """What the newest tokens read in the head that is open, where one is."""
+        if self.watch is not None and self.watch.of(self.context):
+            grown = self.watch.grown()
+            if grown is not None:
+                yield self.tell(grown)
 
     def mapped(self, least: int = 1) -> Iterator[ev.Event]:
         """What lies in the cache, if at least so many tokens are new since the last time."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from sleepviz import events as ev
 from sleepviz import fates
+from sleepviz.growing import Growing
 from sleepviz.state import KvPoint, MemoryPoint, Night, SeenToken, State, Timing, Turn
 
 
@@ -33,7 +34,7 @@ class Fold:
     dial: list[ev.DialRead] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     facts: ev.SessionStarted | None = None
-    attention: ev.AttentionCaptured | None = None
+    attention: Growing | None = None
     heads: ev.HeadsSeen | None = None
     attention_timed: ev.AttentionTimed | None = None
     cache_seen: list[ev.CacheSeen] = field(default_factory=list)
@@ -76,7 +77,7 @@ class Fold:
                 unavailable=tuple(self.unavailable),
                 audits=tuple(self.audits),
                 dial=tuple(self.dial),
-                attention=self.attention,
+                attention=self.attention.now if self.attention else None,
                 heads=self.heads,
                 attention_timed=self.attention_timed,
                 cache_seen=tuple(self.cache_seen),
@@ -128,8 +129,12 @@ class Fold:
         self.memory.append(MemoryPoint(self.position - 1, self.at_s, event))
 
     def captured(self, event: ev.AttentionCaptured) -> None:
-        self.attention = event
+        self.attention = Growing(event)
         self._looked(len(event.tokens), event.ms)
+
+    def attention_grew(self, event: ev.AttentionGrown) -> None:
+        if self.attention is not None:
+            self.attention.add(event)
 
     def cache_was_seen(self, event: ev.CacheSeen) -> None:
         if event.start == 0:
@@ -273,6 +278,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ev.TokenGenerated: Fold.generated,
     ev.MemorySampled: Fold.sampled,
     ev.AttentionCaptured: Fold.captured,
+    ev.AttentionGrown: Fold.attention_grew,
     ev.AttentionTimed: Fold.attention_was_timed,
     ev.CacheSeen: Fold.cache_was_seen,
     ev.HeadsSeen: Fold.heads_were_seen,

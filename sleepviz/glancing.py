@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sleepviz import SleepvizError
-from sleepviz.attention import Look, observed_by
+from sleepviz.attention import Look, Observer, observed
 from sleepviz.context import Context
 from sleepviz.events import MEASURES, Event, HeadsSeen, Progressed
 
@@ -94,7 +94,7 @@ class _Eyes:
         self.n_queries += int(self._counted.sum())
         self._induced = (self._seen.any(dim=1) & (self._counted > 0)).float()
         self.n_induced += int(self._induced.sum())
-        with observed_by(self._look):
+        with observed(Observer(self._look)):
             self.context.feed(ids)
 
     def means(self) -> np.ndarray:

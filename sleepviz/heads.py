@@ -12,7 +12,7 @@ from random import Random
 
 import torch
 
-from sleepviz.attention import Look, observed_by
+from sleepviz.attention import Look, Observer, observed
 from sleepviz.batch import Batch
 from sleepviz.context import CHUNK, Context
 from sleepviz.cost import Work, padded
@@ -64,7 +64,7 @@ class Queries:
         longest = max(len(r) for r in rows)
         self._valid = torch.tensor([[t < len(r) for t in range(longest)] for r in rows])
         self._counts.append(torch.full((int(self._valid.sum()),), count, device=batch.llm.device))
-        with observed_by(self._look):
+        with observed(Observer(self._look)):
             batch.feed(rows)
 
     def _look(self, look: Look) -> None:

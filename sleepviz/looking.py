@@ -1,20 +1,21 @@
 """Looking at one head's attention: the context is run again, up to that head's layer.
 
-Knows contexts and our attention function; does not know pictures. Nothing is recorded while the
-model talks, so talking costs the same; a look costs at most one prefill.
+Knows contexts and our attention function; does not know pictures. A look costs at most one prefill;
+from then on the head that is open, and no other, is watched in every pass of the context.
 """
 
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Iterator
 
 import numpy as np
 
 from sleepviz import SleepvizError
-from sleepviz.attention import Look, observed_by
+from sleepviz.attention import Look, Observer, observed
 from sleepviz.context import Context
-from sleepviz.events import AttentionCaptured, Event, Progressed
+from sleepviz.events import AttentionCaptured, AttentionGrown, Event, Progressed
 
 CHUNK = 256
 MAX_TOKENS = 4096  # a picture of more would hold over 64 MiB
@@ -59,6 +60,56 @@ def captured(context: Context, layer: int, head: int) -> Iterator[Event]:
     )
 
 
+class Watch:
+    """One head of a context, seen in every pass from now on, as the model itself computes it."""
+
+    def __init__(self, context: Context, layer: int, head: int) -> None:
+        self.layer, self.head = layer, head
+        self._context = weakref.ref(context)
+        self._told = context.n_tokens
+        self._rows: dict[int, np.ndarray] = {}  # by token: [slot and key] of its newest pass
+        self._n_slots = 0
+        context.observer = Observer(self._look, layer)
+
+    def of(self, context: Context) -> bool:
+        """Whether this is the context that is watched."""
+        return self._context() is context
+
+    def grown(self) -> AttentionGrown | None:
+        """The rows of the tokens that are new since the last time, if there are any.
+
+        None as soon as there are more than MAX_TOKENS: the watch is over.
+        """
+        context = self._context()
+        if context is None or context.n_tokens == self._told:
+            return None
+        first, end = self._told, context.n_tokens
+        if end > MAX_TOKENS:
+            context.observer = None
+            return None
+        rows = [self._rows.pop(at) for at in range(first, end)]
+        weights = np.zeros((len(rows), end), dtype=np.float32)
+        for number, row in enumerate(rows):
+            seen, last = row[self._n_slots :], first + number + 1
+            weights[number, max(0, last - len(seen)) : last] = seen
+        self._told = end
+        return AttentionGrown(
+            tokens=context.llm.tokens(context.ids[first:], context.position - len(rows)),
+            weights=weights,
+            slot_share=np.array([row[: self._n_slots].sum() for row in rows], dtype=np.float32),
+        )
+
+    def _look(self, look: Look) -> None:
+        context = self._context()
+        if context is None:
+            return
+        weights = look.weights(self.head)[0].cpu().numpy()
+        self._n_slots, n_new = look.n_slots, len(weights)
+        for number, row in enumerate(weights):  # a pass that is given up is written over
+            seen_by = len(row) - (n_new - 1 - number)  # what came later is not seen
+            self._rows[context.n_tokens + number] = row[:seen_by]
+
+
 class _Eye:
     """Collects one head's rows, and ends each pass at its layer."""
 
@@ -70,14 +121,12 @@ class _Eye:
 
     def watch(self, context: Context, ids: list[int]) -> None:
         try:
-            with observed_by(self._look):
+            with observed(Observer(self._look, self.layer)):
                 context.feed(ids)
         except _Seen:
             context.fed.append(tuple(ids))  # the layers up to this one have read them
 
     def _look(self, look: Look) -> None:
-        if look.layer != self.layer:
-            return
         weights = look.weights(self.head)[0].cpu().numpy()
         rows = slice(self._row, self._row + len(weights))
         self.slot_share[rows] = weights[:, : look.n_slots].sum(1)

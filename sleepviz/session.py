@@ -19,7 +19,7 @@ from sleepviz.core import Core
 from sleepviz.dialling import dialled
 from sleepviz.glancing import glanced
 from sleepviz.keeping import Kept
-from sleepviz.looking import captured
+from sleepviz.looking import Watch, captured
 from sleepviz.sleep import SleepMethod
 from sleepviz.stories import Probe
 
@@ -97,8 +97,11 @@ class Session(Core):
         return self.job("taking in", sleeping.adopting(self, kept))
 
     def look(self, layer: int, head: int) -> Iterator[ev.Event]:
-        """Capture the attention weights of one head over what is in the context."""
-        return self.job("looking", self._told(captured(self.context, layer, head)))
+        """Capture the attention weights of one head over what is in the context.
+
+        From then on, what each new token reads there is told as well, until another look.
+        """
+        return self.job("looking", self._looked(layer, head))
 
     def glance(self) -> Iterator[ev.Event]:
         """Measure what every head looks at, over what is in the context."""
@@ -138,6 +141,10 @@ class Session(Core):
     def _live(self) -> Context | None:
         """The context that holds everything told so far, if there is one."""
         return self.context if not self.mind.slept and self.weights.empty else None
+
+    def _looked(self, layer: int, head: int) -> Iterator[ev.Event]:
+        yield from self._told(captured(self.context, layer, head))
+        self.watch = Watch(self.context, layer, head)
 
     def _told(self, work: Iterator[ev.Event]) -> Iterator[ev.Event]:
         for event in work:

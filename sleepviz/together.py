@@ -88,6 +88,7 @@ class _Rows(DynamicCache):
         self.grown = [c.layers_to_grow() for c in contexts]
         self._rooms = [_rooms.setdefault(c, {}) for c in contexts]
         self._banks = [c.weights.banks for c in contexts]
+        self._observers = [c.observer for c in contexts]
         self._layer, self._rows = -1, list[Row]()
 
     def update(
@@ -101,15 +102,15 @@ class _Rows(DynamicCache):
         """Grow every row's own cache; what they attend to is asked of `of`."""
         self._layer, self._rows = layer_idx, []
         both = torch.stack((key_states, value_states), 1).unsqueeze(2).unbind()
-        for one, layers, rooms, banks in zip(
-            both, self.grown, self._rooms, self._banks, strict=True
+        for one, layers, rooms, banks, observer in zip(
+            both, self.grown, self._rooms, self._banks, self._observers, strict=True
         ):
             layer = layers[layer_idx]
             if type(layer) is DynamicLayer:
                 seen = _grow(rooms, layer_idx, layer, one)
             else:
                 seen = layer.update(*one)
-            self._rows.append(Row(*seen, banks.get(layer_idx)))
+            self._rows.append(Row(*seen, banks.get(layer_idx), observer))
         return key_states, value_states
 
     def of(self, layer: int) -> Sequence[Row]:

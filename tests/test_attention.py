@@ -109,7 +109,10 @@ def test_nothing_stays_behind_after_an_observer_raises(tiny_llm: Llm) -> None:
     def refuse(_look: attention.Look) -> None:
         raise RuntimeError("enough")
 
-    with pytest.raises(RuntimeError, match="enough"), attention.observed_by(refuse):
+    with (
+        pytest.raises(RuntimeError, match="enough"),
+        attention.observed(attention.Observer(refuse)),
+    ):
         tiny_llm.context().feed([1, 2, 3])
     tiny_llm.context().feed([1, 2, 3])
 

@@ -51,3 +51,18 @@ def test_a_page_that_one_comes_back_to_is_up_to_date(clock: SimpleNamespace) -> 
     shown(timeline, 1)
     clock.s += turns.FORGOTTEN_S
     assert shown(timeline, 9) == [9, 9, 9]
+
+
+def test_a_large_picture_waits_its_time_while_it_moves(clock: SimpleNamespace) -> None:
+    def shown(newest: object, *, of: object = "a", moving: bool = True) -> object:
+        return turns.at_pace("tile", newest, of=of, n_bytes=2 * turns.BYTES_PER_S, moving=moving)
+
+    first, second, third = object(), object(), object()
+    assert shown(first) is first
+    assert shown(second) is first
+    clock.s += 2.5
+    assert shown(second) is second
+    clock.s += 1.0
+    assert shown(third) is second
+    assert shown(third, of="b") is third
+    assert shown(first, of="b", moving=False) is first

@@ -41,6 +41,7 @@ class Drawing {
     const { d } = this
     this.tile.style.height = `${d.height}px`
     if (before && (before.pool !== d.pool || before.n > d.n)) { this.selected = null; this.grid = d.whole } // another grid
+    if (before) this.stay(before.m * before.pool / (d.m * d.pool))
     this.choose()
     this.title.textContent = `Layer ${d.layer} · head ${d.head} · ${d.n.toLocaleString("en")} ${d.n === 1 ? "token" : "tokens"}`
     this.map.setAttribute("aria-label", d.label)
@@ -48,6 +49,11 @@ class Drawing {
     this.draw()
     this.map.dataset.paintMs = (performance.now() - began).toFixed(1)
     requestAnimationFrame(() => { if (this.colours().join() !== this.painted) this.draw() })
+  }
+
+  stay(was) { // what is zoomed into stays in view when the tile has grown to 1 / `was` of its size
+    const { view } = this, z = Math.max(1, view.z / was)
+    if (view.z > 1 && was < 1) this.view = { z, x: Math.min(view.x * was, 1 - 1 / z), y: Math.min(view.y * was, 1 - 1 / z) }
   }
 
   // Which cells are drawn: the whole tile's, or a window's where it holds all that is seen. Coordinates of cells,

@@ -137,6 +137,12 @@ def detail_of(
     return Detail(query, key, cells, slots)
 
 
+def n_bytes(n_tokens: int) -> int:
+    """About how many bytes a tile of so many tokens is to send, without a zoomed window."""
+    side = min(n_tokens, MAX_CELLS)
+    return side * (side + 1) + 16 * n_tokens  # the triangle in 16 bit, and the words
+
+
 def visible(captured: AttentionCaptured, hide_sink: bool) -> np.ndarray:
     """The weights [query, key] as shown: without the first token's column if it is hidden."""
     if not hide_sink:

@@ -1,12 +1,14 @@
-"""Pictures that take turns while work goes on, so that no tick has to draw all of them.
+"""Pictures that take turns while work goes on, and a large one that waits its time.
 
-Knows which picture has waited longest; does not know what any of them shows.
+No tick has to draw all of them, nor to send more than a share. Knows which picture has waited
+longest; does not know what any of them shows.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import TypeVar, cast
 
 import streamlit as st
 
@@ -14,6 +16,9 @@ from sleepviz.state import State
 from sleepviz.timeline import Timeline
 
 FORGOTTEN_S = 2.0  # a page that was left for so long is drawn anew
+BYTES_PER_S = 160_000  # of one large picture, which leaves room for what else a tick brings
+
+Shown = TypeVar("Shown")
 
 
 def in_turn(
@@ -32,3 +37,17 @@ def in_turn(
         shown.update((name, before[name]) for name in behind[at_once:])
     st.session_state[key] = (timeline, now, shown)
     return shown
+
+
+def at_pace(name: str, newest: Shown, *, of: object, n_bytes: int, moving: bool) -> Shown:
+    """What a picture of so many bytes is to show: a little old while it changes at every tick.
+
+    `of` is what it is a picture of: another one is shown at once, as is all when nothing moves.
+    """
+    key, now = f"pace.{name}", time.monotonic()
+    shown_of, since, shown = st.session_state.get(key, (None, 0.0, newest))
+    if moving and shown_of == of and now - since < n_bytes / BYTES_PER_S:
+        return cast("Shown", shown)
+    if shown is not newest or shown_of != of:
+        st.session_state[key] = (of, now, newest)
+    return newest

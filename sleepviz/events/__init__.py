@@ -13,6 +13,7 @@ from sleepviz.events.asking import Answered, ArmUnavailable, DialRead, LeakAudit
 from sleepviz.events.looking import (
     MEASURES,
     AttentionCaptured,
+    AttentionGrown,
     AttentionTimed,
     CacheSeen,
     HeadsSeen,
@@ -48,6 +49,7 @@ __all__ = [
     "Answered",
     "ArmUnavailable",
     "AttentionCaptured",
+    "AttentionGrown",
     "AttentionTimed",
     "CacheCleared",
     "CacheSeen",
@@ -92,6 +94,7 @@ Event = (
     | TurnEnded
     | MemorySampled
     | AttentionCaptured
+    | AttentionGrown
     | AttentionTimed
     | CacheSeen
     | HeadsSeen

@@ -30,6 +30,19 @@ class AttentionCaptured:
 
 
 @dataclass(frozen=True, slots=True)
+class AttentionGrown:
+    """What the newest tokens read, in the head that was captured last.
+
+    `weights` [new token, key] float32 over all keys so far, `slot_share` [new token], as in
+    `AttentionCaptured`; of the pass that put these tokens into the cache.
+    """
+
+    tokens: tuple[Token, ...]
+    weights: np.ndarray
+    slot_share: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
 class CacheSeen:
     """How large the newest keys and values in the cache are, layer by layer.
 

@@ -10,9 +10,10 @@ import streamlit as st
 
 from sleepviz import controls, frame
 from sleepviz.components import choosing, inside
-from sleepviz.components.attention_tile import attention_tile
+from sleepviz.components.attention_tile import attention_tile, n_bytes
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.pieces import Bar, bars, empty, notice
+from sleepviz.components.turns import at_pace
 from sleepviz.events import AttentionCaptured
 from sleepviz.quantities import Kind
 from sleepviz.state import State
@@ -54,7 +55,7 @@ def render(timeline: Timeline, position: int | None) -> None:
     elif not state.n_cached:
         _nowhere()
     elif part == "attention":
-        _attention(state, busy)
+        _attention(state, busy, timeline if position is None and controls.busy() else None)
     elif part == "heads":
         inside.all_heads(state, busy, lambda layer, head: _open(state, layer, head))
     else:
@@ -102,17 +103,25 @@ def _nowhere() -> None:
 # attention --------------------------------------------------------------------------------------
 
 
-def _attention(state: State, busy: bool) -> None:
+def _attention(state: State, busy: bool, moving: Timeline | None) -> None:
+    """One head's tile, and what one token read; `moving` is what goes on while one looks."""
     left, right = st.columns([8, 5], gap="small")
     with left.container(border=True, key="look_tile"):
         hide_sink = _head(state, busy)
-        captured = state.attention
-        if captured is None:
+        newest = state.attention
+        if newest is None:
             hint = (
                 "Attention is computed only for the head that you open: choose one and press Look."
             )
             markup(empty("Pick a head above", hint), key="look.none")
             return
+        captured = at_pace(
+            "look.tile",
+            newest,
+            of=(moving, newest.layer, newest.head),
+            n_bytes=n_bytes(len(newest.tokens)),
+            moving=moving is not None,
+        )
         row = choosing.row(state, len(captured.tokens))
         cell = attention_tile(
             captured, key="look.tile", height=430, hide_sink=hide_sink, selected=row
@@ -123,8 +132,8 @@ def _attention(state: State, busy: bool) -> None:
                 st.rerun()  # to mark it
         query = len(captured.tokens) - 1 if row is None else row
         inside.beneath_tile(state.facts, captured, query, of="look.tile")
-        if len(captured.tokens) != state.n_cached:
-            old = f"Seen at {len(captured.tokens):,} tokens; now there are {state.n_cached:,}."
+        if len(newest.tokens) != state.n_cached:
+            old = f"Seen at {len(newest.tokens):,} tokens; now there are {state.n_cached:,}."
             markup(notice(old, "Press Look to see the head as it is now.", "blue"), key="look.old")
     with right.container(border=True, key="look_read", height="stretch"):
         _what_it_read(captured, query, hide_sink)
