@@ -100,7 +100,7 @@ class Attempt:
             self.optimiser_bytes = step.optimiser_bytes
             self.weights, self.details = step.weights, step.details or self.details
             if step.kept_by is not None:
-                self.kept_by = np.asarray(step.kept_by, dtype=np.int32)
+                self.kept_by = step.kept_by
             if step.dream is not None:
                 self.n_dreams += step.dream.kept
                 yield step.dream
@@ -219,6 +219,7 @@ def what_they_are(llm: Llm, weights: DynamicWeights) -> dict[str, Any]:
             (name, tuple(delta.singular_values().tolist()))
             for name, delta in weights.deltas.items()
         ),
+        "delta_bytes": tuple((name, delta.n_bytes) for name, delta in weights.deltas.items()),
     }
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
+import numpy as np
+
 from sleepviz import events as ev
 from sleepviz.state import SeenToken, Turn
 
@@ -19,8 +21,9 @@ def lost(tokens: Sequence[SeenToken], report: ev.SleepReport | None) -> set[int]
     if report is None or report.leaves == "nothing" or not report.dynamic_bytes:
         return set(live)
     by = report.kept_by
-    if report.leaves == "kept tokens" and by is not None and len(by) == len(live):
-        return {i for i, n_heads in zip(live, by, strict=True) if not n_heads}
+    if report.leaves == "kept tokens" and by is not None and by.shape[-1] == len(live):
+        kept = np.atleast_1d(by.any((0, 1)))
+        return {live[at] for at in np.flatnonzero(~kept)}
     return set()
 
 

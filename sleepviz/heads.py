@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 
+import numpy as np
 import torch
 
 from sleepviz.attention import Look, Observer, observed
@@ -151,18 +152,20 @@ def heads_of(context: Context) -> dict[At, Head]:
     return heads
 
 
-def kept_by(chosen: Mapping[At, torch.Tensor], context: Context) -> list[int]:
-    """How many KV heads keep each token of the context, from the indices that each head keeps.
+def kept_by(chosen: Mapping[At, torch.Tensor], context: Context) -> np.ndarray:
+    """Which tokens of the context each KV head keeps, [layer, kv_head, token] bool.
 
-    A head's indices count the slots of earlier sleeps first, then what it has cached.
+    `chosen` are the indices that each head keeps: they count the slots of earlier sleeps first,
+    then what it has cached.
     """
-    counts = torch.zeros(context.n_tokens, dtype=torch.long)
+    shape = context.llm.shape
+    kept = np.zeros((shape.n_layers, shape.n_kv_heads, context.n_tokens), dtype=bool)
     for (layer, head), indices in chosen.items():
         old = context.weights.slots.get((layer, head)) if not context.weights.empty else None
         n_cached = context.layers[layer].keys.shape[2]
-        at = indices.cpu() - (len(old) if old is not None else 0) + context.n_tokens - n_cached
-        counts[at[at >= context.n_tokens - n_cached]] += 1
-    return counts.tolist()
+        at = indices.cpu().numpy() - (len(old) if old is not None else 0)
+        kept[layer, head, at[at >= 0] + context.n_tokens - n_cached] = True
+    return kept
 
 
 def tally(slots: Mapping[At, Slots], heads: Mapping[At, Head]) -> str:

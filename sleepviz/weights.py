@@ -35,6 +35,10 @@ class Delta:
     def rank(self) -> int:
         return self.a.shape[0]
 
+    @property
+    def n_bytes(self) -> int:
+        return sum(t.numel() * t.element_size() for t in (self.a, self.b))
+
     def matrix(self) -> torch.Tensor:
         """The change as a full matrix, [out, in]."""
         return self.b @ self.a

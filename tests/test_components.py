@@ -525,7 +525,7 @@ def test_of_a_long_table_the_page_shows_the_beginning_and_says_so() -> None:
 def test_a_kept_token_is_pointed_at_by_its_word_and_not_as_markup() -> None:
     texts = ["<|im_start|>", " fox", "\n", "%{y} & co"]
     tokens = [SeenToken(ev.Token(i, t, i), 0, "weights", 1) for i, t in enumerate(texts)]
-    kept_by = np.array([4, 2, 0, 1])
+    kept_by = np.arange(4) < np.array([[[4], [2]], [[0], [1]]])  # [layer, kv_head, token]
     report = ev.SleepReport(1, "nap", 4, 1.0, 9, 9, 1.0, 0, 0, (), None, kept_by)
     night = Night(1, ev.SleepStarted(1, "nap", (), 4, 9, None), 0.0, outcome="kept", report=report)
     state = State(tokens=tuple(tokens), nights=(night,))

@@ -98,9 +98,10 @@ class Story:
             3,
             (),
             slots,
-            np.arange(n),
+            np.arange(4 * n).reshape(2, 2, n) % 3 == 0,
             norms,
             tuple((name, (0.5, 0.1, 0.01)) for name, _ in norms),
+            tuple((name, 2048) for name, _ in norms),
         )
         self.add(ev.SleepEnded(report), ev.CacheCleared(n, kv, 0))
         self.n_cached = 0
@@ -430,16 +431,17 @@ def test_looks_inside_are_marked_apart_from_talking() -> None:
     assert list(_trace("time_per_token", story.state, "generated").y) == list(said.y)
 
 
-def test_slots_are_drawn_with_layers_across_and_heads_down() -> None:
+def test_slots_are_drawn_with_layers_down_and_heads_across() -> None:
     grid = PICTURES["slots_kept"].draw(Story().read(8).sleep().state).data[0]
-    assert np.array_equal(grid.z, [[1, 3], [2, 4]])
+    assert np.array_equal(grid.z, [[1, 2], [3, 4]])
 
 
 def test_an_untouched_matrix_is_absent_from_the_weight_change() -> None:
     grid = PICTURES["weight_change"].draw(Story().read(8).sleep().state).data[0]
-    seen = {(grid.y[m], layer): v for (m, layer), v in np.ndenumerate(grid.z) if np.isfinite(v)}
+    seen = {(grid.x[m], layer): v for (layer, m), v in np.ndenumerate(grid.z) if np.isfinite(v)}
     assert seen == {("down", 0): pytest.approx(-2), ("q", 1): pytest.approx(-3)}
-    assert len(grid.y) == 7
+    assert len(grid.x) == 7
+    assert grid.customdata[0, 6] == pytest.approx([1.0, 3, 1.2, 2.0], abs=0.05)
 
 
 def test_facts_stand_above_controls_with_their_gain_over_the_notes_gone() -> None:
@@ -576,6 +578,28 @@ def test_a_spectrum_tells_the_rank_used_of_the_rank_paid() -> None:
     assert "model.layers.1.self_attn.q_proj" in picture.alt(
         state, "model.layers.1.self_attn.q_proj"
     )
+
+
+def test_a_spectrum_is_compared_with_that_of_the_sleep_before() -> None:
+    story = Story().read(8).sleep(1)
+    picture, name = PICTURES["spectrum"], "model.layers.1.self_attn.q_proj"
+    assert [t.name for t in picture.draw(story.state, name).data] == [
+        "singular value",
+        "energy so far (right)",
+    ]
+    state = story.read(8).sleep(2).state
+    (before,) = [t for t in picture.draw(state, name).data if t.name == "after sleep 1"]
+    assert list(before.y) == [0.5, 0.1, 0.01]
+    assert "After sleep 1 it was 2 of 3" in picture.alt(state, name)
+
+
+def test_the_tokens_that_one_head_kept_are_drawn_and_named() -> None:
+    picture, state = PICTURES["tokens_kept"], Story().read(8).sleep().state
+    kept = np.arange(32).reshape(2, 2, 8) % 3 == 0
+    assert np.array_equal(picture.draw(state).data[0].y, kept.sum((0, 1)))
+    assert np.array_equal(picture.draw(state, "1.0").data[0].y, kept[1, 0])
+    assert f"layer 1, KV head 0 keeps {kept[1, 0].sum()} of 8 tokens" in picture.alt(state, "1.0")
+    assert np.array_equal(picture.draw(state, "9.9").data[0].y, kept.sum((0, 1)))
 
 
 def test_the_ledger_adds_up_to_the_process() -> None:

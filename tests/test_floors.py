@@ -15,6 +15,7 @@ FLOORS = {
     "events": 0,
     "state": 1,
     "fates": 1,
+    "growing": 1,
     "fold": 1,
     "timeline": 1,
     "chronicle": 1,

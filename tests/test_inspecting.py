@@ -261,7 +261,9 @@ def test_a_state_as_of_a_night_draws_that_night_also_while_another_forms() -> No
 def test_a_change_tells_its_rank_and_what_of_it_is_used() -> None:
     state = Story().read(8).sleep().state
     picture = PICTURES["weight_change"]
-    assert "<br>rank 3<" in picture.draw(state).data[0].hovertemplate
+    grid = picture.draw(state).data[0]
+    assert "rank %{customdata[1]" in grid.hovertemplate
+    assert grid.customdata[0, 6][1] == 3
     p = np.array([0.25, 0.01, 0.0001]) / 0.2601
     used = float(np.exp(-(p * np.log(p)).sum()))
     assert f"effective ranks exp(−Σ p ln p) are {used:.1f} to {used:.1f}" in picture.formula(state)

@@ -25,6 +25,8 @@ from sleepviz.figures import heads_glance, pictures, theme, traces, weight_chang
 from sleepviz.quantities import Kind
 from sleepviz.state import Night, State
 
+PICKS = {"slots_kept": "tokens_kept", "weight_change": "spectrum"}  # a grid, and what a cell shows
+
 _rows: Kept[go.Figure] = Kept(32)
 _states: Kept[State] = Kept(32)
 
@@ -221,19 +223,31 @@ def weights(state: State) -> None:
         return
     _cost(state, night)
     seen = state if night is now else as_of(state, night.number)
-    matrix = str(st.session_state.get("look.matrix", ""))
+    chosen = {of: str(st.session_state.get(f"look.{of}.choice", "")) for of in PICKS.values()}
     for name in shown:
         with st.container(border=True, key=f"look_{name}"):
             st.markdown(f"##### {pictures()[name].title}")
-            choice = matrix if name == "spectrum" else ""
-            height = 320 if name in ("spectrum", "tokens_kept") else 420
+            choice = chosen.get(name, "")
+            height = 320 if name in chosen else 420
             cell = picture(name, seen, key=f"look.{name}", height=height, choice=choice)
-            if name == "weight_change" and cell is not None:
-                _pick(seen, *cell)
-    if "spectrum" in shown:
-        words = pictures()["spectrum"].alt(seen, matrix)
-        words += " Click a cell of the grid above to look inside another change."
-        markup(el("p", "small muted", words), key="look.pick")
+            if name in PICKS and cell is not None:
+                _pick(seen, name, *cell)
+            if name in chosen:
+                _picked(seen, name, choice)
+
+
+def _picked(state: State, name: str, choice: str) -> None:
+    """What is shown of the cell that was clicked, in words, and how to choose another."""
+    words = pictures()[name].alt(state, choice)
+    words += " Click a cell of the grid above to choose another one."
+    markup(el("p", "small muted", words), key=f"look.{name}.words")
+    if name == "tokens_kept" and choice:
+        st.button(
+            "All heads",
+            icon=":material/select_all:",
+            key="look.all_kept",
+            on_click=lambda: st.session_state.pop("look.tokens_kept.choice", None),
+        )
 
 
 def as_of(state: State, number: int) -> State:
@@ -291,9 +305,13 @@ def _cost(state: State, night: Night) -> None:
         frame.link("compare", "Turn their strength up and down", primary=False)
 
 
-def _pick(state: State, row: int, column: int) -> None:
-    """Show the spectrum of the matrix in a clicked cell from the next run on."""
-    name = weight_change.module_at(state, row, column)
-    if name and name != st.session_state.get("look.matrix"):
-        st.session_state["look.matrix"] = name
+def _pick(state: State, of: str, row: int, column: int) -> None:
+    """Show what belongs to the clicked cell of a grid from the next run on."""
+    if of == "weight_change":
+        chosen = weight_change.module_at(state, row, column)
+    else:
+        chosen = f"{row}.{column}"  # layer and KV head
+    key = f"look.{PICKS[of]}.choice"
+    if chosen and chosen != st.session_state.get(key):
+        st.session_state[key] = chosen
         st.rerun()

@@ -85,9 +85,10 @@ class SleepReport:
     n_dreams: int
     gate: tuple[GateReading, ...]
     slots_kept: np.ndarray | None = None  # [layer, kv_head] slots per head, None without slots
-    kept_by: np.ndarray | None = None  # [token] how many KV heads kept it, where slots are tokens
+    kept_by: np.ndarray | None = None  # [layer, kv_head, token] bool, where slots are tokens
     delta_norms: tuple[tuple[str, float], ...] = ()  # (module, ||dW|| / ||W||) per changed matrix
     spectra: tuple[tuple[str, tuple[float, ...]], ...] = ()  # (module, singular values of dW)
+    delta_bytes: tuple[tuple[str, int], ...] = ()  # (module, measured bytes of its change)
     leaves: str = "all"  # of the tokens: all, "kept tokens" (that a head kept), or "nothing"
     details: str = ""
     forced: str = ""  # the limits that it was kept against, as a file tells them

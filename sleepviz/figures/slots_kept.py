@@ -13,32 +13,32 @@ from sleepviz.quantities import Kind
 from sleepviz.state import Night, State
 
 TITLE = "Slots kept by the nap"
-SEES = "Each cell is one KV head of one layer; a brighter one kept more of what it had read."
+SEES = "Each cell is one KV head of one layer; a brighter one kept more. Click: which tokens."
 IS_NOT = "Many slots do not mean that a fact lives there, only that the head needed them to agree."
 
 _EMPTY = "No nap in force. A nap leaves slots: a few keys and values per head."
 
 
 def slots_kept(state: State) -> go.Figure:
-    """The number of slots per layer (across) and KV head (down) of the last nap in force."""
+    """The number of slots per layer (down) and KV head (across) of the last nap in force."""
     night = _night(state)
     if night is None:
         return theme.empty(TITLE, _EMPTY)
     slots = _slots(night)
     n_layers, n_heads = slots.shape
-    figure = theme.blank(TITLE, alt(state), x="layer (number)", y="KV head (number)")
+    figure = theme.blank(TITLE, alt(state), x="KV head (number)", y="layer (number)")
     traces.cells(
         figure,
         Kind.MEASURED,
-        x=np.arange(n_layers),
-        y=np.arange(n_heads),
-        z=slots.T.astype(np.float32),
+        x=np.arange(n_heads),
+        y=np.arange(n_layers),
+        z=slots.astype(np.float32),
         limits=(0, max(1, int(slots.max(initial=0)))),
         bar=theme.colour_bar("slots kept (count)", tickformat=",d"),
-        hover="layer %{x}, KV head %{y}<br>%{z:,.0f} slots kept of "
+        hover="layer %{y}, KV head %{x}<br>%{z:,.0f} slots kept of "
         f"{_n_tokens(night):,} tokens",
     )
-    figure.update_yaxes(dtick=1 if n_heads <= 16 else 4)
+    figure.update_xaxes(dtick=1 if n_heads <= 16 else 4)
     theme.as_grid(figure)
     return figure
 

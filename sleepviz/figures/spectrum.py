@@ -15,7 +15,10 @@ from sleepviz.quantities import Kind
 from sleepviz.state import Night, State
 
 TITLE = "Inside one change"
-SEES = "The longer the dots stay high, the more directions the change uses; the line adds them up."
+SEES = (
+    "The longer the dots stay high, the more directions the change uses; the line adds them up. "
+    "Grey diamonds: the same matrix after the sleep before."
+)
 IS_NOT = "A direction that is used is not a fact; one fact is spread over many matrices."
 
 _EMPTY = "Pick a cell of a changed matrix. Slots have no spectrum: they are keys and values."
@@ -27,7 +30,7 @@ def spectrum(state: State, choice: str = "") -> go.Figure:
     found = _found(state, choice)
     if found is None:
         return theme.empty(TITLE, _EMPTY)
-    _, values = found
+    name, values = found
     figure = theme.blank(
         TITLE,
         alt(state, choice),
@@ -46,6 +49,19 @@ def spectrum(state: State, choice: str = "") -> go.Figure:
         hover="%{y:.4f}",
         colour=theme.DYNAMIC,
     )
+    before = _before(state, name)
+    if before is not None:
+        traces.dots(
+            figure,
+            Kind.MEASURED,
+            name=f"after {theme.night_label(before[0])}",
+            x=np.arange(1, len(before[1]) + 1),
+            y=before[1],
+            hover="%{y:.4f}",
+            colour=theme.PROCESS,
+            symbol="diamond",
+            size=6,
+        )
     traces.line(
         figure,
         Kind.DERIVED,
@@ -65,9 +81,16 @@ def alt(state: State, choice: str = "") -> str:
     if found is None:
         return f"{TITLE}. {_EMPTY}"
     name, values = found
+    before = _before(state, name)
+    then = ""
+    if before is not None:
+        then = (
+            f" After {theme.night_label(before[0])} it was {_used(before[1])} of "
+            f"{len(before[1])}, the largest {before[1][0]:.4f}."
+        )
     return (
         f"{TITLE}, {name}: {_used(values)} of {len(values)} ranks hold {_ENERGY:.0%} of it; "
-        f"the largest singular value is {values[0]:.4f}, the smallest {values[-1]:.4f}."
+        f"the largest singular value is {values[0]:.4f}, the smallest {values[-1]:.4f}.{then}"
     )
 
 
@@ -102,6 +125,15 @@ def _found(state: State, choice: str) -> tuple[str, np.ndarray] | None:
     if choice not in spectra:
         choice = max(nights[-1].report.delta_norms, key=lambda n: n[1])[0]
     return choice, np.asarray(spectra[choice], dtype=np.float64)
+
+
+def _before(state: State, name: str) -> tuple[Night, np.ndarray] | None:
+    """The change of the same matrix after the sleep before; None where it was not changed then."""
+    nights: list[Night] = [n for n in state.nights_in_force if n.report and n.report.spectra]
+    if len(nights) < 2 or nights[-2].report is None:
+        return None
+    values = dict(nights[-2].report.spectra).get(name)
+    return (nights[-2], np.asarray(values, dtype=np.float64)) if values else None
 
 
 def _shares(values: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""Which tokens a sleep kept as slots: how many KV heads hold on to each of them.
+"""Which tokens a sleep kept as slots: how many KV heads hold on to each of them, or one head.
 
-Knows the counts of a report and the tokens of a state; does not know how slots were chosen.
+Knows the tokens of a report and of a state; does not know how slots were chosen. Its choice is a
+head, "layer.head"; without one, all heads are counted.
 """
 
 from __future__ import annotations
@@ -18,27 +19,32 @@ IS_NOT = "A nap's slot holds more than its token: its value stands in for those 
 
 _EMPTY = "No nap in force. A nap, an eviction or a window keeps some tokens as slots."
 _MOST_NAMED = 8
+_MOST_WORDS = 60
 
 
-def tokens_kept(state: State) -> go.Figure:
+def tokens_kept(state: State, choice: str = "") -> go.Figure:
     """How many KV heads (count) kept each token, over its position in the context."""
-    found = _found(state)
+    found = _found(state, choice)
     if found is None:
         return theme.empty(TITLE, _EMPTY)
     night, counts = found
+    one = _head(choice) is not None
     figure = theme.blank(
-        TITLE, alt(state), x="position in the context (tokens)", y="heads that keep it (count)"
+        TITLE,
+        alt(state, choice),
+        x="position in the context (tokens)",
+        y="kept by this head (1: yes, 0: no)" if one else "heads that keep it (count)",
     )
     keep = theme.thin(counts.astype(float))
     words = [theme.safe(_marked(text)) for text in _words(state, night, counts)]
     traces.line(
         figure,
         Kind.MEASURED,
-        name="heads that keep the token",
+        name="kept by this head" if one else "heads that keep the token",
         x=keep.astype(float),
         y=counts[keep].astype(float),
         custom=np.array(words)[keep, None] if words else None,
-        hover="%{y:,.0f} KV heads" + ("<br>“%{customdata[0]}”" if words else ""),
+        hover="%{y:,.0f}" + (" KV heads" if not one else "") + _quoted(words),
         colour=theme.DYNAMIC,
         width=1.5,
         step=True,
@@ -47,40 +53,64 @@ def tokens_kept(state: State) -> go.Figure:
     figure.update_xaxes(unifiedhovertitle_text="token %{x:,.0f}")
     theme.thinned(figure, len(keep), len(counts), "tokens")
     named = ", ".join(f"“{text}” {n}" for text, n in _most(state, night, counts))
-    if named:
+    if named and not one:
         theme.note(figure, theme.safe(f"most: {named}"))
     return figure
 
 
-def alt(state: State) -> str:
-    """The picture in words, with the tokens that most heads keep."""
-    found = _found(state)
+def alt(state: State, choice: str = "") -> str:
+    """The picture in words, with the tokens that most heads keep, or that one head keeps."""
+    found = _found(state, choice)
     if found is None:
         return f"{TITLE}. {_EMPTY}"
     night, counts = found
+    n_kept, at = int((counts > 0).sum()), _head(choice)
+    if at is not None:
+        words = _words(state, night, counts)
+        kept = [f"“{words[i].strip()}”" for i in np.flatnonzero(counts) if words]
+        kept = [text for text in kept if text != "“”"]
+        more = f", and {len(kept) - _MOST_WORDS:,} more" if len(kept) > _MOST_WORDS else ""
+        return (
+            f"{TITLE}, {theme.night_label(night)}: layer {at[0]}, KV head {at[1]} keeps {n_kept:,} "
+            f"of {len(counts):,} tokens: {' '.join(kept[:_MOST_WORDS]) or 'no words known'}{more}."
+        )
     named = ", ".join(f"{text} ({n})" for text, n in _most(state, night, counts))
     return (
         f"{TITLE}, {theme.night_label(night)}: of {len(counts):,} tokens, "
-        f"{int((counts > 0).sum()):,} are kept by at least one KV head, the others by none. "
+        f"{n_kept:,} are kept by at least one KV head, the others by none. "
         f"Most: {named or 'no words known'}."
     )
 
 
-def formula(state: State) -> str:
+def formula(state: State, choice: str = "") -> str:
     """What is counted, with the sums filled in."""
     text = f"{Kind.MEASURED}: KV heads whose slots hold the token’s key"
-    found = _found(state)
+    found = _found(state, choice)
     if found is None:
         return f"{text}."
     _, counts = found
     return f"{text}; Σ over the tokens = {int(counts.sum()):,} slots."
 
 
-def _found(state: State) -> tuple[Night, np.ndarray] | None:
+def _found(state: State, choice: str) -> tuple[Night, np.ndarray] | None:
+    """The last sleep in force that kept tokens, and how many of the chosen heads keep each one."""
     nights = [n for n in state.nights_in_force if n.report and n.report.kept_by is not None]
     if not nights or nights[-1].report is None or nights[-1].report.kept_by is None:
         return None
-    return nights[-1], np.asarray(nights[-1].report.kept_by)
+    by, at = np.asarray(nights[-1].report.kept_by), _head(choice)
+    if at is None or at[0] >= by.shape[0] or at[1] >= by.shape[1]:
+        return nights[-1], by.sum((0, 1))
+    return nights[-1], by[at].astype(int)
+
+
+def _head(choice: str) -> tuple[int, int] | None:
+    """The layer and KV head of a choice; None for all of them."""
+    layer, _, head = choice.partition(".")
+    return (int(layer), int(head)) if layer.isdecimal() and head.isdecimal() else None
+
+
+def _quoted(words: list[str]) -> str:
+    return "<br>“%{customdata[0]}”" if words else ""
 
 
 def _words(state: State, night: Night, counts: np.ndarray) -> list[str]:

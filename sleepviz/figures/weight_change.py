@@ -6,10 +6,12 @@ Knows the names of modules in a report; does not know how the change was learnt.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 import plotly.graph_objects as go
 
+from sleepviz.events import SleepReport
 from sleepviz.figures import theme, traces
 from sleepviz.figures.spectrum import effective_rank
 from sleepviz.quantities import Kind
@@ -22,27 +24,29 @@ IS_NOT = "A large change is not where a fact lives. An empty cell was not touche
 _EMPTY = "Nothing has been learnt: all weights are as shipped."
 _ORDER = ("q", "k", "v", "o", "gate", "up", "down")
 _Norms = tuple[tuple[str, float], ...]  # (module, ratio)
+_SCALES = np.array([100.0, 1.0, 1.0, 1 / 1024], dtype=np.float32)  # as the hover text tells them
 _IN_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(?:.*\.)?(\w+)$")
 
 
 def weight_change(state: State) -> go.Figure:
-    """‖ΔW‖ / ‖W‖ per layer (across) and matrix (down) of the last sleep in force; log colours.
+    """‖ΔW‖ / ‖W‖ per layer (down) and matrix (across) of the last sleep in force; log colours.
 
     While a sleep trains weights, those that are forming.
     """
     norms = _norms(state)
     if not norms:
         return theme.empty(TITLE, _EMPTY)
-    cells, elsewhere = _cells(norms)
+    cells, elsewhere = _cells(state)
     if not cells:
         return theme.empty(TITLE, f"Changed outside the layers only: {', '.join(elsewhere)}.")
     modules = _modules(cells)
     n_layers = max(max(layer for layer, _ in cells) + 1, state.facts.n_layers if state.facts else 0)
-    ratio = np.full((len(modules), n_layers), np.nan, dtype=np.float32)
-    for (layer, module), value in cells.items():
-        ratio[modules.index(module), layer] = value
-    figure = theme.blank(TITLE, alt(state), x="layer (number)", y="matrix (name)")
-    _add_cells(figure, ratio, modules, _ranks_paid(state))
+    told = np.full((n_layers, len(modules), 4), np.nan, dtype=np.float32)
+    for (layer, module), numbers in cells.items():
+        told[layer, modules.index(module)] = numbers
+    figure = theme.blank(TITLE, alt(state), x="matrix (name)", y="layer (number)")
+    _add_cells(figure, told, modules, bool(_spectra(state)))
+    figure.update_xaxes(type="category")
     theme.as_grid(figure)
     if elsewhere:
         theme.note(figure, f"outside the layers: {', '.join(elsewhere)}")
@@ -77,13 +81,13 @@ def formula(state: State) -> str:
 def module_at(state: State, row: int, column: int) -> str | None:
     """The name of the matrix in a cell of the grid; None where there is none."""
     norms = _norms(state)
-    cells, _ = _cells(norms)
+    cells, _ = _cells(state)
     modules = _modules(cells)
-    if not 0 <= row < len(modules) or (column, modules[row]) not in cells:
+    if not 0 <= column < len(modules) or (row, modules[column]) not in cells:
         return None
     for name, _ in norms:
         found = _IN_LAYER.search(name)
-        if found and (int(found[1]), found[2].removesuffix("_proj")) == (column, modules[row]):
+        if found and (int(found[1]), found[2].removesuffix("_proj")) == (row, modules[column]):
             return name
     return None
 
@@ -98,12 +102,16 @@ def _norms(state: State) -> _Norms:
     return next((norms for norms in reversed(found) if norms), ())
 
 
+def _report(state: State) -> SleepReport | None:
+    """What is known of every change that is drawn, but for its size; of one that forms, nothing."""
+    nights = [n.report for n in state.nights_in_force if n.report and n.report.delta_norms]
+    return nights[-1] if nights and _norms(state) is nights[-1].delta_norms else None
+
+
 def _spectra(state: State) -> list[tuple[float, ...]]:
     """The singular values of every change that is drawn; none are known of one that forms."""
-    nights = [n.report for n in state.nights_in_force if n.report and n.report.delta_norms]
-    if not nights or _norms(state) is not nights[-1].delta_norms:
-        return []
-    return [values for _, values in nights[-1].spectra]
+    report = _report(state)
+    return [values for _, values in report.spectra] if report else []
 
 
 def _ranks_paid(state: State) -> str:
@@ -134,20 +142,29 @@ def _when(state: State) -> str:
     return theme.night_label(changed[-1])
 
 
-def _cells(norms: _Norms) -> tuple[dict[tuple[int, str], float], list[str]]:
-    """The ratio by (layer, matrix), and in words what belongs to no layer."""
-    cells: dict[tuple[int, str], float] = {}
+def _cells(state: State) -> tuple[dict[tuple[int, str], tuple[float, ...]], list[str]]:
+    """By (layer, matrix): ratio, rank, effective rank and bytes, NaN where one is not known.
+
+    And in words what belongs to no layer.
+    """
+    report = _report(state)
+    spectra = dict(report.spectra) if report else {}
+    n_bytes = dict(report.delta_bytes) if report else {}
+    cells: dict[tuple[int, str], tuple[float, ...]] = {}
     elsewhere = []
-    for name, ratio in norms:
+    for name, ratio in _norms(state):
         found = _IN_LAYER.search(name)
         if found:
-            cells[int(found[1]), found[2].removesuffix("_proj")] = ratio
+            values = spectra.get(name, ())
+            ranks = (len(values), effective_rank(values)) if values else (np.nan, np.nan)
+            size = n_bytes.get(name, np.nan)
+            cells[int(found[1]), found[2].removesuffix("_proj")] = (ratio, *ranks, size)
         else:
             elsewhere.append(f"{name} {ratio:.2%}")
     return cells, elsewhere
 
 
-def _modules(cells: dict[tuple[int, str], float]) -> list[str]:
+def _modules(cells: Iterable[tuple[int, str]]) -> list[str]:
     """The matrices of a layer in the order of the forward pass, unknown ones last.
 
     The seven of a Llama-like layer are all listed when one is: one sees what was not touched.
@@ -157,7 +174,9 @@ def _modules(cells: dict[tuple[int, str], float]) -> list[str]:
     return known + sorted(present - set(_ORDER))
 
 
-def _add_cells(figure: go.Figure, ratio: np.ndarray, words: list[str], ranks: str) -> None:
+def _add_cells(figure: go.Figure, told: np.ndarray, words: list[str], settled: bool) -> None:
+    """Colour the ratios of `told` [layer, matrix, number]; `settled`: the other three are known."""
+    ratio = told[:, :, 0]
     with np.errstate(divide="ignore"):
         log = np.where(ratio > 0, np.log10(ratio), np.nan)
     seen = log[np.isfinite(log)]
@@ -165,21 +184,26 @@ def _add_cells(figure: go.Figure, ratio: np.ndarray, words: list[str], ranks: st
     if high - low < 0.1:
         low, high = low - 0.1, high + 0.1
     ticks = np.linspace(low, high, 4)
+    hover = "layer %{y}, %{x}<br>changed by %{customdata[0]:.3f} % of its size"
+    if settled:
+        hover += (
+            "<br>rank %{customdata[1]:,.0f}, effective rank %{customdata[2]:.1f}"
+            "<br>%{customdata[3]:,.1f} KiB"
+        )
     traces.cells(
         figure,
         Kind.DERIVED,
-        x=np.arange(ratio.shape[1]),
-        y=words,
+        x=words,
+        y=np.arange(ratio.shape[0]),
         z=log,
         limits=(low, high),
-        custom=ratio * 100,
+        custom=told * _SCALES,
         bar=theme.colour_bar(
             "‖ΔW‖ / ‖W‖ (%, log scale)",
             tickvals=ticks,
             ticktext=[_percent(10**t) for t in ticks],
         ),
-        hover="layer %{x}, %{y}<br>changed by %{customdata:.3f} % of its size"
-        + (f"<br>{ranks}" if ranks else ""),
+        hover=hover,
     )
 
 

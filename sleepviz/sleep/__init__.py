@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from random import Random
 from typing import Any, ClassVar, Protocol, cast
+
+import numpy as np
 
 from sleepviz import SleepvizError
 from sleepviz.context import Context
@@ -55,8 +57,8 @@ class Notes:
 class Step:
     """One step of consolidation. Losses in nats per token. Only the last step carries `weights`.
 
-    `forming` are deltas in training, as they are now: to be looked at, not kept. `kept_by`: how
-    many KV heads kept each token of the context, where slots are tokens that were kept.
+    `forming` are deltas in training, as they are now: to be looked at, not kept. `kept_by`
+    [layer, kv_head, token] bool: who kept which token of the context, where slots are tokens.
     """
 
     phase: str
@@ -69,7 +71,7 @@ class Step:
     weights: DynamicWeights | None = None
     details: str = ""
     forming: Mapping[str, Delta] | None = None
-    kept_by: Sequence[int] | None = None
+    kept_by: np.ndarray | None = None
 
 
 class SleepMethod(Protocol):
