@@ -234,6 +234,19 @@ def test_of_a_long_transcript_the_last_tokens_are_sent() -> None:
     assert payload["positions"] == [[600, 2000]]
 
 
+def test_every_token_of_the_transcript_is_a_row_of_its_table() -> None:
+    state = told(("notes", "", [" a", "=b", " c"]), ("user", "", [" d"]))
+    gone = replace(state.tokens[0], fate="gone", night=1)
+    table = talk.table(replace(state, tokens=(gone, *state.tokens[1:])))
+    assert table.names[-1] == "in the cache (B, DERIVED)"
+    first, second, *_, last = table.rows
+    assert first[3:] == (" a", 0, "notes", "gone", 1, 0)
+    assert last[3:] == (" d", 1, "user", "cache", None, 256)
+    assert second[-1] == 256
+    assert "'=b" in export.csv_of(table)
+    assert all("{" not in sentence for sentence in talk.about(state))
+
+
 TEMPLATE = ["<|im_start|>", "user", "\n", "Hi", " user", "\n", "<|im_end|>", "\n", "Hi"]
 
 

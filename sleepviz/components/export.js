@@ -40,7 +40,8 @@ class Row {
 
   tell(data) {
     this.data = data
-    this.buttons.table.hidden = this.buttons.csv.hidden = this.buttons.png.hidden = !data.data
+    this.buttons.table.hidden = this.buttons.csv.hidden = !data.data
+    this.buttons.png.hidden = !(data.data && data.of)
     const said = data.about.join("\n")
     if (said !== this.said) this.about.replaceChildren(...data.about.map((words) => make("p", words)))
     this.said = said

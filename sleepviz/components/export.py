@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
 
@@ -52,16 +52,35 @@ def beneath(figure: go.Figure, *, of: str, file: str, about: Iterable[str], key:
     `file` is the name of what is downloaded, without its ending. A canvas of ours hands itself over
     as an image; of what plotly has drawn, the browser makes one.
     """
+    make = (lambda: table_of(figure)) if figure.data else None
+    _row(make, of=of, file=file, about=about, key=key, title=figure.layout.title.text or "")
+
+
+def beneath_words(make: Callable[[], Table], *, file: str, about: Iterable[str], key: str) -> None:
+    """Show the row beneath something that is words, not a picture: what it is, table and CSV."""
+    _row(make, of="", file=file, about=about, key=key, title="")
+
+
+def _row(
+    make: Callable[[], Table] | None,
+    *,
+    of: str,
+    file: str,
+    about: Iterable[str],
+    key: str,
+    title: str,
+) -> None:
+    """`make` makes the table, and is None where there is no data; `of` is "" without an image."""
     asked = st.session_state.get(key)  # as the browser left it before this run
     asked = asked if isinstance(asked, Mapping) else {}
-    table = table_of(figure) if figure.data and (asked.get("table") or asked.get("csv")) else None
+    table = make() if make is not None and (asked.get("table") or asked.get("csv")) else None
     _MOUNT(
         data={
             "of": of,
             "file": file,
             "about": [sentence for sentence in about if sentence],
-            "title": figure.layout.title.text or "",
-            "data": bool(figure.data),
+            "title": title,
+            "data": make is not None,
             "table": shown(table) if table is not None and asked.get("table") else None,
             "csv": csv_of(table) if table is not None and asked.get("csv") else None,
         },

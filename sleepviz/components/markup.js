@@ -32,13 +32,22 @@ function build(node) {
   if (attributes.width) element.style.width = attributes.width
   if (attributes.left) element.style.left = attributes.left
   if (attributes.open) element.open = true
+  if (attributes.pick) pickable(element, attributes.pick)
   element.append(...children.map(build))
   return element
 }
 
-export default function ({ data, parentElement }) {
+function pickable(element, pick) { // a click on it, or Enter, tells the page
+  Object.assign(element, { tabIndex: 0, role: "button" })
+  const tell = () => element.dispatchEvent(new CustomEvent("pick", { detail: pick, bubbles: true }))
+  element.onclick = tell
+  element.onkeydown = e => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); tell() } }
+}
+
+export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".markup"), text = JSON.stringify(data.nodes)
   if (SHOWN.get(parentElement) === text) return
+  if (!SHOWN.has(parentElement)) root.addEventListener("pick", e => setTriggerValue("picked", e.detail))
   SHOWN.set(parentElement, text)
   const open = [...root.querySelectorAll("details")].map(d => d.open)
   const scrolled = [...root.querySelectorAll(".scroll")].map(s => s.scrollTop)

@@ -26,8 +26,8 @@ _MOUNT = st.components.v2.component(
 def el(tag: str, cls: str, *children: Node | None, title: str = "", **attributes: str) -> Node:
     """An element with a class. `title` is its hover text; `width` and `left` are percentages.
 
-    Other attributes: `role`, `label` (what a screen reader says), `open` (of a `details`). Children
-    that are None are left out.
+    Other attributes: `role`, `label` (what a screen reader says), `open` (of a `details`), `pick`
+    (what `choice` returns when it is clicked). Children that are None are left out.
     """
     known = {k: v for k, v in {"class": cls, "title": title, **attributes}.items() if v}
     return [tag, known, [child for child in children if child is not None]]
@@ -42,6 +42,13 @@ def sparkline(values: list[float], cls: str = "") -> Node:
 def markup(*nodes: Node | None, key: str) -> None:
     """Show elements side by side in one place of the page."""
     _MOUNT(data={"nodes": [n for n in nodes if n is not None]}, key=key)
+
+
+def choice(*nodes: Node | None, key: str) -> str | None:
+    """Show elements like `markup`; returns the `pick` of the one that was chosen in this run."""
+    shown = {"nodes": [n for n in nodes if n is not None]}
+    picked = _MOUNT(data=shown, key=key, on_picked_change=lambda: None).picked
+    return picked if isinstance(picked, str) else None
 
 
 def tag(kind: Kind | None) -> Node | None:

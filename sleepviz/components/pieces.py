@@ -39,6 +39,7 @@ class Bar:
     limit: float | None = None
     hover: str = ""
     code: bool = False
+    pick: str = ""  # what `choice` of markup returns when it is clicked
 
 
 def cards(shown: Sequence[Card]) -> Node:
@@ -97,7 +98,8 @@ def _bar(bar: Bar) -> Node:
         limit = el("div", "limit", left=f"{min(bar.limit, 0.995):.2%}")
     line = el("div", "track", _fill(bar.share, bar.tone), limit)
     label = el("div", "label code" if bar.code else "label", bar.label, title=bar.label)
-    return el("div", "bar", label, line, el("div", "amount", bar.amount), title=bar.hover)
+    amount = el("div", "amount", bar.amount)
+    return el("div", "bar", label, line, amount, title=bar.hover, pick=bar.pick)
 
 
 def track(share: float, tone: str = "violet") -> Node:

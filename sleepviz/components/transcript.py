@@ -14,7 +14,9 @@ from itertools import groupby
 import streamlit as st
 
 from sleepviz.components.code import code
+from sleepviz.components.export import Table
 from sleepviz.components.kept import Kept
+from sleepviz.quantities import Kind
 from sleepviz.state import SeenToken, State, Turn
 
 MAX_TOKENS = 2000  # of the newest; older ones are counted, not drawn
@@ -54,6 +56,58 @@ def transcript(
     ready = _packed.of(state, (height, selected), lambda: pack(state, height, selected))
     result = _MOUNT(data=ready, key=key, on_token_change=lambda: None)
     return clicked(result.token, len(state.tokens))
+
+
+def about(state: State) -> tuple[str, ...]:
+    """What the transcript is, what it is not, and how its numbers come about."""
+    facts = state.facts
+    sees = (
+        "Each piece is one token; its ground says whether it is in the cache, in dynamic weights, "
+        "or gone. What the model cannot read again is dimmed."
+    )
+    is_not = "In the weights does not mean known: ask about it on the page Compare."
+    if facts is None:
+        return sees, is_not
+    n_bytes = facts.kv_bytes_per_token
+    size = n_bytes // (2 * facts.n_layers * facts.n_kv_heads * facts.head_dim)
+    formula = (
+        f"{Kind.DERIVED}: a token in the cache holds 2 · {facts.n_layers} layers · "
+        f"{facts.n_kv_heads} KV heads · {facts.head_dim} dimensions · {size} B = {n_bytes:,} B"
+        + (", less where a sliding layer has dropped it." if facts.windows else ".")
+    )
+    return sees, is_not, formula
+
+
+def table(state: State) -> Table:
+    """Every token with its fate, in order."""
+    seen = state.tokens
+    names = ("number", "position", "token id", "token", "turn", "role", "fate", "night")
+    return Table(
+        (*names, f"in the cache (B, {Kind.DERIVED})"),
+        (
+            range(len(seen)),
+            [t.token.position for t in seen],
+            [t.token.id for t in seen],
+            [t.token.text for t in seen],
+            [t.turn for t in seen],
+            [_role(state.turns, t.turn) for t in seen],
+            [t.fate for t in seen],
+            [t.night or None for t in seen],
+            _held(state),
+        ),
+    )
+
+
+def _held(state: State) -> list[int]:
+    """DERIVED bytes of the cache that each token holds, over the layers that still have it."""
+    n_left, held = state.n_cached, []
+    for seen in state.tokens:
+        mine = 0
+        if seen.fate == "cache" and state.facts is not None:
+            whole, rest = (sum(state.facts.kv_layer_bytes(n)) for n in (n_left, n_left - 1))
+            mine, n_left = whole - rest, n_left - 1
+        held.append(mine)
+    return held
 
 
 def pack(state: State, height: int, selected: int | None) -> bytes:

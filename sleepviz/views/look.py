@@ -11,7 +11,7 @@ import streamlit as st
 from sleepviz import controls, frame
 from sleepviz.components import choosing, inside
 from sleepviz.components.attention_tile import attention_tile, n_bytes
-from sleepviz.components.markup import Node, el, markup
+from sleepviz.components.markup import Node, choice, el, markup
 from sleepviz.components.pieces import Bar, bars, empty, notice
 from sleepviz.components.turns import at_pace
 from sleepviz.events import AttentionCaptured
@@ -136,7 +136,7 @@ def _attention(state: State, busy: bool, moving: Timeline | None) -> None:
             old = f"Seen at {len(newest.tokens):,} tokens; now there are {state.n_cached:,}."
             markup(notice(old, "Press Look to see the head as it is now.", "blue"), key="look.old")
     with right.container(border=True, key="look_read", height="stretch"):
-        _what_it_read(captured, query, hide_sink)
+        _what_it_read(state, captured, query, hide_sink)
 
 
 def _head(state: State, busy: bool) -> bool:
@@ -178,8 +178,8 @@ def _head(state: State, busy: bool) -> bool:
         )
 
 
-def _what_it_read(captured: AttentionCaptured, query: int, hide_sink: bool) -> None:
-    """The row of one token as bars, and the share of a clicked cell of it."""
+def _what_it_read(state: State, captured: AttentionCaptured, query: int, hide_sink: bool) -> None:
+    """The row of one token as bars, and the share of a clicked cell of it; a bar is clickable."""
     cell = st.session_state.get("look.cell")
     key = cell[1] if isinstance(cell, tuple) and cell[0] == query else None
     token = captured.tokens[query]
@@ -198,9 +198,12 @@ def _what_it_read(captured: AttentionCaptured, query: int, hide_sink: bool) -> N
         words = f"gave {share:.1%} to “{inside.plain(to.text)}”, {query - key} tokens before"
         lines.append(el("div", "small", words))
     lines.append(bars(read_by(captured, query, hide_sink)))
-    lines.append(el("p", "small muted", "Shares of this head’s attention; click a cell to choose."))
+    words = "Shares of this head’s attention; click a cell or a bar to choose its token."
+    lines.append(el("p", "small muted", words))
     lines.append(_about_row(captured, query))
-    markup(el("div", "talk", *lines), key="look.read")
+    picked = choice(el("div", "talk", *lines), key="look.read")
+    if picked is not None and picked.isdecimal() and choosing.choose_cached(state, int(picked)):
+        st.rerun()
 
 
 def _about_row(captured: AttentionCaptured, query: int) -> Node:
@@ -225,12 +228,15 @@ def read_by(captured: AttentionCaptured, query: int, hide_sink: bool) -> list[Ba
     shown = []
     if not hide_sink:
         sink = f"{inside.plain(captured.tokens[0].text)} (the first token)"
-        shown.append(Bar(sink, float(row[0]) / top, f"{row[0]:.1%}", "plain"))
+        shown.append(Bar(sink, float(row[0]) / top, f"{row[0]:.1%}", "plain", pick="0"))
     if slots > 0:
         shown.append(Bar("slots of dynamic weights", slots / top, f"{slots:.1%}", "orange"))
     for k in order:
         token = captured.tokens[k]
         hover = f"position {token.position}, {query - k} tokens before"
         label = inside.plain(token.text)
-        shown.append(Bar(label, float(row[k]) / top, f"{row[k]:.1%}", "violet", None, hover, True))
+        share = float(row[k]) / top
+        shown.append(
+            Bar(label, share, f"{row[k]:.1%}", "violet", hover=hover, code=True, pick=str(k))
+        )
     return shown

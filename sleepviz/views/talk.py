@@ -10,12 +10,12 @@ from statistics import median
 import streamlit as st
 
 from sleepviz import controls
-from sleepviz.components import choosing
+from sleepviz.components import choosing, transcript
+from sleepviz.components.export import beneath_words
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Card, cards, empty, split
 from sleepviz.components.report import worth
-from sleepviz.components.transcript import transcript
 from sleepviz.figures import theme
 from sleepviz.quantities import Kind
 from sleepviz.state import State
@@ -32,7 +32,7 @@ PICTURES = {
     "time_per_token": "Time per token",
 }
 LATEST = 16  # generated tokens that the time per token is taken over
-HEIGHT = 356
+HEIGHT = 330
 WHO = {"notes": "You told", "user": "You asked", "assistant": "Model"}
 EXAMPLES = 3
 
@@ -85,11 +85,17 @@ def _conversation(state: State, busy: bool) -> None:
         with st.container(height=HEIGHT, border=False, autoscroll=True, key="talk_text"):
             markup(said(state), key="talk.said")
     else:
-        picked = transcript(
+        picked = transcript.transcript(
             state, key="talk.transcript", height=HEIGHT, selected=choosing.chosen(state)
         )
         if picked is not None:
             choosing.choose(picked)
+        beneath_words(
+            lambda: transcript.table(state),
+            file=f"transcript-{state.position}",
+            about=transcript.about(state),
+            key="talk.transcript.about",
+        )
     _examples(state, busy)
     _input(busy)
 

@@ -67,6 +67,32 @@ def test_a_token_chosen_in_the_transcript_is_chosen_in_the_tile(heavy: Any) -> N
     expect(marked).to_have_attribute("aria-label", re.compile("Chosen: "))
 
 
+def test_a_bar_of_what_a_token_read_chooses_that_token(heavy: Any) -> None:
+    go(heavy, "Look inside")
+    part(heavy, "One head")
+    bar = heavy.locator(".st-key-look_read .bar[role=button]").last
+    text = bar.locator(".label").inner_text().strip()
+    bar.click()
+    settled(heavy)
+    expect(heavy.locator(".st-key-look_read b").first).to_contain_text(text.split(" (")[0])
+
+
+def test_the_tile_follows_the_talk(heavy: Any) -> None:
+    go(heavy, "Talk")
+    before = n_cached(heavy)
+    heavy.get_by_placeholder("Say something to the model").fill("Who keeps the lamp?")
+    heavy.keyboard.press("Enter")
+    expect(heavy.locator(".st-key-frame-cancel")).to_have_count(1)
+    go(heavy, "Look inside")
+    done(heavy)
+    now = n_cached(heavy)
+    assert now > before
+    tile = heavy.locator(".st-key-look_tile canvas.map")
+    expect(tile).to_have_attribute("data-n", str(now))
+    expect(heavy.locator(".st-key-look-old")).to_have_count(0)
+    shot(heavy, "tile-after-talk-light-1280")
+
+
 def test_the_cache_shows_every_key_and_value(heavy: Any) -> None:
     go(heavy, "Look inside")
     part(heavy, "Cache")
@@ -122,6 +148,14 @@ def test_numbers_and_weights_after_a_nap(
     label = page.locator(".st-key-look_tokens_kept canvas").first
     expect(label).to_have_attribute("aria-label", re.compile("Which tokens were kept, sleep 1"))
     shot(page, f"weights-done-{name}")
+    grid = page.locator(".st-key-look_slots_kept canvas").first
+    box = grid.bounding_box()
+    grid.click(position={"x": box["width"] * 0.5, "y": box["height"] * 0.5})
+    settled(page)
+    expect(label).to_have_attribute("aria-label", re.compile(r"layer \d+, KV head \d keeps"))
+    shot(page, f"weights-one-head-{name}")
+    click(page, "look.all_kept")
+    expect(label).to_have_attribute("aria-label", re.compile("by at least one KV head"))
     part(page, "All heads")
     shot(page, f"heads-done-{name}")
 
