@@ -105,7 +105,6 @@ def _attention(state: State) -> None:
         share = formulas.attention_share(n, facts)
         words = f"{n:,} tokens" + (" (now)" if n == n_now else "")
         shown.append(Bar(words, share, f"{share:.1%}", "violet" if n == n_now else "plain"))
-    markup(bars(shown), key="numbers.attention")
     now = formulas.attention_flops(n_now, facts), formulas.other_flops(facts)
     sentence = (
         f"{Kind.DERIVED}: operations for one more token. Attention: 4 · layers · heads · "
@@ -113,7 +112,8 @@ def _attention(state: State) -> None:
         f"2 · parameters = {now[1] / 1e6:,.1f} million. The cache’s bytes and the attention’s work "
         "per token grow in proportion to the tokens; nothing grows exponentially."
     )
-    markup(el("p", "small muted", sentence), key="numbers.attention.words")
+    about = el("p", "small muted", sentence)
+    markup(el("div", "stack", bars(shown), about), key="numbers.attention")
     timed = state.attention_timed
     if timed is None:
         words = f"{Kind.MEASURED}: not yet. It takes about ten passes of one token."
