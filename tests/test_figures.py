@@ -705,6 +705,26 @@ def test_a_click_on_the_cache_goes_to_right_after_that_point() -> None:
     assert story.timeline.at(moment(story.state, 10.2)).n_cached == 10  # the nearest
     assert not story.timeline.at(moment(story.state, 0)).kv
     assert moment(State(), 3.0) is None
+    for point in story.state.kv:
+        then = story.timeline.at(moment(story.state, point.at_s, "seconds"))
+        assert then.n_cached == point.n_tokens
+
+
+def test_the_cache_over_time_falls_when_the_sleep_ends() -> None:
+    story = Story().read(8).sleep().read(2)
+    figure = PICTURES["kv_growth"].draw(story.state, "seconds")
+    (night,) = story.state.nights
+    lines = {trace.name: trace for trace in figure.data}
+    cache, left = lines["KV cache, measured"], lines["dynamic weights"]
+    assert cache.line.shape == "hv"
+    (fall,) = [
+        x for x, before, y in zip(cache.x[1:], cache.y, cache.y[1:], strict=False) if y < before
+    ]
+    assert night.ended_s is not None
+    assert fall >= night.ended_s
+    assert left.x[1] == night.ended_s
+    (band,) = figure.layout.shapes
+    assert (band.x0, band.x1) == (night.started_s, night.ended_s)
 
 
 def test_a_click_on_a_time_goes_to_the_last_pass_at_that_length() -> None:

@@ -17,5 +17,7 @@ _HERE = Path(__file__).parent
 def code(*names: str) -> str:
     """The files, one after another: all of them scripts, or all of them styles."""
     whole = "\n".join((_HERE / name).read_text("utf-8") for name in names)
-    short: str = rcssmin.cssmin(whole) if names[0].endswith(".css") else rjsmin.jsmin(whole)
+    if not names[0].endswith(".css"):
+        return str(rjsmin.jsmin(whole))
+    short = str(rcssmin.cssmin(whole))
     return short.replace("}", "}\n", 1)  # Streamlit takes a single line for the name of a file

@@ -36,7 +36,7 @@ def picture(
     """
     shown, drawn = pictures()[name], figure(name, state, choice)
     chosen = (choice,) if choice else ()
-    cell = chart(drawn, key=key, height=height, go=_goes(shown, state))
+    cell = chart(drawn, key=key, height=height, go=_goes(shown, state, chosen))
     formula = _formulas.of(state, (name, choice), lambda: shown.formula(state, *chosen))
     beneath(
         drawn,
@@ -54,14 +54,16 @@ def figure(name: str, state: State, choice: str = "") -> go.Figure:
     return _drawn.of(state, (name, choice), lambda: pictures()[name].draw(state, *chosen))
 
 
-def _goes(shown: Picture, state: State) -> Callable[[float], None] | None:
+def _goes(
+    shown: Picture, state: State, chosen: tuple[str, ...] = ()
+) -> Callable[[float], None] | None:
     """What a click on an x of the picture does; nothing, unless it is a picture over time."""
     moment = shown.moment
     if moment is None:
         return None
 
     def go(x: float) -> None:
-        position, mine = moment(state, x), controls.session()
+        position, mine = moment(state, x, *chosen), controls.session()
         if position is not None and mine is not None:
             is_now = position >= len(mine.timeline)  # and stays so when more happens
             controls.go_to(None if is_now else position)

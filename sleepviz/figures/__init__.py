@@ -9,8 +9,9 @@ see") and IS_NOT ("what it is not"). All that it draws goes through `traces.line
 `traces.cells`, which take the kind of the numbers; its formula tells each kind that it draws. A
 picture of several things takes one of them as the second argument of all three functions, and may
 name them in CHOICES (value to label, the first is shown unless another is chosen). A picture over
-time may offer `moment(state, x)`: how many events had happened when what it draws at x had just
-happened, `None` where nothing had; a click on x goes there.
+time may offer `moment(state, x)`, with the choice as a third argument where it has CHOICES: how
+many events had happened when what it draws at x had just happened, `None` where nothing had; a
+click on x goes there.
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ from sleepviz import SleepvizError
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from sleepviz.state import State
-
 _NOT_PICTURES = frozenset({"theme", "traces"})
 
 
@@ -45,7 +44,7 @@ class Picture:
     alt: Callable[..., str]
     formula: Callable[..., str]
     choices: Mapping[str, str] = field(default_factory=dict)
-    moment: Callable[[State, float], int | None] | None = None
+    moment: Callable[..., int | None] | None = None
 
 
 @cache

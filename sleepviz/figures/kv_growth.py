@@ -22,29 +22,34 @@ SEES = (
     "Each token adds the same number of bytes, or fewer once layers that keep only the newest "
     "tokens are full; after a sleep the cache is cleared and starts at 0."
 )
+CHOICES = {"tokens": "By tokens", "seconds": "By time"}
 IS_NOT = "It is not the memory of the whole process, which keeps the fixed weights and more."
 
+_AFTER = "after %{x:,.0f} tokens"
+_OVER = {"tokens": "", "seconds": " over time"}
 _NEAR_LIMIT = 0.5  # of the context limit, before the limit is worth its room
 
 
-def kv_growth(state: State) -> go.Figure:
+def kv_growth(state: State, choice: str = "tokens") -> go.Figure:
     """MiB in the KV cache, measured (filled) and predicted (dashed), over the tokens put into it.
 
     The x axis counts every token that went into the cache since the session began, so that clearing
-    the cache is a fall and not a step back. The dynamic weights are a stepped line on that scale.
-    Where some layers keep only a window of tokens, what these hold is an area of its own; between
-    it and the whole is what the full-attention layers hold.
+    the cache is a fall and not a step back; or the seconds since then, with the sleeps as bands.
+    The dynamic weights are a stepped line on that scale. Where some layers keep only a window of
+    tokens, what these hold is an area of its own; between it and the whole is what the
+    full-attention layers hold.
     """
     if not state.kv:
         return theme.empty(TITLE, _nothing(state))
+    timed = choice == "seconds"
     figure = theme.blank(
         TITLE,
-        alt(state),
-        x="tokens put into the cache (count)",
+        alt(state, choice),
+        x="time since the start (s)" if timed else "tokens put into the cache (count)",
         y="memory (MiB)",
-        xaxis={"unifiedhovertitle": {"text": "after %{x:,.0f} tokens"}},
+        xaxis={"unifiedhovertitle": {"text": "%{x:,.1f} s" if timed else _AFTER}},
     )
-    told = _told(state)
+    told = _told(state, choice)
     n_tokens = np.array([0, *(p.n_tokens for p in state.kv)])
     measured = theme.mib([0, *(p.n_bytes for p in state.kv)])
     predicted = theme.mib([0, *(p.predicted_bytes for p in state.kv)])
@@ -68,6 +73,7 @@ def kv_growth(state: State) -> go.Figure:
         hover=hover,
         colour=theme.KV,
         width=3.5,  # so that the dashes lie on it, not over it
+        step=timed,  # what is cached stays while nothing is read
         fill=True,
         ends=len(keep) <= 2,
     )
@@ -81,6 +87,7 @@ def kv_growth(state: State) -> go.Figure:
             hover="%{y:,.2f} MiB",
             colour=theme.CONTROL,
             width=1.5,
+            step=timed,
             fill=True,
             ends=len(keep) <= 2,
         )
@@ -94,20 +101,21 @@ def kv_growth(state: State) -> go.Figure:
             hover="%{y:,.2f} MiB",
             colour=theme.INK,
             width=1.25,
+            step=timed,
         )
-    _add_dynamic_weights(figure, state, told)
+    _add_dynamic_weights(figure, state, told, timed)
     _add_limit(figure, state)
     for night in state.nights:
-        theme.mark(
-            figure,
-            float(told[_index(state, night.started_s)]),
-            theme.night_label(night),
-        )
+        label = theme.night_label(night)
+        if timed:
+            theme.band(figure, night.started_s, night.ended_s or state.at_s, label)
+        else:
+            theme.mark(figure, float(told[_index(state, night.started_s)]), label)
     theme.thinned(figure, len(keep), len(measured))
     return figure
 
 
-def alt(state: State) -> str:
+def alt(state: State, choice: str = "tokens") -> str:
     """The picture in words."""
     if not state.kv:
         return f"{TITLE}. {_nothing(state)}"
@@ -115,14 +123,14 @@ def alt(state: State) -> str:
     last = state.kv[-1]
     highest = max(p.n_bytes for p in state.kv)
     return (
-        f"{TITLE}: {last.n_tokens:,} tokens hold {theme.size(last.n_bytes)} (measured), predicted "
-        f"{theme.size(last.predicted_bytes)}. Highest so far {theme.size(highest)}; "
-        f"it fell {falls} time{'' if falls == 1 else 's'}. {_slides(state)}"
+        f"{TITLE}{_OVER[choice]}: {last.n_tokens:,} tokens hold {theme.size(last.n_bytes)} "
+        f"(measured), predicted {theme.size(last.predicted_bytes)}. "
+        f"Highest so far {theme.size(highest)}; it fell {falls} time{'' if falls == 1 else 's'}. {_slides(state)}"
         f"Dynamic weights: {theme.size(state.dynamic_bytes)}."
     )
 
 
-def formula(state: State) -> str:
+def formula(state: State, _choice: str = "tokens") -> str:
     """The dashed line with its numbers filled in, beside what was measured."""
     facts = state.facts
     if facts is None or not state.kv:
@@ -144,11 +152,11 @@ def formula(state: State) -> str:
     )
 
 
-def moment(state: State, x: float) -> int | None:
+def moment(state: State, x: float, choice: str = "tokens") -> int | None:
     """The events up to the point nearest to x tokens; of several there, such as a fall, all."""
     if not state.kv:
         return None
-    told = _told(state)
+    told = _told(state, choice)
     nearest = told[np.argmin(np.abs(told - x))]
     last = int(np.searchsorted(told, nearest, side="right")) - 1
     return state.kv[last - 1].index + 1 if last else state.kv[0].index
@@ -215,8 +223,13 @@ def _sliding_bytes(state: State, point: int) -> int:
     return sum(n for n, window in zip(layers, windows, strict=False) if window)
 
 
-def _told(state: State) -> np.ndarray:
-    """Tokens put into the cache so far, for the empty beginning and then for each point."""
+def _told(state: State, choice: str) -> np.ndarray:
+    """Tokens put into the cache so far, for the empty beginning and then for each point.
+
+    Or the seconds of these points.
+    """
+    if choice == "seconds":
+        return np.array([0.0, *(p.at_s for p in state.kv)])
     tokens = np.array([0, *(p.n_tokens for p in state.kv)])
     grown = np.diff(tokens)
     added = np.where(grown >= 0, grown, tokens[1:])  # less than before: emptied, then filled
@@ -228,7 +241,7 @@ def _index(state: State, at_s: float) -> int:
     return bisect_right([p.at_s for p in state.kv], at_s)
 
 
-def _add_dynamic_weights(figure: go.Figure, state: State, told: np.ndarray) -> None:
+def _add_dynamic_weights(figure: go.Figure, state: State, told: np.ndarray, timed: bool) -> None:
     """Draw what sleeps have left, as reported at their ends and sampled in between."""
     known = [(m.at_s, m.sample.dynamic_weights) for m in state.memory]
     known += [(n.ended_s, n.report.dynamic_bytes) for n in state.nights if n.report and n.ended_s]
@@ -239,8 +252,9 @@ def _add_dynamic_weights(figure: go.Figure, state: State, told: np.ndarray) -> N
     steps = [(0.0, 0)]
     for at_s, n_bytes in known:
         if n_bytes != steps[-1][1]:
-            steps.append((float(told[bisect_right(seconds, at_s)]), n_bytes))
-    steps.append((float(told[-1]), steps[-1][1]))
+            x = at_s if timed else float(told[bisect_right(seconds, at_s)])
+            steps.append((x, n_bytes))
+    steps.append((state.at_s if timed else float(told[-1]), steps[-1][1]))
     traces.line(
         figure,
         Kind.MEASURED,

@@ -16,7 +16,7 @@ from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Card, cards, empty, split
 from sleepviz.components.report import worth
-from sleepviz.figures import theme
+from sleepviz.figures import pictures, theme
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 from sleepviz.stories import Story, presets
@@ -211,17 +211,30 @@ def _file() -> str:
 
 
 def _pictures(state: State) -> None:
-    name = st.segmented_control(
-        "Picture",
-        list(PICTURES),
-        format_func=PICTURES.__getitem__,
-        default="kv_growth",
-        required=True,
-        label_visibility="collapsed",
-        key="talk.picture",
-        persist_state="session",
-    )
-    picture(str(name), state, key=f"talk.{name}", height=HEIGHT + 8)
+    with st.container(horizontal=True, horizontal_alignment="distribute"):
+        name = st.segmented_control(
+            "Picture",
+            list(PICTURES),
+            format_func=PICTURES.__getitem__,
+            default="kv_growth",
+            required=True,
+            label_visibility="collapsed",
+            key="talk.picture",
+            persist_state="session",
+        )
+        choices, choice = pictures()[str(name)].choices, None
+        if choices:
+            choice = st.segmented_control(
+                "Drawn",
+                list(choices),
+                format_func=choices.__getitem__,
+                default=next(iter(choices)),
+                required=True,
+                label_visibility="collapsed",
+                key=f"talk.{name}.choice",
+                persist_state="session",
+            )
+    picture(str(name), state, key=f"talk.{name}", height=HEIGHT + 34, choice=str(choice or ""))
 
 
 def _cards(state: State) -> list[Card]:
