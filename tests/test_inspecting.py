@@ -26,7 +26,7 @@ from test_figures import PER_TOKEN, PICTURES, Story  # type: ignore[import-not-f
 from sleepviz import events as ev
 from sleepviz import inspecting
 from sleepviz.components import attention_tile as tile
-from sleepviz.components import choosing, inside
+from sleepviz.components import choosing, inside, learnt
 from sleepviz.components.export import csv_of, table_of
 from sleepviz.inspecting import Inspected
 from sleepviz.llm import Llm
@@ -207,9 +207,9 @@ def test_a_click_in_the_tile_chooses_its_row_and_marks_it(
 
 
 def weights_page(state: object) -> None:
-    from sleepviz.components import inside
+    from sleepviz.components import learnt
 
-    inside.weights(state)
+    learnt.weights(state)
 
 
 def two_nights() -> Story:
@@ -251,8 +251,8 @@ def test_a_state_as_of_a_night_draws_that_night_also_while_another_forms() -> No
     story.add(ev.SleepStepped("learning", 2, 2, 1.0, None, None, None, forming))
     draw = PICTURES["weight_change"]
     assert "forming in sleep 3" in draw.alt(story.state)
-    assert "sleep 1: 2 matrices" in draw.alt(inside.as_of(story.state, 1))
-    assert inside.as_of(story.state, 1) is inside.as_of(story.state, 1)
+    assert "sleep 1: 2 matrices" in draw.alt(learnt.as_of(story.state, 1))
+    assert learnt.as_of(story.state, 1) is learnt.as_of(story.state, 1)
     at = AppTest.from_function(weights_page, args=(story.state,)).run()
     assert not at.exception
     assert "Inside one change" not in shown(at)  # its spectra are not known yet

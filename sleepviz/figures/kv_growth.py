@@ -125,7 +125,8 @@ def alt(state: State, choice: str = "tokens") -> str:
     return (
         f"{TITLE}{_OVER[choice]}: {last.n_tokens:,} tokens hold {theme.size(last.n_bytes)} "
         f"(measured), predicted {theme.size(last.predicted_bytes)}. "
-        f"Highest so far {theme.size(highest)}; it fell {falls} time{'' if falls == 1 else 's'}. {_slides(state)}"
+        f"Highest so far {theme.size(highest)}; it fell {falls} time{'' if falls == 1 else 's'}. "
+        f"{_slides(state)}"
         f"Dynamic weights: {theme.size(state.dynamic_bytes)}."
     )
 

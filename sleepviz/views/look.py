@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from sleepviz import controls, frame
-from sleepviz.components import choosing, inside
+from sleepviz.components import choosing, inside, learnt
 from sleepviz.components.attention_tile import attention_tile, n_bytes
 from sleepviz.components.markup import Node, choice, el, markup
 from sleepviz.components.pieces import Bar, bars, empty, notice
@@ -51,7 +51,7 @@ def render(timeline: Timeline, position: int | None) -> None:
     part = _part(state)
     if part == "weights":
         with st.container(key="look_weights"):
-            inside.weights(state)
+            learnt.weights(state)
     elif not state.n_cached:
         _nowhere()
     elif part == "attention":
