@@ -32,7 +32,13 @@ _MOUNT = st.components.v2.component(
     "sleepviz_attention_tile",
     html=_HTML,
     css=code("attention_tile.css"),
-    js=code("sheet.js", "cividis.js", "attention_tile.js", "attention_tile_walk.js"),
+    js=code(
+        "sheet.js",
+        "cividis.js",
+        "attention_tile_data.js",
+        "attention_tile.js",
+        "attention_tile_walk.js",
+    ),
 )
 
 
