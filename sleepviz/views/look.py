@@ -228,15 +228,20 @@ def read_by(captured: AttentionCaptured, query: int, hide_sink: bool) -> list[Ba
     shown = []
     if not hide_sink:
         sink = f"{inside.plain(captured.tokens[0].text)} (the first token)"
-        shown.append(Bar(sink, float(row[0]) / top, f"{row[0]:.1%}", "plain", pick="0"))
+        shown.append(Bar(sink, float(row[0]) / top, _share(row[0]), "plain", pick="0"))
     if slots > 0:
-        shown.append(Bar("slots of dynamic weights", slots / top, f"{slots:.1%}", "orange"))
+        shown.append(Bar("slots of dynamic weights", slots / top, _share(slots), "orange"))
     for k in order:
         token = captured.tokens[k]
         hover = f"position {token.position}, {query - k} tokens before"
         label = inside.plain(token.text)
         share = float(row[k]) / top
         shown.append(
-            Bar(label, share, f"{row[k]:.1%}", "violet", hover=hover, code=True, pick=str(k))
+            Bar(label, share, _share(row[k]), "violet", hover=hover, code=True, pick=str(k))
         )
     return shown
+
+
+def _share(share: float) -> str:
+    """A share in words; what is there is never told as nothing."""
+    return "< 0.1%" if 0 < share < 0.0005 else f"{share:.1%}"

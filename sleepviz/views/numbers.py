@@ -90,6 +90,13 @@ def _speed(state: State) -> Card:
     )
 
 
+def _slots(state: State) -> float:
+    """DERIVED: the slots that a KV head reads besides the cache, on average."""
+    reports = [n.report for n in state.nights_in_force if n.report]
+    kept = reports[-1].slots_kept if reports else None
+    return float(kept.mean()) if kept is not None and state.scale else 0.0
+
+
 # the true share of attention --------------------------------------------------------------------
 
 
@@ -98,17 +105,19 @@ def _attention(state: State) -> None:
     facts = state.facts
     assert facts is not None
     st.markdown("##### How much of the work is attention?")
-    n_now = max(1, state.n_cached)
+    n_slots = round(_slots(state))
+    n_now = max(1, state.n_cached + n_slots)
+    now_words = f"{state.n_cached:,} tokens" + (f" and {n_slots:,} slots" if n_slots else "")
     at = sorted({n_now, 256, 1024, facts.context_limit})
     shown = []
     for n in at:
         share = formulas.attention_share(n, facts)
-        words = f"{n:,} tokens" + (" (now)" if n == n_now else "")
+        words = f"{now_words} (now)" if n == n_now else f"{n:,} tokens"
         shown.append(Bar(words, share, f"{share:.1%}", "violet" if n == n_now else "plain"))
     now = formulas.attention_flops(n_now, facts), formulas.other_flops(facts)
     sentence = (
         f"{Kind.DERIVED}: operations for one more token. Attention: 4 · layers · heads · "
-        f"dimensions · tokens = {now[0] / 1e6:,.1f} million at {n_now:,} tokens; all else: "
+        f"dimensions · tokens = {now[0] / 1e6:,.1f} million at {now_words}; all else: "
         f"2 · parameters = {now[1] / 1e6:,.1f} million. The cache’s bytes and the attention’s work "
         "per token grow in proportion to the tokens; nothing grows exponentially."
     )

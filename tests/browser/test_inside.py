@@ -157,6 +157,8 @@ def test_numbers_and_weights_after_a_nap(
     click(page, "look.all_kept")
     expect(label).to_have_attribute("aria-label", re.compile("by at least one KV head"))
     part(page, "All heads")
+    expect(page.locator(".st-key-look_heads")).to_be_visible()
+    done(page)
     shot(page, f"heads-done-{name}")
 
 
