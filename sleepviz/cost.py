@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from statistics import median
 from typing import Any
@@ -24,6 +24,7 @@ TRIAL_TOKENS = 96  # a pass of that many tokens tells the pace of long passes
 TRIALS = 3
 FEWEST_TOKENS = 48  # of a pass of reading that tells the pace: below, reading the weights counts
 RECENT = 7  # such passes
+ATTENDED_BACK = 2.5  # of attention's products in a forward pass: five products for two
 BACKWARD = 1.1  # of a forward pass: gradients of the states, and of a few small matrices
 TRIAL_TEXT = "The days get longer, the snow melts, and many birds come back to build their nests. "
 
@@ -33,8 +34,9 @@ class Work:
     """Tokens to be computed, by how they go through the model.
 
     forward: many in one pass, through all layers (half the layers count half). decoded: one by one.
-    trained: forward and back. predicted: rows of the vocabulary's matrix, forward. And what is left
-    of it: `numbers` in the dynamic weights.
+    trained: forward and back. predicted: rows of the vocabulary's matrix, forward. attended: pairs
+    of a query and a key that it is held against, in every layer (in half the layers: half). And
+    what is left of it: `numbers` in the dynamic weights.
     """
 
     forward: float = 0.0
@@ -42,6 +44,7 @@ class Work:
     trained: float = 0.0
     predicted: float = 0.0
     numbers: float = 0.0
+    attended: float = 0.0
 
     def __add__(self, other: Work) -> Work:
         return Work(
@@ -50,17 +53,15 @@ class Work:
             self.trained + other.trained,
             self.predicted + other.predicted,
             self.numbers + other.numbers,
+            self.attended + other.attended,
         )
 
     def flops(self, llm: Llm) -> float:
-        """ESTIMATE of the floating-point operations, without those of attention's own products."""
-        inner: Any = llm.model.get_input_embeddings()
+        """ESTIMATE of the floating-point operations."""
         outer: Any = llm.model.get_output_embeddings()
-        n_outer = outer.weight.numel()
-        tied = inner.weight is outer.weight
-        body = llm.shape.n_params - inner.weight.numel() - (0 if tied else n_outer)
         passes = self.forward + self.decoded + 2.0 * self.trained  # back: gradients of the states
-        return 2.0 * (body * passes + n_outer * self.predicted)
+        products = 2.0 * (_body(llm) * passes + outer.weight.numel() * self.predicted)
+        return products + _pair_flops(llm) * self.attended
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,16 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds that one token takes on this machine, measured."""
+    """Seconds that one token takes on this machine, measured.
+
+    `attended` are those of a pair of a query and a key, derived: as long as so many operations of
+    a forward pass take.
+    """
 
     forward: float
     decoded: float
     predicted: float
+    attended: float = 0.0
 
     def seconds(self, work: Work) -> float:
         """ESTIMATE of the seconds that the work will take."""
@@ -93,6 +99,7 @@ class Pace:
             + work.decoded * self.decoded
             + work.trained * trained
             + work.predicted * self.predicted
+            + work.attended * self.attended
         )
 
 
@@ -122,7 +129,8 @@ def pace(llm: Llm) -> Pace:
             decoded.append(_seconds(partial(context.feed, ids[:1])))
             with torch.inference_mode():
                 predicted.append(_seconds(partial(head, states)) / len(states))
-        _paces[llm] = Pace(min(forward), min(decoded), min(predicted))
+        pair = min(forward) * _pair_flops(llm) / (2.0 * _body(llm))
+        _paces[llm] = Pace(min(forward), min(decoded), min(predicted), pair)
     return _paces[llm]
 
 
@@ -138,7 +146,20 @@ def passed(llm: Llm, n_tokens: int, seconds: float) -> None:
     recent.append(seconds / n_tokens)
     if len(recent) >= TRIALS:
         by = median(recent) / known.forward
-        _paces[llm] = Pace(known.forward * by, known.decoded * by, known.predicted * by)
+        _paces[llm] = Pace(*(seconds * by for seconds in astuple(known)))
+
+
+def _body(llm: Llm) -> int:
+    """The parameters that every token meets: all but those of the vocabulary."""
+    inner: Any = llm.model.get_input_embeddings()
+    outer: Any = llm.model.get_output_embeddings()
+    tied = inner.weight is outer.weight
+    return llm.shape.n_params - inner.weight.numel() - (0 if tied else outer.weight.numel())
+
+
+def _pair_flops(llm: Llm) -> float:
+    """Operations for one more key that a query is held against, in all layers and heads."""
+    return 4.0 * llm.shape.n_layers * llm.shape.n_heads * llm.shape.head_dim
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -113,10 +113,17 @@ def rereadings(
         yield Batch(context, len(rows)), rows, ANSWER_COUNT
 
 
-def expected_rereading(llm: Llm, texts: tuple[str, ...]) -> Work:
+def expected_rereading(llm: Llm, context: Context, texts: tuple[str, ...]) -> Work:
     """What `rereadings` will have to compute."""
     again, asked = _reread(llm, texts)
-    return Work(forward=len(again) + padded([len(row) for row in asked], ROWS))
+    answered = padded([len(row) for row in asked], ROWS)
+    read = len(again) + answered
+    return Work(
+        forward=read,
+        attended=read * context.position
+        + len(again) ** 2 / 2
+        + answered**2 / 2 / max(1, len(asked)),
+    )
 
 
 def _reread(llm: Llm, texts: tuple[str, ...]) -> tuple[list[int], list[list[int]]]:

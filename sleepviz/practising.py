@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sleepviz import anchors
-from sleepviz.cost import Work, padded
+from sleepviz.cost import ATTENDED_BACK, Work, padded
 from sleepviz.dreams import Dream
 from sleepviz.lessons import ROWS, Lesson, share_made, share_said
 from sleepviz.llm import Llm
@@ -116,9 +116,13 @@ def expected(
     practice: Practice,
     first_layer: float,
     *,
-    taught: bool = False,
+    n_taught: int = 0,
+    n_slots: int = 0,
 ) -> Work:
     """What making the lessons and practising them will compute; `first_layer` as a share.
+
+    `n_taught` are the tokens of the context that a teacher holds, 0 without one; every row reads
+    `n_slots` slots a head.
 
     How many dreams will soon be known, and skipped, is a guess: PRACTISED of them, on average.
     """
@@ -134,17 +138,20 @@ def expected(
     trained = epochs * (PRACTISED * sum(rows) + n_anchors * per_anchor)
     per_pack = practice.pack_tokens(trained / epochs)
     opening = len(llm.opening_turn()) * trained / per_pack
+    read = per_pack + len(llm.opening_turn()) + n_slots  # by each token, the masked ones too
     work = Work(
         forward=first_layer * padded(rows, ROWS),
         trained=above * (trained + opening),
+        attended=above * (1.0 + ATTENDED_BACK) * (trained + opening) * read,
         predicted=2.0 * epochs * (PRACTISED * sum(answers) + n_anchors * anchors.N_REPLY),
     )
-    if taught:
+    if n_taught:
         made, unsaid = practice.n_anchors, 1.0 - share_said(llm, practice.n_anchors)
         below = first_layer * padded([round(per_anchor)] * made, ROWS)
         spoken = unsaid * made * 2.0 * per_anchor
         return work + Work(
             forward=below + spoken + padded(rows, ROWS),
+            attended=padded(rows, ROWS) * n_taught,
             decoded=unsaid * made / ROWS * anchors.N_REPLY,
             predicted=sum(answers) + unsaid * 2.0 * made * anchors.N_REPLY,
         )

@@ -59,7 +59,14 @@ class Cartridge:
 
     def expected(self, llm: Llm, notes: Notes) -> Work:
         made = list(dreams.of_notes((*notes.earlier, *notes.texts), notes.held_out))
-        taught = practising.expected(llm, made, self._practice, self.first_layer, taught=True)
+        taught = practising.expected(
+            llm,
+            made,
+            self._practice,
+            self.first_layer,
+            n_taught=notes.context.position,
+            n_slots=self.slots,
+        )
         return self._nap(notes).expected(llm, notes) + taught
 
     def consolidate(

@@ -57,7 +57,9 @@ class Evict:
 
     def expected(self, llm: Llm, notes: Notes) -> Work:
         kept = numbers_of(notes.context, budget(notes.context, self.keep))
-        return expected_rereading(llm, (*notes.earlier, *notes.texts)) + Work(numbers=kept)
+        return expected_rereading(llm, notes.context, (*notes.earlier, *notes.texts)) + Work(
+            numbers=kept
+        )
 
     def consolidate(
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random

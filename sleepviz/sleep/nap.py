@@ -60,7 +60,7 @@ class Nap:
     )
 
     def expected(self, llm: Llm, notes: Notes) -> Work:
-        return expected_rereading(llm, (*notes.earlier, *notes.texts)) + Work(
+        return expected_rereading(llm, notes.context, (*notes.earlier, *notes.texts)) + Work(
             forward=FITTING * len(notes.context.ids),
             numbers=numbers_of(notes.context, budget(notes.context, self.keep)),
         )

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from sleepviz import SleepvizError
-from sleepviz.cost import Work
+from sleepviz.cost import ATTENDED_BACK, Work
 from sleepviz.llm import Llm
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.trunk import Trunk, delta_numbers, untrainable
@@ -62,6 +62,7 @@ class RawText:
         return Work(
             forward=n * self.first_layer,
             trained=n * self.epochs * above,
+            attended=n * self.epochs * above * (1.0 + ATTENDED_BACK) * min(n, TEXT_TOKENS),
             predicted=2.0 * n * self.epochs,
             numbers=delta_numbers(llm, round(self.first_layer * llm.shape.n_layers), self.rank),
         )
