@@ -116,11 +116,13 @@ class _Eyes:
 
     def _measured(self, look: Look, kv_head: int, heads: slice) -> torch.Tensor:
         """Sums over this pass's queries of the measures of one KV head's group, [measure, head]."""
-        scores = (look.query[0, heads] @ look.key[0, kv_head].T).float() * look.scaling
-        scores = scores + look.bias[0, heads if look.bias.shape[1] > 1 else slice(0, 1)].float()
-        total = torch.logsumexp(scores, dim=-1, keepdim=True)
-        shares = torch.exp(scores - total)  # [head, query, key]
-        entropy = (total[..., 0] - (shares * scores).sum(-1)) / math.log(2.0)
+        query, key = look.query[0, heads].float() * look.scaling, look.key[0, kv_head].float()
+        bias = look.bias[0, heads if look.bias.shape[1] > 1 else slice(0, 1)].float()
+        scores = torch.baddbmm(bias, query, key.T.expand(len(query), -1, -1))
+        shares = torch.softmax(scores, dim=-1)  # [head, query, key]
+        highest = scores.amax(-1), shares.amax(-1)  # the share of the same key
+        total = highest[0] - highest[1].log()  # log of the sum of exponentials
+        entropy = (total - scores.mul_(shares).sum(-1)) / math.log(2.0)
         tokens = shares[..., look.n_slots :]
         first_key = self._rows.stop - tokens.shape[-1]  # a layer that slides has fewer keys
         sink, names, position, known = (

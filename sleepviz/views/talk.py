@@ -92,7 +92,7 @@ def _conversation(state: State, busy: bool) -> None:
             choosing.choose(picked)
         beneath_words(
             lambda: transcript.table(state),
-            file=f"transcript-{state.position}",
+            file="transcript",  # the same at every tick, so that nothing of it is sent again
             about=transcript.about(state),
             key="talk.transcript.about",
         )
