@@ -79,8 +79,12 @@ def _conversation(state: State, busy: bool) -> None:
                 key="talk.shown",
                 persist_state="session",
             )
-            with st.popover("Tell it notes", icon=":material/note_add:", key="talk.more"):
-                _notes_form(busy)
+            more = st.popover(
+                "Tell it notes", icon=":material/note_add:", key="talk.more", on_change="rerun"
+            )
+            if more.open:  # else it would be made at every tick
+                with more:
+                    _notes_form(busy)
     if shown == "Text":
         with st.container(height=HEIGHT, border=False, autoscroll=True, key="talk_text"):
             markup(said(state), key="talk.said")
