@@ -55,7 +55,7 @@ def test_a_page_that_one_comes_back_to_is_up_to_date(clock: SimpleNamespace) -> 
 
 def test_a_large_picture_waits_its_time_while_it_moves(clock: SimpleNamespace) -> None:
     def shown(newest: object, *, of: object = "a", moving: bool = True) -> object:
-        return turns.at_pace("tile", newest, of=of, n_bytes=2 * turns.BYTES_PER_S, moving=moving)
+        return turns.at_pace("tile", newest, of=of, every_s=2.0, moving=moving)
 
     first, second, third = object(), object(), object()
     assert shown(first) is first

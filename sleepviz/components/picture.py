@@ -13,6 +13,7 @@ from sleepviz import controls
 from sleepviz.components.chart import chart
 from sleepviz.components.export import beneath
 from sleepviz.components.kept import Kept
+from sleepviz.components.turns import at_pace
 from sleepviz.figures import Picture, pictures
 from sleepviz.state import State
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 MOST_KEPT = 96  # figures, over all visitors
+TOLD_S = 2.0  # how old the numbers in a formula may be while all moves
 
 _drawn: Kept[go.Figure] = Kept(MOST_KEPT)
 _formulas: Kept[str] = Kept(MOST_KEPT)
@@ -37,11 +39,13 @@ def picture(
     shown, drawn = pictures()[name], figure(name, state, choice)
     chosen = (choice,) if choice else ()
     cell = chart(drawn, key=key, height=height, go=_goes(shown, state, chosen))
-    formula = _formulas.of(state, (name, choice), lambda: shown.formula(state, *chosen))
+    moving = controls.busy() and controls.position() is None
+    told = at_pace(f"{key}.told", state, of=(name, choice), every_s=TOLD_S, moving=moving)
+    formula = _formulas.of(told, (name, choice), lambda: shown.formula(told, *chosen))
     beneath(
         drawn,
         of=key,
-        file="-".join((name, *chosen, str(state.position))),
+        file="-".join((name, *chosen, str(told.position))),
         about=(shown.sees, shown.is_not, formula),
         key=f"{key}.about",
     )

@@ -1,4 +1,4 @@
-"""Pictures that take turns while work goes on, and a large one that waits its time.
+"""Pictures that take turns while work goes on, and what is large waits its time.
 
 No tick has to draw all of them, nor to send more than a share. Knows which picture has waited
 longest; does not know what any of them shows.
@@ -16,7 +16,6 @@ from sleepviz.state import State
 from sleepviz.timeline import Timeline
 
 FORGOTTEN_S = 2.0  # a page that was left for so long is drawn anew
-BYTES_PER_S = 160_000  # of one large picture, which leaves room for what else a tick brings
 
 Shown = TypeVar("Shown")
 
@@ -39,14 +38,14 @@ def in_turn(
     return shown
 
 
-def at_pace(name: str, newest: Shown, *, of: object, n_bytes: int, moving: bool) -> Shown:
-    """What a picture of so many bytes is to show: a little old while it changes at every tick.
+def at_pace(name: str, newest: Shown, *, of: object, every_s: float, moving: bool) -> Shown:
+    """What something is to show: up to `every_s` old while it would change at every tick.
 
-    `of` is what it is a picture of: another one is shown at once, as is all when nothing moves.
+    `of` is what it is about: another one is shown at once, as is all when nothing moves.
     """
     key, now = f"pace.{name}", time.monotonic()
     shown_of, since, shown = st.session_state.get(key, (None, 0.0, newest))
-    if moving and shown_of == of and now - since < n_bytes / BYTES_PER_S:
+    if moving and shown_of == of and now - since < every_s:
         return cast("Shown", shown)
     if shown is not newest or shown_of != of:
         st.session_state[key] = (of, now, newest)

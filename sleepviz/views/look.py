@@ -28,6 +28,7 @@ CAVEAT = (
     "what it said."
 )
 MOST_BARS = 12
+BYTES_PER_S = 160_000  # of a tile that grows, which leaves room for what else a tick brings
 
 
 PARTS = {
@@ -119,7 +120,7 @@ def _attention(state: State, busy: bool, moving: Timeline | None) -> None:
             "look.tile",
             newest,
             of=(moving, newest.layer, newest.head),
-            n_bytes=n_bytes(len(newest.tokens)),
+            every_s=n_bytes(len(newest.tokens)) / BYTES_PER_S,
             moving=moving is not None,
         )
         row = choosing.row(state, len(captured.tokens))

@@ -16,7 +16,7 @@ from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Card, cards, empty, split
 from sleepviz.components.report import worth
-from sleepviz.figures import pictures, theme
+from sleepviz.figures import theme
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 from sleepviz.stories import Story, presets
@@ -26,8 +26,9 @@ TITLE = "Talk"
 ICON = ":material/forum:"
 ORDER = 10
 
-PICTURES = {
+PICTURES = {  # a picture, and which of its choices
     "kv_growth": "KV cache",
+    "kv_growth.seconds": "KV over time",
     "memory_over_time": "Memory",
     "time_per_token": "Time per token",
 }
@@ -215,30 +216,18 @@ def _file() -> str:
 
 
 def _pictures(state: State) -> None:
-    with st.container(horizontal=True, horizontal_alignment="distribute"):
-        name = st.segmented_control(
-            "Picture",
-            list(PICTURES),
-            format_func=PICTURES.__getitem__,
-            default="kv_growth",
-            required=True,
-            label_visibility="collapsed",
-            key="talk.picture",
-            persist_state="session",
-        )
-        choices, choice = pictures()[str(name)].choices, None
-        if choices:
-            choice = st.segmented_control(
-                "Drawn",
-                list(choices),
-                format_func=choices.__getitem__,
-                default=next(iter(choices)),
-                required=True,
-                label_visibility="collapsed",
-                key=f"talk.{name}.choice",
-                persist_state="session",
-            )
-    picture(str(name), state, key=f"talk.{name}", height=HEIGHT + 34, choice=str(choice or ""))
+    shown = st.segmented_control(
+        "Picture",
+        list(PICTURES),
+        format_func=PICTURES.__getitem__,
+        default=next(iter(PICTURES)),
+        required=True,
+        label_visibility="collapsed",
+        key="talk.picture",
+        persist_state="session",
+    )
+    name, _, choice = str(shown).partition(".")
+    picture(name, state, key=f"talk.{shown}", height=HEIGHT + 34, choice=choice)
 
 
 def _cards(state: State) -> list[Card]:
