@@ -151,20 +151,11 @@ class Fold:
     def _looked(self, n_tokens: int, ms: float) -> None:
         self.timings.append(Timing(self.position - 1, "look", n_tokens, n_tokens, ms))
 
-    def checked(self, event: ev.Checked) -> None:
-        self.checks.append(event)
-
     def sleep_started(self, event: ev.SleepStarted) -> None:
         self.steps, self.dreams = [], []
         n_turns, n_tokens = len(self.turns), len(self.tokens)
         night = Night(event.night, event, self.at_s, n_turns=n_turns, n_tokens=n_tokens)
         self.nights.append(night)
-
-    def dreamed(self, event: ev.Dreamed) -> None:
-        self.dreams.append(event)
-
-    def stepped(self, event: ev.SleepStepped) -> None:
-        self.steps.append(event)
 
     def _night_over(
         self,
@@ -206,12 +197,6 @@ class Fold:
 
     def answered(self, event: ev.Answered) -> None:
         self.answers.append((self.position - 1, event))
-
-    def arm_unavailable(self, event: ev.ArmUnavailable) -> None:
-        self.unavailable.append(event)
-
-    def audited(self, event: ev.LeakAudited) -> None:
-        self.audits.append(event)
 
     def dial_read(self, event: ev.DialRead) -> None:
         others = [d for d in self.dial if d.night == event.night and d.scale != event.scale]
@@ -270,6 +255,11 @@ class Fold:
         self.failure = event
 
 
+def _kept_in(name: str) -> Callable[[Fold, ev.Event], None]:
+    """A handler of events that are only kept, in the list of this name."""
+    return lambda fold, event: getattr(fold, name).append(event)
+
+
 _HANDLERS: dict[type, Callable[..., None]] = {
     ev.SessionStarted: Fold.started,
     ev.TurnAdded: Fold.turn,
@@ -282,18 +272,18 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ev.AttentionTimed: Fold.attention_was_timed,
     ev.CacheSeen: Fold.cache_was_seen,
     ev.HeadsSeen: Fold.heads_were_seen,
-    ev.Checked: Fold.checked,
+    ev.Checked: _kept_in("checks"),
     ev.SleepStarted: Fold.sleep_started,
-    ev.Dreamed: Fold.dreamed,
-    ev.SleepStepped: Fold.stepped,
+    ev.Dreamed: _kept_in("dreams"),
+    ev.SleepStepped: _kept_in("steps"),
     ev.SleepEnded: Fold.sleep_ended,
     ev.SleepCancelled: Fold.sleep_cancelled,
     ev.SleepRefused: Fold.sleep_refused,
     ev.CacheCleared: Fold.cleared,
-    ev.LeakAudited: Fold.audited,
+    ev.LeakAudited: _kept_in("audits"),
     ev.DialRead: Fold.dial_read,
     ev.Answered: Fold.answered,
-    ev.ArmUnavailable: Fold.arm_unavailable,
+    ev.ArmUnavailable: _kept_in("unavailable"),
     ev.ReadAgain: Fold.read_again,
     ev.WeightsScaled: Fold.scaled,
     ev.NightWorn: Fold.night_worn,
