@@ -276,3 +276,13 @@ def test_the_rank_of_a_change_that_forms_is_not_told() -> None:
     picture = PICTURES["weight_change"]
     assert "rank" not in picture.draw(story.state).data[0].hovertemplate
     assert "rank" not in picture.formula(story.state)
+
+
+def test_a_share_that_is_there_is_never_told_as_nothing() -> None:
+    from sleepviz.views.look import read_by
+
+    seen = capture(3)
+    weights = np.array([[1, 0, 0], [0.5, 0.5, 0], [0.4, 0.0002, 0.5998]], dtype=np.float32)
+    bars = read_by(replace(seen, weights=weights), 2, hide_sink=False)
+    assert [bar.amount for bar in bars[-2:]] == ["60.0%", "< 0.1%"]
+    assert [bar.pick for bar in bars[-2:]] == ["2", "1"]
