@@ -286,3 +286,12 @@ def test_a_share_that_is_there_is_never_told_as_nothing() -> None:
     bars = read_by(replace(seen, weights=weights), 2, hide_sink=False)
     assert [bar.amount for bar in bars[-2:]] == ["60.0%", "< 0.1%"]
     assert [bar.pick for bar in bars[-2:]] == ["2", "1"]
+
+
+def test_slots_count_as_what_attention_reads_now_unless_they_are_off() -> None:
+    from sleepviz.views.numbers import _slots
+
+    story = Story().read(8)
+    assert _slots(story.state) == 0
+    assert _slots(story.sleep().read(2).state) == 2.5
+    assert _slots(story.add(ev.WeightsScaled(0.0)).state) == 0
