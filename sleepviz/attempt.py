@@ -18,8 +18,8 @@ import torch
 from sleepviz import SleepvizError, anchors, cost, familiar, gate, lessons
 from sleepviz.context import Context
 from sleepviz.cost import Forecast, Pace, Work
+from sleepviz.counting import Tally
 from sleepviz.events import Event, GateReading, SleepRefused, SleepReport, SleepStepped
-from sleepviz.flops import Flops
 from sleepviz.llm import Llm
 from sleepviz.sleep import Notes, SleepMethod, Step, name_of
 from sleepviz.state import Turn
@@ -36,10 +36,17 @@ def forecast(method: SleepMethod, llm: Llm, notes: Notes, pace: Pace) -> Forecas
         return None
     work = tells(llm, notes)
     if method.keeps_notes:
-        work += gate.expected(llm)
+        with_notes = getattr(method, "continues", False)
+        work += gate.expected(llm, notes.context.n_tokens if with_notes else 0)
     n_bytes = work.numbers * torch.empty(0, dtype=llm.dtype).element_size()
     per_token = _numbers_per_token(llm)
-    return Forecast(pace.seconds(work), work.flops(llm), n_bytes, work.numbers / per_token)
+    return Forecast(
+        seconds=pace.seconds(work),
+        flops=work.flops(llm),
+        dynamic_bytes=n_bytes,
+        kv_token_equivalents=work.numbers / per_token,
+        peak_bytes=max(work.peak, n_bytes),
+    )
 
 
 def groundwork(llm: Llm) -> tuple[float, ...]:
@@ -78,7 +85,8 @@ class Attempt:
         self.details = ""
         self.kept_by: np.ndarray | None = None
         self.n_dreams = 0
-        self.flops = Flops()
+        self.tally = Tally()
+        self.gate_seconds = 0.0
         self._formed_at = 0.0
 
     def forecast(self) -> Forecast | None:
@@ -117,14 +125,16 @@ class Attempt:
             )
         self.finite = all(bool(torch.isfinite(t).all()) for t in self.weights.tensors())
         if self.finite and self.method.keeps_notes:
+            before = time.perf_counter()
             for reading in self._counted(gate.readings(context, self.weights)):
                 self.readings.append(reading)
                 yield self._stepped(Step("check", len(self.readings), gate.N_READINGS), 0.0)
+            self.gate_seconds = time.perf_counter() - before
 
     def _counted(self, work: Iterator[T]) -> Iterator[T]:
         """The items of `work`; what it computes for each is counted, what runs between is not."""
         while True:
-            with self.flops.counted():
+            with self.tally.counted():
                 item = next(work, None)
             if item is None:
                 return
@@ -185,7 +195,9 @@ class Attempt:
             leaves=_leaves(self.method),
             details=self.details,
             kept_by=self.kept_by,
-            flops=self.flops.total,
+            flops=self.tally.flops,
+            peak_tensor_bytes=self.tally.peak,
+            gate_seconds=self.gate_seconds,
             **what_they_are(self.context.llm, self.weights),
         )
 

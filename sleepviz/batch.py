@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from sleepviz.context import Context
+from sleepviz.llm import Llm
 
 ROOM = 256 * 2**20  # bytes of KV cache that one batch of questions may take
 MOST_ROWS = 16  # of such a batch
@@ -169,10 +170,15 @@ def replying(
     said.kv_bytes = 0
 
 
-def row_groups(context: Context, n_rows: int) -> Iterator[slice]:
+def rows_at_once(llm: Llm, n_cached: int, at_most: int = MOST_ROWS) -> int:
+    """How many rows that continue so many cached tokens ROOM allows for at once."""
+    per_row = (n_cached + 64) * llm.shape.kv_bytes_per_token
+    return max(1, min(at_most, ROOM // per_row))
+
+
+def row_groups(context: Context, n_rows: int, at_most: int = MOST_ROWS) -> Iterator[slice]:
     """As many rows at once as ROOM allows for their copies of the cache."""
-    per_row = (context.n_tokens + 64) * context.llm.shape.kv_bytes_per_token
-    size = max(1, min(MOST_ROWS, ROOM // per_row))
+    size = rows_at_once(context.llm, context.n_tokens, at_most)
     for at in range(0, n_rows, size):
         yield slice(at, at + size)
 

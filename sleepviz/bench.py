@@ -218,14 +218,18 @@ def _account(run: Run, session: Session) -> None:
         run.cost["expected_s"] = night.started.estimate_s
     if night.started.estimate_flops is not None:
         run.cost["expected_flops"] = night.started.estimate_flops
+    if night.started.estimate_peak is not None:
+        run.cost["expected_peak"] = night.started.estimate_peak
     ended = night.ended_s if night.ended_s is not None else night.started_s
     run.seconds["sleep"] = ended - night.started_s
     report = night.report
     run.bytes["kv_after"] = session.context.kv_bytes
     run.bytes["dynamic_weights"] = session.weights.n_bytes
-    run.bytes["peak"] = report.peak_extra_bytes if report else 0
+    run.bytes["peak"] = report.peak_tensor_bytes if report else 0
     if report is not None:
         run.cost["flops"] = report.flops
+        run.cost["gate_s"] = report.gate_seconds
+        run.cost["process_grew"] = report.peak_extra_bytes
         run.cost["kv_token_equivalents"] = report.kv_token_equivalents
 
 

@@ -36,7 +36,8 @@ class Work:
     forward: many in one pass, through all layers (half the layers count half). decoded: one by one.
     trained: forward and back. predicted: rows of the vocabulary's matrix, forward. attended: pairs
     of a query and a key that it is held against, in every layer (in half the layers: half). And
-    what is left of it: `numbers` in the dynamic weights.
+    what is left of it: `numbers` in the dynamic weights. `peak`: the most bytes of tensors that it
+    holds at once (see `peaks`); of one piece of work after another, those of the larger.
     """
 
     forward: float = 0.0
@@ -45,6 +46,7 @@ class Work:
     predicted: float = 0.0
     numbers: float = 0.0
     attended: float = 0.0
+    peak: float = 0.0
 
     def __add__(self, other: Work) -> Work:
         return Work(
@@ -54,6 +56,7 @@ class Work:
             self.predicted + other.predicted,
             self.numbers + other.numbers,
             self.attended + other.attended,
+            max(self.peak, other.peak),
         )
 
     def flops(self, llm: Llm) -> float:
@@ -69,13 +72,14 @@ class Forecast:
     """ESTIMATE of what a sleep will take and leave, before it.
 
     `dynamic_bytes`: of the dynamic weights; `kv_token_equivalents`: as many tokens of KV cache take
-    the same room.
+    the same room. `peak_bytes`: of tensors at once, while it sleeps.
     """
 
     seconds: float
     flops: float
     dynamic_bytes: float
     kv_token_equivalents: float
+    peak_bytes: float
 
 
 @dataclass(frozen=True, slots=True)

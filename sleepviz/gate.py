@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import torch
 
+from sleepviz import peaks
 from sleepviz.anchors import (
     HELD_OUT,
     N_MET,
@@ -61,13 +62,24 @@ def prepare(llm: Llm) -> None:
     base_replies(llm, HELD_OUT)
 
 
-def expected(llm: Llm) -> Work:
-    """What the readings will have to compute: both contexts meet every anchor."""
+def expected(llm: Llm, n_noted: int = 0) -> Work:
+    """What the readings will have to compute: both contexts meet every anchor.
+
+    `n_noted` are the tokens of notes that the reference has in its cache: none where it is the
+    base model.
+    """
     asked = [len(llm.user_turn(q, first=True)) for q in HELD_OUT]
     rows = [*(n + N_REPLY for n in asked), *(len(llm.encode_plain(t)) for t in PLAIN_TEXT)]
     first = sum(asked) + len(asked) * N_REPLY if not base_replies_known(llm, HELD_OUT) else 0
-    predicted = 2.0 * (len(asked) * N_REPLY + sum(rows[len(asked) :]))
-    return Work(forward=2.0 * padded(rows, len(rows)) + first, decoded=2.0, predicted=predicted)
+    n_replied = len(asked) * N_REPLY
+    n_met = n_replied + sum(rows[len(asked) :])
+    met = peaks.of_logits(llm, n_replied) + peaks.of_predictions(llm, n_met)
+    return Work(
+        forward=2.0 * padded(rows, len(rows)) + first,
+        decoded=2.0,
+        predicted=2.0 * n_met,
+        peak=max(met, peaks.of_pass(llm, N_MET, max(rows), n_noted)),
+    )
 
 
 def _same_replies(context: Context, said: Met, batch: Batch | None = None) -> float:

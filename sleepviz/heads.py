@@ -13,16 +13,18 @@ from random import Random
 import numpy as np
 import torch
 
+from sleepviz import peaks
 from sleepviz.attention import Look, Observer, observed
-from sleepviz.batch import Batch
+from sleepviz.batch import Batch, row_groups
 from sleepviz.context import CHUNK, Context
-from sleepviz.cost import Work, padded
+from sleepviz.cost import Work
 from sleepviz.dreams import ABOUT, key_phrases, sentences
 from sleepviz.llm import Llm
 from sleepviz.weights import Slots
 
 REPEAT = "Repeat the previous context."
-ROWS = 24  # questions in one pass
+AGAIN = CHUNK * 4  # tokens of the repeated notes in one pass
+ROWS = 24  # questions in one pass, at most
 ANSWER_COUNT = 3.0  # what a query of an answered question counts, beside one of the repeated notes
 MAX_QUERIES = 8192  # reference queries per KV head; thinning costs recall (docs/experiments.md)
 
@@ -45,10 +47,13 @@ class Head:
         """Attention logits [query, slot]; the queries are scaled already."""
         return queries @ self.keys.T + self.bias
 
-    def kept(self, chosen: torch.Tensor, dtype: torch.dtype) -> Slots:
-        """The slots at these indices as they are, in their order."""
-        keys, values = self.keys[chosen].to(dtype), self.values[chosen].to(dtype)
-        return Slots(keys, values, self.bias[chosen])
+    def at(self, chosen: torch.Tensor) -> Head:
+        """Only the slots at these indices."""
+        return Head(self.keys[chosen], self.values[chosen], self.bias[chosen])
+
+    def slots(self, dtype: torch.dtype) -> Slots:
+        """The slots as they are."""
+        return Slots(self.keys.to(dtype), self.values.to(dtype), self.bias)
 
 
 class Queries:
@@ -106,23 +111,27 @@ def rereadings(
     """
     again, asked = _reread(llm, texts)
     batch = Batch(context, 1)
-    for at in range(0, len(again), CHUNK * 4):
-        yield batch, [again[at : at + CHUNK * 4]], 1.0
-    for at in range(0, len(asked), ROWS):
-        rows = asked[at : at + ROWS]
+    for at in range(0, len(again), AGAIN):
+        yield batch, [again[at : at + AGAIN]], 1.0
+    for group in row_groups(context, len(asked), ROWS):
+        rows = asked[group]
         yield Batch(context, len(rows)), rows, ANSWER_COUNT
 
 
 def expected_rereading(llm: Llm, context: Context, texts: tuple[str, ...]) -> Work:
     """What `rereadings` will have to compute."""
     again, asked = _reread(llm, texts)
-    answered = padded([len(row) for row in asked], ROWS)
+    lengths = [[len(row) for row in asked[g]] for g in row_groups(context, len(asked), ROWS)]
+    passes = [(1, min(len(again), AGAIN)), *((len(some), max(some)) for some in lengths)]
+    answered = sum(n_rows * longest for n_rows, longest in passes[1:])
     read = len(again) + answered
     return Work(
         forward=read,
         attended=read * context.position
         + len(again) ** 2 / 2
         + answered**2 / 2 / max(1, len(asked)),
+        peak=peaks.of_queries(llm, len(again) + sum(map(sum, lengths)))
+        + max(peaks.of_pass(llm, *one, context.n_tokens) for one in passes),
     )
 
 

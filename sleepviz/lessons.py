@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from sleepviz import anchors
-from sleepviz.batch import logprobs_many
+from sleepviz.batch import logprobs_many, row_groups
 from sleepviz.context import Context
 from sleepviz.dreams import Dream
 from sleepviz.llm import Llm
@@ -57,7 +57,11 @@ def of_dreams(
         taught = None
         if teacher is not None:
             asked = [llm.user_turn(d.prompt, first=teacher.fresh) for d in some]
-            taught = [_top(row) for row in logprobs_many(teacher, asked, answers)]
+            taught = [
+                _top(row)
+                for group in row_groups(teacher, len(some), ROWS)
+                for row in logprobs_many(teacher, asked[group], answers[group])
+            ]
         prompts = [llm.user_turn(d.prompt, first=first) for d in some]
         yield _made(trunk, _states(trunk, prompts, answers), answers, taught)
 

@@ -13,7 +13,8 @@ from random import Random
 import torch
 from torch import nn
 
-from sleepviz import anchors
+from sleepviz import anchors, peaks
+from sleepviz.batch import rows_at_once
 from sleepviz.cost import ATTENDED_BACK, Work, padded
 from sleepviz.dreams import Dream
 from sleepviz.lessons import ROWS, Lesson, share_made, share_said
@@ -139,11 +140,16 @@ def expected(
     per_pack = practice.pack_tokens(trained / epochs)
     opening = len(llm.opening_turn()) * trained / per_pack
     read = per_pack + len(llm.opening_turn()) + n_slots  # by each token, the masked ones too
+    predicted = PRACTISED * sum(answers) + n_anchors * anchors.N_REPLY  # in an epoch
     work = Work(
         forward=first_layer * padded(rows, ROWS),
         trained=above * (trained + opening),
         attended=above * (1.0 + ATTENDED_BACK) * (trained + opening) * read,
-        predicted=2.0 * epochs * (PRACTISED * sum(answers) + n_anchors * anchors.N_REPLY),
+        predicted=2.0 * epochs * predicted,
+        peak=peaks.of_states(llm, sum(rows) + n_anchors * per_anchor)
+        + peaks.of_training(
+            llm, per_pack + len(llm.opening_turn()), predicted * per_pack * epochs / trained, above
+        ),
     )
     if n_taught:
         made, unsaid = practice.n_anchors, 1.0 - share_said(llm, practice.n_anchors)
@@ -152,6 +158,7 @@ def expected(
         return work + Work(
             forward=below + spoken + padded(rows, ROWS),
             attended=padded(rows, ROWS) * n_taught,
+            peak=peaks.of_pass(llm, rows_at_once(llm, n_taught, ROWS), max(rows), n_taught),
             decoded=unsaid * made / ROWS * anchors.N_REPLY,
             predicted=sum(answers) + unsaid * 2.0 * made * anchors.N_REPLY,
         )

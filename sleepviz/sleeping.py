@@ -45,6 +45,7 @@ def sleeping(
                 estimate_s=expected.seconds if expected else None,
                 estimate_flops=expected.flops if expected else None,
                 estimate_bytes=expected.dynamic_bytes if expected else None,
+                estimate_peak=expected.peak_bytes if expected else None,
             )
         )
         with memory.peak_watched() as peak:

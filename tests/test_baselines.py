@@ -148,7 +148,7 @@ def test_heads_share_one_budget_and_each_keeps_its_sink_and_its_newest() -> None
 
 def test_a_head_gives_its_slots_as_they_are() -> None:
     head = Head(torch.arange(12.0).view(4, 3), torch.ones(4, 3), torch.arange(4.0))
-    kept = head.kept(torch.tensor([0, 2]), torch.bfloat16)
+    kept = head.at(torch.tensor([0, 2])).slots(torch.bfloat16)
     assert (len(head), len(kept)) == (4, 2)
     assert kept.keys.dtype is torch.bfloat16
     assert kept.bias.tolist() == [0, 2]

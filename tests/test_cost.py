@@ -63,6 +63,9 @@ def test_every_method_of_ours_tells_what_it_will_compute(tiny_llm: Llm, name: st
     assert isinstance(ended, SleepEnded)
     assert started.estimate_s == pytest.approx(told.seconds)
     assert started.estimate_bytes == pytest.approx(ended.report.dynamic_bytes, rel=0.4)
+    assert started.estimate_peak is not None
+    held = ended.report.peak_tensor_bytes  # of a tiny model, much is not in proportion to its size
+    assert 0.4 * held <= started.estimate_peak <= 1.4 * held
     assert told.kv_token_equivalents == pytest.approx(ended.report.kv_token_equivalents, rel=0.4)
 
 

@@ -42,6 +42,8 @@ def test_a_nap_at_30_percent_keeps_most_of_what_the_full_context_answers(real_ll
     assert run.refused is None
     assert run.bytes["kv_after"] == 0
     assert run.bytes["dynamic_weights"] < 0.32 * run.bytes["kv_before"]
+    assert run.cost["expected_peak"] == pytest.approx(run.bytes["peak"], rel=0.4)
+    assert run.cost["expected_flops"] == pytest.approx(run.cost["flops"], rel=0.4)
 
 
 def test_forgetting_keeps_nothing(real_llm: Llm) -> None:

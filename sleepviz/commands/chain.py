@@ -54,8 +54,8 @@ def _print_report(report: ev.SleepReport) -> None:
         f"slept ({report.method}, {report.seconds:.1f} s): "
         f"cache {report.kv_bytes / MIB:.2f} -> 0 MiB, "
         f"dynamic weights {report.dynamic_bytes / MIB:.2f} MiB = "
-        f"{report.kv_token_equivalents:.0f} KV tokens, peak of sleeping "
-        f"+{report.peak_extra_bytes / MIB:.0f} MiB. {report.details}"
+        f"{report.kv_token_equivalents:.0f} KV tokens, at most "
+        f"{report.peak_tensor_bytes / MIB:.0f} MiB of tensors at once. {report.details}"
     )
     for reading in report.gate:
         console.print(

@@ -56,15 +56,13 @@ def report(
     if not got.slept_here:
         return _taken(got)
     freed, freed_unit = split(got.kv_bytes)
-    peak, peak_unit = split(got.peak_extra_bytes)
+    peak, peak_unit = split(got.peak_tensor_bytes)
     out = f"{got.n_tokens:,} tokens are out of the context"
     shown = [
         Card("KV cache freed", freed, freed_unit, out, kind=Kind.MEASURED),
         Card("Dynamic weights", added, added_unit, worth(got), kind=Kind.MEASURED, tone="orange"),
         Card("Time asleep", f"{got.seconds:,.1f}", "s", _dreamt(got), kind=Kind.MEASURED),
-        Card(
-            "Peak of sleeping", f"+{peak}", peak_unit, "highest − at its start", kind=Kind.DERIVED
-        ),
+        Card("Peak of sleeping", f"+{peak}", peak_unit, "tensors at once", kind=Kind.MEASURED),
     ]
     where = "accelerator" if facts and facts.device != "cpu" else "process"
     return el(
@@ -98,16 +96,21 @@ def worth(got: SleepReport) -> str:
 
 
 def _dreamt(got: SleepReport) -> str:
-    return f"{got.n_dreams} dreams practised" if got.n_dreams else "no dreams: computed at once"
+    dreamt = f"{got.n_dreams} dreams practised" if got.n_dreams else "no dreams: computed at once"
+    return f"{dreamt}; {got.gate_seconds:,.1f} s the gate's check" if got.gate_seconds else dreamt
 
 
-def forecast(seconds: float, flops: float | None, n_bytes: float | None) -> Node:
+def forecast(
+    seconds: float, flops: float | None, n_bytes: float | None, peak: float | None
+) -> Node:
     """What a sleep is expected to take and leave, its gate included, on one line."""
     expected = [f"about {estimate(seconds, 's').told()}"]
     if flops:
         expected.append(estimate(*operations(flops)).told(1))
     if n_bytes:
         expected.append(f"leaves {estimate(n_bytes / 2**20, 'MiB').told(1)}")
+    if peak:
+        expected.append(f"holds {estimate(peak / 2**20, 'MiB').told()} at most")
     return el("span", "", ", ".join(expected) + " ", tag(Kind.ESTIMATE))
 
 
@@ -123,17 +126,18 @@ def _bill(got: SleepReport, started: SleepStarted | None) -> Node | None:
     flops = measured(*operations(got.flops))
     parts = [told("{} of matrix products, counted, gate included", flops, 1)]
     if started is not None and started.estimate_s is not None:
-        expected = (started.estimate_s, started.estimate_flops, started.estimate_bytes)
-        parts += [" · expected: ", forecast(*expected)]
+        expected = started.estimate_flops, started.estimate_bytes, started.estimate_peak
+        parts += [" · expected: ", forecast(started.estimate_s, *expected)]
     return el("div", "small muted", *parts)
 
 
 def _bytes(got: SleepReport, where: str) -> list[Bar]:
-    top = max(got.kv_bytes, got.dynamic_bytes, got.peak_extra_bytes, 1)
+    top = max(got.kv_bytes, got.dynamic_bytes, got.peak_tensor_bytes, got.peak_extra_bytes, 1)
     rows = (
         ("KV cache, freed", got.kv_bytes, "violet"),
         ("dynamic weights, added", got.dynamic_bytes, "orange"),
-        (f"peak while asleep ({where}), {Kind.DERIVED.lower()}", got.peak_extra_bytes, "plain"),
+        ("tensors at once while asleep, at most", got.peak_tensor_bytes, "plain"),
+        (f"growth of the {where}, {Kind.DERIVED.lower()}", got.peak_extra_bytes, "plain"),
     )
     return [Bar(name, n / top, theme.size(n), tone) for name, n, tone in rows]
 

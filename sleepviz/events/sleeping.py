@@ -15,7 +15,7 @@ class SleepStarted:
     """A sleep began.
 
     What it is expected to take and leave are ESTIMATES: seconds, floating-point operations, bytes
-    of dynamic weights; `None` where its method cannot tell.
+    of dynamic weights, and of tensors at once; `None` where its method cannot tell.
     """
 
     night: int
@@ -26,6 +26,7 @@ class SleepStarted:
     estimate_s: float | None
     estimate_flops: float | None = None
     estimate_bytes: float | None = None
+    estimate_peak: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,8 @@ class SleepReport:
     forced: str = ""  # the limits that it was kept against, as a file tells them
     slept_here: bool = True  # False: taken from a file; then tokens are what the file says
     flops: int = 0  # floating-point operations of matrix products, counted; with the gate's
+    peak_tensor_bytes: int = 0  # most bytes at once of the tensors that it made, counted
+    gate_seconds: float = 0.0  # of `seconds`, those of the gate's check
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,8 +90,10 @@ def formula(state: State) -> str:
     last = reports[-1]
     return text + (
         f"Sleep {last.night}: {theme.size(last.kv_bytes)} of cache freed, "
-        f"{theme.size(last.dynamic_bytes)} of dynamic weights left. "
-        f"{Kind.DERIVED}: highest − at its start = {theme.size(last.peak_extra_bytes)} more."
+        f"{theme.size(last.dynamic_bytes)} of dynamic weights left, "
+        f"{theme.size(last.peak_tensor_bytes)} of tensors held at once while asleep. "
+        f"{Kind.DERIVED}: highest − at its start = {theme.size(last.peak_extra_bytes)} more of the "
+        "process or the accelerator."
     )
 
 

@@ -78,12 +78,14 @@ class SleepMethod(Protocol):
     """A frozen dataclass; its docstring is the help text, its knob() fields become the form.
 
     One that is only there to be compared with says so by `baseline: ClassVar[bool] = True`; one
-    after which a token that no head kept is gone, by `drops: ClassVar[bool] = True`. One
-    that can tell what it will have to compute offers `expected(llm, notes) -> Work`; the page and
-    the command line then say about how long it will take. One that cannot work on every model
-    offers `unfit(llm) -> str`: why not on this one, or nothing. One that needs something of a
-    model that can be made once offers `prepare(llm)`, an iterator of steps in which it is made
-    while nobody waits for the model; a sleep that comes earlier makes what is missing.
+    after which a token that no head kept is gone, by `drops: ClassVar[bool] = True`; one whose
+    weights stand for the context itself, so that talk goes on behind it, by `continues:
+    ClassVar[bool] = True`. One that can tell what it will have to compute offers
+    `expected(llm, notes) -> Work`; the page and the command line then say what it will take. One
+    that cannot work on every model offers `unfit(llm) -> str`: why not on this one, or nothing. One
+    that needs something of a model that can be made once offers `prepare(llm)`, an iterator of
+    steps in which it is made while nobody waits for the model; a sleep that comes earlier makes
+    what is missing.
     """
 
     title: ClassVar[str]  # on its card

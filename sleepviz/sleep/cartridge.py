@@ -46,6 +46,7 @@ class Cartridge:
     )
     paper: ClassVar[str] = "Cartridges, arXiv 2506.06266 (https://arxiv.org/abs/2506.06266)"
     keeps_notes: ClassVar[bool] = True
+    continues: ClassVar[bool] = True
 
     slots: int = knob(32, 4, 2048, "Slots per KV head, on average over all heads")
     epochs: int = knob(2, 1, 40, "How often every dream is practised")

@@ -48,6 +48,7 @@ class Evict:
         "(https://arxiv.org/abs/2306.14048, https://arxiv.org/abs/2404.14469)"
     )
     keeps_notes: ClassVar[bool] = True
+    continues: ClassVar[bool] = True
     baseline: ClassVar[bool] = True
     drops: ClassVar[bool] = True
 
@@ -68,9 +69,9 @@ class Evict:
         n_layers, n_kv_heads = llm.shape.n_layers, llm.shape.n_kv_heads
         watched = Queries(n_layers)
         passes = list(rereadings(llm, notes.context, (*notes.earlier, *notes.texts)))
-        for done, one_pass in enumerate(passes, 1):
-            watched.run(*one_pass)
-            yield Step("re-read", done, len(passes))
+        for done in range(1, (n_passes := len(passes)) + 1):
+            watched.run(*passes.pop(0))
+            yield Step("re-read", done, n_passes)
         heads = heads_of(notes.context)
         importance: dict[At, torch.Tensor] = {}
         for layer in range(n_layers):
@@ -80,7 +81,7 @@ class Evict:
                 importance[layer, head] = _importance(torch.softmax(scores, dim=-1))
             yield Step("weigh", layer + 1, n_layers)
         chosen = most_read(importance, budget(notes.context, self.keep))
-        slots = {at: heads[at].kept(chosen[at], llm.dtype) for at in heads}
+        slots = {at: heads[at].at(chosen[at]).slots(llm.dtype) for at in heads}
         weights = base.with_slots(slots, notes.context.position)
         by = kept_by(chosen, notes.context)
         yield Step("keep", 1, 1, weights=weights, details=tally(slots, heads), kept_by=by)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 
@@ -54,6 +54,7 @@ class Nap:
     )
     paper: ClassVar[str] = "Attention Matching, arXiv 2602.16284 (https://arxiv.org/abs/2602.16284)"
     keeps_notes: ClassVar[bool] = True
+    continues: ClassVar[bool] = True
 
     keep: float = knob(
         0.3, 0.02, 1.0, "Share of the slots to keep, of all that was told, over all heads together"
@@ -72,25 +73,27 @@ class Nap:
         n_layers, n_kv_heads = llm.shape.n_layers, llm.shape.n_kv_heads
         watched = Queries(n_layers)
         passes = list(rereadings(llm, notes.context, (*notes.earlier, *notes.texts)))
-        for done, one_pass in enumerate(passes, 1):
-            watched.run(*one_pass)
-            yield Step("re-read", done, len(passes))
+        for done in range(1, (n_passes := len(passes)) + 1):
+            watched.run(*passes.pop(0))
+            yield Step("re-read", done, n_passes)
         heads = heads_of(notes.context)
         n_kept = budget(notes.context, self.keep)
         ranking = Ranking(n_kept / len(heads), n_kept)
+        wholes: dict[At, Whole] = {}
         for done, layer in enumerate(reversed(range(n_layers)), 1):
             # the last layers add most to what is read: what cannot compete with them shows early
             watched.settle(layer, n_kv_heads, rng)
             for head in range(n_kv_heads):
                 at = (layer, head)
-                gram = _gram(heads[at], watched.of(*at), watched.counts_of(*at))
+                gram, wholes[at] = _read(heads[at], watched.of(*at), watched.counts_of(*at))
                 ranking.add(at, gram, heads[at].values)
             yield Step("weigh", done, n_layers)
         chosen = ranking.chosen()
         slots: dict[At, Slots] = {}
         for layer in range(n_layers):
             for at in ((layer, head) for head in range(n_kv_heads)):
-                slots[at] = _fitted(heads[at], watched.of(*at), chosen[at], llm.dtype)
+                kept = heads[at].at(chosen[at])
+                slots[at] = _fitted(kept, watched.of(*at), wholes.pop(at), llm.dtype)
             if layer + 1 < n_layers:
                 yield Step("fit", layer + 1, n_layers)
         weights = base.with_slots(slots, notes.context.position)
@@ -104,24 +107,30 @@ class Nap:
         )
 
 
-def _gram(head: Head, queries: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """The mean products of the slots' attention weights over the queries, [slot, slot]."""
-    shares = torch.softmax(head.scores(queries), dim=-1)
-    return shares.T @ (shares * counts[:, None]) / counts.sum()
+class Whole(NamedTuple):
+    """What queries read of a whole head."""
+
+    mass: torch.Tensor  # [query, 1], log of the sum over the slots
+    output: torch.Tensor  # [query, head_dim]
 
 
-def _fitted(head: Head, queries: torch.Tensor, chosen: torch.Tensor, dtype: torch.dtype) -> Slots:
-    """Slots at the chosen positions, with the bias and values that best stand for the whole."""
+def _read(head: Head, queries: torch.Tensor, counts: torch.Tensor) -> tuple[torch.Tensor, Whole]:
+    """What queries read, and their mean products of the slots' attention weights, [slot, slot]."""
     scores = head.scores(queries)
     mass = scores.logsumexp(dim=-1, keepdim=True)
-    kept = Head(head.keys[chosen], head.values[chosen], head.bias[chosen])
-    kept_scores = kept.scores(queries)  # less work than picking their columns out of all
-    log_weights = _log_weights((kept_scores - mass).exp())
-    attention = torch.softmax(kept_scores + log_weights, dim=-1)
+    shares = scores.sub_(mass).exp_()
+    gram = shares.T @ (shares * counts[:, None]) / counts.sum()
+    return gram, Whole(mass, shares @ head.values)
+
+
+def _fitted(kept: Head, queries: torch.Tensor, whole: Whole, dtype: torch.dtype) -> Slots:
+    """Slots with the kept keys, with the bias and values that best stand for the whole."""
+    scores = kept.scores(queries)
+    log_weights = _log_weights((scores - whole.mass).exp())
+    attention = torch.softmax(scores + log_weights, dim=-1)
     gram = attention.T @ attention
-    ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(chosen), device=gram.device)
-    whole = (scores - mass).exp_() @ head.values
-    missing = attention.T @ (whole - attention @ kept.values)
+    ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(kept), device=gram.device)
+    missing = attention.T @ (whole.output - attention @ kept.values)
     values = kept.values + torch.linalg.solve(gram + ridge, missing)
     return Slots(kept.keys.to(dtype), values.to(dtype), kept.bias + log_weights)
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from sleepviz import SleepvizError
+from sleepviz import SleepvizError, peaks
 from sleepviz.cost import ATTENDED_BACK, Work
 from sleepviz.llm import Llm
 from sleepviz.sleep import Notes, Step, knob
@@ -64,6 +64,9 @@ class RawText:
             trained=n * self.epochs * above,
             attended=n * self.epochs * above * (1.0 + ATTENDED_BACK) * min(n, TEXT_TOKENS),
             predicted=2.0 * n * self.epochs,
+            peak=peaks.of_training(
+                llm, len(llm.opening_turn()) + min(n, TEXT_TOKENS), min(n, TEXT_TOKENS), above
+            ),
             numbers=delta_numbers(llm, round(self.first_layer * llm.shape.n_layers), self.rank),
         )
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
-import torch
-
 from sleepviz import SleepvizError
 from sleepviz.context import Context
 from sleepviz.cost import Work
@@ -44,6 +42,7 @@ class Summary:
         "Recursive summaries, arXiv 2308.15022 (https://arxiv.org/abs/2308.15022)"
     )
     keeps_notes: ClassVar[bool] = True
+    continues: ClassVar[bool] = True
     baseline: ClassVar[bool] = True
 
     keep: float = knob(
@@ -82,10 +81,7 @@ class Summary:
                 f"{llm.name} wrote no summary.", "Choose another method, or a larger model."
             )
         read = _told(llm, bare, ids)
-        slots = {
-            at: head.kept(torch.arange(len(head), device=head.bias.device), llm.dtype)
-            for at, head in heads_of(read).items()
-        }
+        slots = {at: head.slots(llm.dtype) for at, head in heads_of(read).items()}
         yield Step(
             "read",
             1,

@@ -37,6 +37,7 @@ class Window:
     )
     paper: ClassVar[str] = "StreamingLLM, arXiv 2309.17453 (https://arxiv.org/abs/2309.17453)"
     keeps_notes: ClassVar[bool] = True
+    continues: ClassVar[bool] = True
     baseline: ClassVar[bool] = True
     drops: ClassVar[bool] = True
 
@@ -59,7 +60,7 @@ class Window:
             n_kept = min(n, max(N_SINKS + 1, round(self.keep * notes.context.position)))
             order = torch.arange(n, device=head.bias.device)
             chosen = torch.cat([order[:N_SINKS], order[N_SINKS:][n - n_kept :]])
-            kept[at], slots[at] = chosen, head.kept(chosen, llm.dtype)
+            kept[at], slots[at] = chosen, head.at(chosen).slots(llm.dtype)
         weights = base.with_slots(slots, notes.context.position)
         by = kept_by(kept, notes.context)
         yield Step("keep", 1, 1, weights=weights, details=tally(slots, heads), kept_by=by)

@@ -52,7 +52,7 @@ def _cards(state: State) -> list[Card]:
     dynamic, dynamic_unit = split(state.dynamic_bytes)
     peaks = [n.report for n in state.nights if n.report and n.report.slept_here]
     freed, freed_unit = split(peaks[-1].kv_bytes) if peaks else ("–", "")
-    peak = theme.size(peaks[-1].peak_extra_bytes) if peaks else ""
+    peak = theme.size(peaks[-1].peak_tensor_bytes) if peaks else ""
     return [
         Card(
             "KV cache", kv, kv_unit, f"{state.n_cached:,} tokens", kind=Kind.MEASURED, tone="violet"
@@ -69,7 +69,7 @@ def _cards(state: State) -> list[Card]:
             "Freed by the last sleep",
             freed,
             freed_unit,
-            f"sleeping itself took {peak} more (derived)" if peaks else "no sleep yet",
+            f"sleeping itself held {peak} at most" if peaks else "no sleep yet",
             kind=Kind.MEASURED if peaks else None,
         ),
         _speed(state),

@@ -131,7 +131,9 @@ def _go(state: State, method: str, values: dict[str, object], busy: bool) -> Non
     expected = controls.forecast(method, values) if now else None
     words: Node = reason or "no estimate yet"
     if expected is not None:
-        words = forecast(expected.seconds, expected.flops, expected.dynamic_bytes)
+        words = forecast(
+            expected.seconds, expected.flops, expected.dynamic_bytes, expected.peak_bytes
+        )
     with st.container(horizontal=True, vertical_alignment="center", width="content"):
         with st.container(width="content"):
             markup(el("span", "small muted", words), key="sleep.estimate")

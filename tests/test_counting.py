@@ -1,4 +1,4 @@
-"""Floating-point operations are counted as the formulas say, and by what runs inside only."""
+"""Operations and bytes are counted as the formulas say, and by what runs inside only."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from sleepviz.flops import Flops
+from sleepviz.counting import Tally
 from sleepviz.llm import Llm
 
 
 def counted(work) -> int:  # type: ignore[no-untyped-def]
-    flops = Flops()
-    with flops.counted():
+    tally = Tally()
+    with tally.counted():
         work()
-    return flops.total
+    return tally.flops
 
 
 @pytest.mark.parametrize("inference", [False, True])
@@ -53,13 +53,13 @@ def test_linear_algebra_is_counted() -> None:
 
 
 def test_blocks_add_up_and_what_runs_between_them_does_not_count() -> None:
-    flops, a = Flops(), torch.ones(2, 2)
-    with flops.counted():
+    tally, a = Tally(), torch.ones(2, 2)
+    with tally.counted():
         a @ a
     a @ a
-    with flops.counted():
+    with tally.counted():
         a @ a
-    assert flops.total == 2 * 16
+    assert tally.flops == 2 * 16
 
 
 def test_a_forward_pass_costs_about_two_for_each_weight_and_token(tiny_llm: Llm) -> None:
@@ -71,3 +71,47 @@ def test_a_forward_pass_costs_about_two_for_each_weight_and_token(tiny_llm: Llm)
         if p.dim() == 2 and "embed" not in name and "lm_head" not in name
     )
     assert 2 * matrices * 16 <= got <= 1.5 * 2 * matrices * 16
+
+
+def test_bytes_are_those_that_are_there_at_once() -> None:
+    tally, a = Tally(), torch.ones(1000)
+    with tally.counted():
+        b = a + 1
+        c = a * 2
+        del b
+        d = c - 1
+    assert tally.peak == tally.alive == 2 * 4000
+    del c, d
+    assert (tally.alive, tally.peak) == (0, 8000)
+
+
+def test_a_view_or_a_change_in_place_makes_no_bytes() -> None:
+    tally, a = Tally(), torch.ones(10, 100)
+    with tally.counted():
+        views = [a.T, a[:3], a.view(-1), a.expand(2, 10, 100), a.add_(1)]
+        assert tally.peak == 0
+        kept = a.clone()[:1]
+    assert tally.alive == 4000, "the whole storage stays while a part of it is looked at"
+    del kept, views
+    assert tally.alive == 0
+
+
+def test_what_is_there_between_blocks_counts_on() -> None:
+    tally = Tally()
+    with tally.counted():
+        a = torch.zeros(100)
+    b = torch.zeros(100)
+    with tally.counted():
+        c = a + b
+    assert tally.peak == 800
+    del a
+    assert tally.alive == 400
+    del c
+    assert tally.alive == 0
+
+
+def test_what_the_way_back_needs_is_counted() -> None:
+    tally, a = Tally(), torch.ones(50, 50, requires_grad=True)
+    with tally.counted():
+        (a.exp() * a.sin()).sum().backward()
+    assert tally.peak >= 3 * a.numel() * 4

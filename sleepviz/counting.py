@@ -1,14 +1,17 @@
-"""Floating-point operations, counted while they happen.
+"""What work takes, counted while it happens: floating-point operations, and bytes of tensors.
 
-Knows torch's operators; does not know models. Multiplications and additions count one each, as
-everywhere; only what multiplies matrices is counted (elementwise work is a few per mille of it).
+Knows torch's operators and storages; does not know models. Multiplications and additions count one
+each, as everywhere; only what multiplies matrices is counted (elementwise work is a few per mille
+of it). Bytes are those of the tensors that the work makes and still holds; what an operator needs
+within itself is not seen, nor what numpy holds.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -20,22 +23,41 @@ aten = torch.ops.aten
 
 
 @dataclass
-class Flops:
-    """A sum that grows with every block of work that runs under `counted`."""
+class Tally:
+    """Sums that grow with every block of work that runs under `counted`.
 
-    total: int = 0
+    flops: floating-point operations. alive: bytes of the tensors that were made and are still
+    there; peak: the most that they were at once.
+    """
+
+    flops: int = 0
+    alive: int = 0
+    peak: int = 0
+    _storages: dict[int, weakref.ref[Any]] = field(default_factory=dict, repr=False)
 
     @contextmanager
     def counted(self) -> Iterator[None]:
         """Count what this thread computes within. Not across a generator's yields: the mode is the
         thread's, and whoever runs next would be counted too.
         """
-        mode = _Mode()
-        try:
-            with mode:
-                yield
-        finally:
-            self.total += mode.total
+        with _Mode(self):
+            yield
+
+    def made(self, tensor: torch.Tensor) -> None:
+        """Count a tensor's storage, until it is gone; one that is known already counts once."""
+        storage = tensor.untyped_storage()
+        at = storage._cdata
+        if at in self._storages:
+            return
+        n_bytes = storage.nbytes()
+
+        def gone(_: object) -> None:
+            self.alive -= n_bytes
+            del self._storages[at]
+
+        self._storages[at] = weakref.ref(storage, gone)
+        self.alive += n_bytes
+        self.peak = max(self.peak, self.alive)
 
 
 class _Mode(TorchDispatchMode):
@@ -43,9 +65,9 @@ class _Mode(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         return False  # nothing is compiled here, and guarding each call against it is most of it
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Tally) -> None:
         super().__init__()
-        self.total = 0
+        self.tally = tally
 
     def __torch_dispatch__(
         self,
@@ -55,18 +77,28 @@ class _Mode(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func in _PLAIN:
-            return func(*args, **kwargs)
-        formula = _FORMULAS.get(func.overloadpacket)
-        if formula is None:
-            with self:
-                parts = func.decompose(*args, **kwargs)
-            if parts is not NotImplemented:
-                return parts
-            _PLAIN.add(func)
-            return func(*args, **kwargs)
+        formula = None
+        if func not in _PLAIN:
+            formula = _FORMULAS.get(func.overloadpacket)
+            if formula is None:
+                with self:
+                    parts = func.decompose(*args, **kwargs)
+                if parts is not NotImplemented:
+                    return parts
+                _PLAIN.add(func)
+                if any(r.alias_info is not None for r in func._schema.returns):
+                    _VIEWS.add(func)
         out = func(*args, **kwargs)
-        self.total += formula(*args, **kwargs, out_val=out)
+        if formula is not None:
+            self.tally.flops += formula(*args, **kwargs, out_val=out)
+        if func in _VIEWS:
+            return out
+        if isinstance(out, torch.Tensor):
+            self.tally.made(out)
+        elif isinstance(out, (tuple, list)):
+            for one in out:
+                if isinstance(one, torch.Tensor):
+                    self.tally.made(one)
         return out
 
 
@@ -106,6 +138,7 @@ def _svd(a: torch.Tensor, *_: object, **__: object) -> int:
 
 
 _PLAIN: set[Any] = set()  # operators that multiply no matrices and have no parts; met before
+_VIEWS: set[Any] = set()  # of these, those that give what was there before: they make nothing
 _FORMULAS: dict[Any, Any] = {
     **flop_registry,
     aten.mm: _product,  # those of the registry cost more time than a token's small products
