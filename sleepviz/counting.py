@@ -77,28 +77,27 @@ class _Mode(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        formula = None
-        if func not in _PLAIN:
+        known = _KNOWN.get(id(func))
+        if known is None:
             formula = _FORMULAS.get(func.overloadpacket)
             if formula is None:
                 with self:
                     parts = func.decompose(*args, **kwargs)
                 if parts is not NotImplemented:
                     return parts
-                _PLAIN.add(func)
-                if any(r.alias_info is not None for r in func._schema.returns):
-                    _VIEWS.add(func)
+            makes = all(r.alias_info is None for r in func._schema.returns)
+            _KNOWN[id(func)] = known = (func, formula, makes)
         out = func(*args, **kwargs)
+        _, formula, makes = known
         if formula is not None:
             self.tally.flops += formula(*args, **kwargs, out_val=out)
-        if func in _VIEWS:
-            return out
-        if isinstance(out, torch.Tensor):
-            self.tally.made(out)
-        elif isinstance(out, (tuple, list)):
-            for one in out:
-                if isinstance(one, torch.Tensor):
-                    self.tally.made(one)
+        if makes:
+            if isinstance(out, torch.Tensor):
+                self.tally.made(out)
+            elif isinstance(out, (tuple, list)):
+                for one in out:
+                    if isinstance(one, torch.Tensor):
+                        self.tally.made(one)
         return out
 
 
@@ -137,8 +136,9 @@ def _svd(a: torch.Tensor, *_: object, **__: object) -> int:
     return prod(a.shape[:-2]) * (4 * m * n * n - 4 * n**3 // 3)
 
 
-_PLAIN: set[Any] = set()  # operators that multiply no matrices and have no parts; met before
-_VIEWS: set[Any] = set()  # of these, those that give what was there before: they make nothing
+# operators without parts that were met before, by id: hashing one takes as long as all else here.
+# Each with its formula, if it multiplies matrices, and whether it makes tensors or only views
+_KNOWN: dict[int, tuple[Any, Any, bool]] = {}
 _FORMULAS: dict[Any, Any] = {
     **flop_registry,
     aten.mm: _product,  # those of the registry cost more time than a token's small products
