@@ -12,7 +12,7 @@ import numpy as np
 import streamlit as st
 
 from sleepviz import SleepvizError
-from sleepviz.components.code import code
+from sleepviz.components.code import component
 from sleepviz.components.kept import Kept
 from sleepviz.events import AttentionCaptured, Token
 
@@ -28,11 +28,11 @@ _HTML = (
     "<button type='button' data-do='reset' aria-label='Show the whole tile'>reset</button></div>"
     "<div class='tip' hidden></div></div><div class='foot' aria-live='polite'></div></div>"
 )
-_MOUNT = st.components.v2.component(
-    "sleepviz_attention_tile",
+_MOUNT = component(
+    "attention_tile",
     html=_HTML,
-    css=code("attention_tile.css"),
-    js=code(
+    css="attention_tile.css",
+    js=(
         "sheet.js",
         "cividis.js",
         "attention_tile_data.js",

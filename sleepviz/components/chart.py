@@ -16,7 +16,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from sleepviz.components.code import code
+from sleepviz.components.code import component
 from sleepviz.components.grid import grid, is_grid
 from sleepviz.components.kept import Kept
 from sleepviz.components.packing import Columns, carried_alt, message, notes
@@ -31,11 +31,11 @@ _HTML = (
     "<button type='button' class='reset' hidden>Show all</button></div>"
     "<div class='note' hidden></div></div>"
 )
-_MOUNT = st.components.v2.component(
-    "sleepviz_chart",
+_MOUNT = component(
+    "chart",
     html=_HTML,
-    css=code("chart.css"),
-    js=code("sheet.js", "chart_scale.js", "chart_paint.js", "chart.js", "chart_read.js"),
+    css="chart.css",
+    js=("sheet.js", "chart_scale.js", "chart_paint.js", "chart.js", "chart_read.js"),
 )
 
 

@@ -18,15 +18,12 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from sleepviz.components.code import code
+from sleepviz.components.code import component
 
 MOST_ROWS = 300  # shown in the page; the file has all
 
-_MOUNT = st.components.v2.component(
-    "sleepviz_export",
-    html="<div class='beneath'></div>",
-    css=code("export.css"),
-    js=code("export.js"),
+_MOUNT = component(
+    "export", html="<div class='beneath'></div>", css="export.css", js=("export.js",)
 )
 _UNIT = re.compile(r"\(([^()]+)\)\s*$")
 _SCALE = re.compile(r",? ?log scale\b")  # of the colours, where the numbers are not logarithms

@@ -13,9 +13,8 @@ from functools import cache
 
 import numpy as np
 import plotly.graph_objects as go
-import streamlit as st
 
-from sleepviz.components.code import code
+from sleepviz.components.code import component
 from sleepviz.components.kept import Kept
 from sleepviz.components.packing import Columns, carried_alt, message, notes
 
@@ -26,11 +25,11 @@ _HTML = (
     "<canvas class='over'></canvas><div class='tip' role='status' hidden></div></div>"
     "<div class='note' hidden></div></div>"
 )
-_MOUNT = st.components.v2.component(
-    "sleepviz_grid",
+_MOUNT = component(
+    "grid",
     html=_HTML,
-    css=code("grid.css"),
-    js=code("cividis.js", "sheet.js", "chart_scale.js", "grid_paint.js", "grid.js"),
+    css="grid.css",
+    js=("cividis.js", "sheet.js", "chart_scale.js", "grid_paint.js", "grid.js"),
 )
 
 

@@ -8,19 +8,12 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-import streamlit as st
-
-from sleepviz.components.code import code
+from sleepviz.components.code import component
 from sleepviz.quantities import Kind
 
 Node: TypeAlias = "str | list[object]"  # a text, or [tag, attributes, children]
 
-_MOUNT = st.components.v2.component(
-    "sleepviz_markup",
-    html="<div class='markup'></div>",
-    css=code("markup.css"),
-    js=code("markup.js"),
-)
+_MOUNT = component("markup", html="<div class='markup'></div>", css="markup.css", js=("markup.js",))
 
 
 def el(tag: str, cls: str, *children: Node | None, title: str = "", **attributes: str) -> Node:

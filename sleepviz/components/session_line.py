@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import streamlit as st
 
 from sleepviz.chronicle import LANES, Chronicle, Stretch
-from sleepviz.components.code import code
+from sleepviz.components.code import component
 from sleepviz.timeline import Timeline
 
 _HTML = (
@@ -31,11 +31,8 @@ _HTML = (
     "<div class='stage'><canvas role='slider' tabindex='0'></canvas>"
     "<div class='tip' hidden></div></div></div>"
 )
-_MOUNT = st.components.v2.component(
-    "sleepviz_session_line",
-    html=_HTML,
-    css=code("session_line.css"),
-    js=code("sheet.js", "session_line.js"),
+_MOUNT = component(
+    "session_line", html=_HTML, css="session_line.css", js=("sheet.js", "session_line.js")
 )
 _chronicles: WeakKeyDictionary[Timeline, Chronicle] = WeakKeyDictionary()
 _lock = Lock()

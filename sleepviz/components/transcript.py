@@ -11,9 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-import streamlit as st
-
-from sleepviz.components.code import code
+from sleepviz.components.code import component
 from sleepviz.components.export import Table
 from sleepviz.components.kept import Kept
 from sleepviz.quantities import Kind
@@ -33,12 +31,7 @@ _HTML = (
     "<button type='button' class='jump' hidden>New words below ↓</button>"
     "<div class='tip' role='status' hidden></div></div>"
 )
-_MOUNT = st.components.v2.component(
-    "sleepviz_transcript",
-    html=_HTML,
-    css=code("transcript.css"),
-    js=code("transcript.js"),
-)
+_MOUNT = component("transcript", html=_HTML, css="transcript.css", js=("transcript.js",))
 
 
 _packed: Kept[bytes] = Kept(32)
