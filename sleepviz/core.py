@@ -101,9 +101,11 @@ class Core:
         self.timeline.append(event)
         return event
 
-    def sampled(self, extra: int = 0, optimiser: int = 0) -> Iterator[ev.Event]:
+    def sampled(
+        self, extra: int = 0, optimiser: int = 0, activations: int = 0
+    ) -> Iterator[ev.Event]:
         """A line of the memory ledger, if the last one is old enough."""
-        event = self._sample(extra=extra, optimiser=optimiser)
+        event = self._sample(extra=extra, optimiser=optimiser, activations=activations)
         if event is not None:
             yield event
 
@@ -123,7 +125,7 @@ class Core:
             yield self.tell(cache_seen(self.context, start))
 
     def _sample(
-        self, *, force: bool = False, extra: int = 0, optimiser: int = 0
+        self, *, force: bool = False, extra: int = 0, optimiser: int = 0, activations: int = 0
     ) -> ev.Event | None:
         now = time.monotonic()
         if not force and now - self._sampled_at < SAMPLE_EVERY_S:
@@ -135,6 +137,7 @@ class Core:
                 kv=self.context.kv_bytes + extra,
                 dynamic_weights=self.weights.n_bytes,
                 optimiser=optimiser,
+                activations=activations,
                 kv_slack=kv_slack(self.context),
             )
         )

@@ -20,7 +20,13 @@ _process = psutil.Process(os.getpid())
 
 
 def sample(
-    *, weights: int, kv: int, dynamic_weights: int, optimiser: int = 0, kv_slack: int = 0
+    *,
+    weights: int,
+    kv: int,
+    dynamic_weights: int,
+    optimiser: int = 0,
+    activations: int = 0,
+    kv_slack: int = 0,
 ) -> MemorySampled:
     """One line of the ledger: the given tensor bytes, and what process and accelerator hold now."""
     on_accelerator = torch.accelerator.is_available()
@@ -29,6 +35,7 @@ def sample(
         kv=kv,
         dynamic_weights=dynamic_weights,
         optimiser=optimiser,
+        activations=activations,
         kv_slack=kv_slack,
         rss=rss(),
         allocated=torch.accelerator.memory_allocated() if on_accelerator else None,

@@ -51,7 +51,10 @@ def sleeping(
         with memory.peak_watched() as peak:
             for event in attempt.steps():
                 yield core.tell(event)
-                yield from core.sampled(optimiser=attempt.optimiser_bytes)
+                held = attempt.optimiser_bytes
+                yield from core.sampled(
+                    optimiser=held, activations=max(0, attempt.tally.alive - held)
+                )
         refusal = attempt.refusal(night)
         if refusal is not None and not (keep_anyway and attempt.finite):
             yield core.tell(refusal)

@@ -51,6 +51,12 @@ class ChartPicture {
     return pair[this.colours.dark ? 1 : 0]
   }
 
+  /** A line's colour: pale while another one is lit. */
+  tone({ name, colour }) {
+    const { lit } = this.message
+    return this.colour(colour) + (lit && lit !== name ? "40" : "")
+  }
+
   // legend -------------------------------------------------------------------------------------
 
   writeLegend() {
@@ -99,7 +105,7 @@ class ChartPicture {
     const y2 = axes.y2 && this.measureY("y2", x, rows, room, axes.y2)
     const pen = this.canvas.getContext("2d")
     pen.font = `12px ${this.colours.font}`
-    const widest = (s) => Math.max(...[s.low, s.high, s.low + s.step].map((v) => pen.measureText(written(v, decimalsOf(s.step))).width))
+    const widest = (s) => Math.max(...ticksOf(s).map((v) => pen.measureText(tickText(s, v)).width))
     box.left = widest(y) + 10
     box.right = box.width - (y2 ? widest(y2) + 10 : 12)
     x.step = roundUp((high - low) / Math.max(2, Math.floor((box.right - box.left) / 76)), axes.x.whole)
@@ -107,7 +113,11 @@ class ChartPicture {
     for (let v = Math.ceil(low / x.step - 1e-9) * x.step; v <= high + x.step * 1e-9; v += x.step) x.ticks.push(v)
     x.px = (v) => box.left + ((v - low) / (high - low)) * (box.right - box.left)
     x.at = (px) => low + ((px - box.left) / (box.right - box.left)) * (high - low)
-    for (const s of [y, y2]) if (s) s.px = (v) => box.bottom - ((v - s.low) / (s.high - s.low)) * (box.bottom - box.top)
+    for (const s of [y, y2]) {
+      if (!s) continue
+      const [place, first, last] = s.log ? [Math.log, Math.log(s.low), Math.log(s.high)] : [(v) => v, s.low, s.high]
+      s.px = (v) => box.bottom - ((place(v) - first) / (last - first)) * (box.bottom - box.top)
+    }
     return { box, axes: { x, y, y2 } }
   }
 
@@ -130,19 +140,22 @@ class ChartPicture {
   }
 
   measureY(name, x, rows, room, axis) {
-    let low = axis.zero ? 0 : Infinity
-    let high = axis.zero ? 0 : -Infinity
+    const zero = axis.zero && !axis.log
+    let low = zero ? 0 : Infinity
+    let high = zero ? 0 : -Infinity
     for (const s of this.shown) {
       if (s.axis !== name) continue
       const first = Math.max(0, lastAtOrBelow(s.x, x.low))
       const last = Math.min(s.x.length - 1, lastAtOrBelow(s.x, x.high) + 1)
       for (let i = first; i <= last; i++) {
+        if (axis.log && !(s.y[i] > 0)) continue // has no place there
         if (s.y[i] < low) low = s.y[i]
         if (s.y[i] > high) high = s.y[i]
       }
     }
     for (const s of this.message.shapes) if (s.kind === "level" && name === "y") high = Math.max(high, s.at * 1.04)
     if (!(high >= low)) return steps(0, 1, rows)
+    if (axis.log) return logSteps(low, high, rows)
     if (high === low) high = low + (Math.abs(low) || 1)
     return steps(low, low + (high - low) / room, rows, axis.whole)
   }
@@ -180,10 +193,10 @@ class ChartPicture {
     pen.clip()
     for (const s of message.shapes) if (s.kind !== "label") paintShape(pen, s, box, axes, this.colour(s.colour))
     const scale = (s) => axes[s.axis] || axes.y
-    for (const s of this.shown) if (s.fill) paintFill(pen, s, axes.x, scale(s), this.colour(s.colour))
-    for (const s of this.shown) if (s.marker && !s.line) paintDots(pen, s, axes.x, scale(s), this.colour(s.colour))
-    for (const s of this.shown) if (s.line) paintLine(pen, s, axes.x, scale(s), this.colour(s.colour))
-    for (const s of this.shown) if (s.marker && s.line) paintDots(pen, s, axes.x, scale(s), this.colour(s.colour))
+    for (const s of this.shown) if (s.fill) paintFill(pen, s, axes.x, scale(s), this.tone(s))
+    for (const s of this.shown) if (s.marker && !s.line) paintDots(pen, s, axes.x, scale(s), this.tone(s))
+    for (const s of this.shown) if (s.line) paintLine(pen, s, axes.x, scale(s), this.tone(s))
+    for (const s of this.shown) if (s.marker && s.line) paintDots(pen, s, axes.x, scale(s), this.tone(s))
     paintLabels(pen, message.shapes, box, axes, this.colours, 2)
     pen.restore()
     this.point()

@@ -16,6 +16,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from sleepviz.components.bars import bars, is_bars
 from sleepviz.components.code import component
 from sleepviz.components.grid import grid, is_grid
 from sleepviz.components.kept import Kept
@@ -50,23 +51,27 @@ def chart(
     height: int = 260,
     alt: str = "",
     go: Callable[[float], None] | None = None,
+    lit: str = "",
 ) -> tuple[int, int] | None:
-    """Show a figure; one of lines and dots stays as the reader left it while its data changes.
+    """Show a figure; it stays as the reader left it while its data changes.
 
     `height` is in CSS pixels, with the legend. Without `alt`, the words that the figure carries are
-    used. Returns the (row, column) of a heatmap's cell that was clicked in this run, else `None`.
-    A figure of anything else, such as bars, is shown by Streamlit's own element. The title is left
-    to the page, which has headings. `go` is called with the x of a point of lines and dots that was
+    used. Returns the (row, column) of a heatmap's cell, or the (bar, part) of lying bars, that was
+    clicked in this run, else `None`. `lit` names the line or part that stands out. A figure of
+    anything else is shown by Streamlit's own element. The title is left to the page, which has
+    headings. `go` is called with the x of a point of lines and dots that was
     clicked, or chosen with Enter, before the page runs again.
     """
     if is_grid(figure):
         return grid(figure, key=key, height=height, alt=alt)
+    if is_bars(figure):
+        return bars(figure, key=key, height=height, alt=alt, lit=lit)
     if paints(figure):
         goes = go is not None
         ready = _packed.of(
             figure,
-            (height, alt, key, goes),
-            lambda: packed(figure, height=height, alt=alt, key=key, goes=goes),
+            (height, alt, key, goes, lit),
+            lambda: packed(figure, height=height, alt=alt, key=key, goes=goes, lit=lit),
         )
 
         def chosen() -> None:
@@ -110,11 +115,18 @@ def paints(figure: go.Figure) -> bool:
 
 
 def packed(
-    figure: go.Figure, *, height: int, alt: str = "", key: str = "", goes: bool = False
+    figure: go.Figure,
+    *,
+    height: int,
+    alt: str = "",
+    key: str = "",
+    goes: bool = False,
+    lit: str = "",
 ) -> bytes:
     """A figure as a message of packing.py, `key` being its name on the page.
 
-    `goes`: a click on a point goes to the moment of it, and the words say so. A column that several
+    `goes`: a click on a point goes to the moment of it, and the words say so. `lit`: the line that
+    stands out, by its name; there is none of that name where nothing shall. A column that several
     lines share is sent once. Series are thinned to `theme.MOST_POINTS`, keeping extremes.
     """
     columns = Columns()
@@ -126,6 +138,7 @@ def packed(
         "title": figure.layout.title.text or "",
         "alt": f"{words} {GOES}" if goes and figure.data else words,
         "goes": goes,
+        "lit": lit if any(t.get("name") == lit for t in traces) else "",
         "height": height,
         "empty": theme.sentence(figure),
         "axes": {n: _axis(layout.get(f"{n[0]}axis{n[1:]}", {})) for n in names},
@@ -184,6 +197,7 @@ def _axis(axis: Json) -> dict[str, object]:
         "title": axis.get("title", {}).get("text") or "",
         "zero": axis.get("rangemode") == "tozero",
         "whole": axis.get("tickformat") == ",d",
+        "log": axis.get("type") == "log",
         "hover": axis.get("unifiedhovertitle", {}).get("text") or "%{x}",
     }
 

@@ -6,8 +6,7 @@ function paintGrid(pen, box, axes, colours) {
   pen.font = `12px ${colours.font}`
   pen.lineWidth = 1
   const { x, y, y2 } = axes
-  for (let i = 0; i <= y.n; i++) {
-    const value = y.low + i * y.step
+  ticksOf(y).forEach((value, i) => {
     const at = Math.round(y.px(value)) + 0.5
     pen.globalAlpha = i === 0 ? 1 : 0.6
     pen.strokeStyle = colours.line
@@ -19,10 +18,10 @@ function paintGrid(pen, box, axes, colours) {
     pen.fillStyle = colours.text
     pen.textBaseline = "middle"
     pen.textAlign = "right"
-    pen.fillText(written(value, decimalsOf(y.step)), box.left - 8, at)
+    pen.fillText(tickText(y, value), box.left - 8, at)
     pen.textAlign = "left"
-    if (y2) pen.fillText(written(y2.low + i * y2.step, decimalsOf(y2.step)), box.right + 8, at)
-  }
+    if (y2) pen.fillText(tickText(y2, y2.low + i * y2.step), box.right + 8, at)
+  })
   pen.textAlign = "center"
   pen.textBaseline = "top"
   for (const value of x.ticks) {

@@ -43,6 +43,22 @@ function steps(low, high, n, whole) {
   return { low, high, step: (high - low) / n, n }
 }
 
+/** A logarithmic scale that holds `low` to `high`: from 1, 2 or 5 times a power of ten to another; at most `n` + 1 ticks. */
+function logSteps(low, high, n) {
+  const all = []
+  for (let power = 10 ** Math.floor(Math.log10(low)); power <= high * 10; power *= 10) all.push(power, 2 * power, 5 * power)
+  const from = Math.max(0, lastAtOrBelow(all, low * (1 + 1e-9)))
+  const held = all.slice(from, all.findIndex((v, i) => i > from && v >= high * (1 - 1e-9)) + 1)
+  const powers = held.filter((v) => Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-9)
+  return { low: held[0], high: held.at(-1), log: true, ticks: held.length > n + 1 && powers.length > 1 ? powers : held }
+}
+
+/** The values that a scale writes. */
+const ticksOf = (scale) => scale.ticks ?? Array.from({ length: scale.n + 1 }, (_, i) => scale.low + i * scale.step)
+
+/** A tick in words. */
+const tickText = (scale, value) => written(value, decimalsOf(scale.log ? value : scale.step))
+
 function decimalsOf(step) {
   for (let d = 0; d < 9; d++) if (Math.abs(step * 10 ** d - Math.round(step * 10 ** d)) < 1e-6) return d
   return 9

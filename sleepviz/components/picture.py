@@ -28,17 +28,18 @@ _formulas: Kept[str] = Kept(MOST_KEPT)
 
 
 def picture(
-    name: str, state: State, *, key: str, height: int = 280, choice: str = ""
+    name: str, state: State, *, key: str, height: int = 280, choice: str = "", lit: str = ""
 ) -> tuple[int, int] | None:
     """Show a picture by name, and beneath it what it is, its data, and ways to take both away.
 
-    `choice` is one of the picture's own; without it, the picture's first. Returns the cell (row,
-    column) that was clicked in this run, of a picture of cells; else `None`. A click on a picture
+    `choice` is one of the picture's own; without it, the picture's first. `lit` names a line or
+    part that stands out. Returns the cell (row, column) that was clicked in this run, of a picture
+    of cells, or (bar, part) of one of bars; else `None`. A click on a picture
     over time looks back at that moment.
     """
     shown, drawn = pictures()[name], figure(name, state, choice)
     chosen = (choice,) if choice else ()
-    cell = chart(drawn, key=key, height=height, go=_goes(shown, state, chosen))
+    cell = chart(drawn, key=key, height=height, go=_goes(shown, state, chosen), lit=lit)
     moving = controls.busy() and controls.position() is None
     told = at_pace(f"{key}.told", state, of=(name, choice), every_s=TOLD_S, moving=moving)
     formula = _formulas.of(told, (name, choice), lambda: shown.formula(told, *chosen))

@@ -107,3 +107,4 @@ class MemorySampled:
     reserved: int | None  # accelerator: kept by torch for reuse
     peak: int | None  # accelerator: highest allocated so far
     kv_slack: int = 0  # bytes of the cache's storage that no cached token uses
+    activations: int = 0  # what a sleep has computed and still holds: states, queries; counted

@@ -104,6 +104,13 @@ def _parts(sample: MemorySampled) -> list[tuple[str, Kind, int, str, str]]:
         ("KV reserved", Kind.MEASURED, sample.kv_slack, theme.RESERVED, "storage − tensors"),
         ("dynamic weights", Kind.MEASURED, sample.dynamic_weights, theme.DYNAMIC, tensors),
         ("optimiser", Kind.MEASURED, sample.optimiser, theme.OPTIMISER, f"{tensors}, while asleep"),
+        (
+            "activations",
+            Kind.MEASURED,
+            sample.activations,
+            theme.ACTIVATIONS,
+            "what a sleep has computed and still holds, counted",
+        ),
         ("model weights", Kind.MEASURED, sample.weights, theme.CONTROL, tensors),
     ]
     rest = _total(sample) - sum(n_bytes for _, _, n_bytes, _, _ in parts)

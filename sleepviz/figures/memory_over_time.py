@@ -5,6 +5,7 @@ Knows which part of the ledger reads on which axis; does not know how bytes were
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,11 +19,13 @@ from sleepviz.state import MemoryPoint, State
 
 TITLE = "Memory over time"
 SEES = "Sleeping raises memory first, then frees the cache; what it leaves is the dynamic weights."
+CHOICES = {"seconds": "By time", "events": "By event"}
 IS_NOT = (
     "The right axis has a scale of its own; a process may keep memory that it no longer uses, "
     "and PyTorch keeps some for reuse, so their lines prove no saving."
 )
 
+_EVERYTHING = "process (RSS), includes everything"
 _EMPTY = "Memory is sampled while the model works."
 
 
@@ -34,8 +37,10 @@ class _Line:
     right: bool = False
 
 
-def memory_over_time(state: State) -> go.Figure:
+def memory_over_time(state: State, choice: str = "seconds") -> go.Figure:
     """MiB over seconds: what the session holds (left, filled), and the machine (right, thin).
+
+    Or over the events so far: then a sleep of a minute is as wide as what happened in it.
 
     On the right are the fixed weights, the whole process, and the accelerator where there is one;
     both axes begin at 0, so that a saving looks as small there as it is. A value holds until the
@@ -47,37 +52,45 @@ def memory_over_time(state: State) -> go.Figure:
     machine = "accelerator" if accelerated else "process"
     figure = theme.blank(
         TITLE,
-        alt(state),
-        x="time since the start (s)",
+        alt(state, choice),
+        x="events so far (count)" if choice == "events" else "time since the start (s)",
         y="session (MiB)",
-        xaxis={"unifiedhovertitle": {"text": "%{x:,.1f} s"}},
+        xaxis={
+            "unifiedhovertitle": {
+                "text": "after %{x:,.0f} events" if choice == "events" else "%{x:,.1f} s"
+            }
+        },
         yaxis2=theme.right_axis(f"{machine} (MiB)"),
     )
-    at_s = np.array([m.at_s for m in state.memory])
+    places = _places(state.memory, choice)
     for line in (*_session(state), *_machine(state)):
-        _add_line(figure, at_s, line)
-    _add_peaks(figure, state)
+        _add_line(figure, places, line)
+    _add_peaks(figure, state, choice)
     for night in state.nights:
         end = state.at_s if night.ended_s is None else night.ended_s
-        theme.band(figure, night.started_s, end, theme.night_label(night))
+        first, last = night.started_s, end
+        if choice == "events":  # as near as the samples tell
+            first, last = (float(places[_sample_at(state, at_s)]) for at_s in (first, end))
+        theme.band(figure, first, last, theme.night_label(night))
     n = len(state.memory)
     theme.thinned(figure, min(n, theme.MOST_POINTS), n, "samples")
     return figure
 
 
-def alt(state: State) -> str:
+def alt(state: State, choice: str = "seconds") -> str:
     """The picture in words."""
     if not state.memory:
         return f"{TITLE}. {_EMPTY}"
+    over = ", event by event" if choice == "events" else ""
     now = "; ".join(
         f"{line.name} {theme.size(line.n_bytes[-1])}, highest {theme.size(np.nanmax(line.n_bytes))}"
         for line in (*_session(state), *_machine(state))
         if np.isfinite(line.n_bytes[-1])
     )
-    return f"{TITLE}, {theme.counted(len(state.memory), 'sample')}. At the last: {now}."
+    return f"{TITLE}{over}, {theme.counted(len(state.memory), 'sample')}. At the last: {now}."
 
 
-def formula(state: State) -> str:
+def formula(state: State, _choice: str = "seconds") -> str:
     """What is measured, and the cost of sleeping beside its saving."""
     text = (
         f"{Kind.MEASURED}: bytes of the tensors (the fixed weights on the right); memory of the "
@@ -97,17 +110,33 @@ def formula(state: State) -> str:
     )
 
 
-def moment(state: State, x: float) -> int | None:
-    """The number of events after which the last sample at or before second `x` has been taken.
+def moment(state: State, x: float, choice: str = "seconds") -> int | None:
+    """The number of events after which the last sample at or before `x` has been taken.
 
     Before the first sample it is that of the first; None where there are no samples.
     """
     if not state.memory:
         return None
     # a browser tells x in single precision, which may be just before the sample it means
-    at_s = np.array([p.at_s for p in state.memory], dtype="f4")
-    found = max(0, int(np.searchsorted(at_s, np.float32(x), side="right")) - 1)
+    places = _places(state.memory, choice).astype("f4")
+    found = max(0, int(np.searchsorted(places, np.float32(x), side="right")) - 1)
     return state.memory[found].index + 1
+
+
+def line_of(part: str) -> str:
+    """The line that shows a part of the ledger (see memory_now) over time."""
+    return _EVERYTHING if part == "not accounted for" else part
+
+
+def _places(points: Sequence[MemoryPoint], choice: str) -> np.ndarray:
+    """Where the points stand along x: seconds, or events so far."""
+    return np.array([p.index + 1.0 if choice == "events" else p.at_s for p in points])
+
+
+def _sample_at(state: State, at_s: float) -> int:
+    """The number of the last sample at or before a second; that of the first before it."""
+    seconds = [p.at_s for p in state.memory]
+    return max(0, bisect_right(seconds, at_s) - 1)
 
 
 def _session(state: State) -> list[_Line]:
@@ -117,7 +146,8 @@ def _session(state: State) -> list[_Line]:
         _Line("KV cache", theme.KV, _bytes([s.kv for s in samples])),
         _Line("KV reserved", theme.RESERVED, _bytes([s.kv_slack for s in samples])),
         _Line("dynamic weights", theme.DYNAMIC, _bytes([s.dynamic_weights for s in samples])),
-        _Line("optimiser, while asleep", theme.OPTIMISER, _bytes([s.optimiser for s in samples])),
+        _Line("optimiser", theme.OPTIMISER, _bytes([s.optimiser for s in samples])),
+        _Line("activations", theme.ACTIVATIONS, _bytes([s.activations for s in samples])),
     )
     return [cache, *(line for line in others if line.n_bytes.any())]
 
@@ -127,7 +157,7 @@ def _machine(state: State) -> list[_Line]:
     samples = [m.sample for m in state.memory]
     lines = (
         ("model weights", theme.CONTROL, [s.weights for s in samples]),
-        ("process (RSS), includes everything", theme.PROCESS, [s.rss for s in samples]),
+        (_EVERYTHING, theme.PROCESS, [s.rss for s in samples]),
         ("accelerator, reserved by PyTorch", theme.RESERVED, [s.reserved for s in samples]),
         ("accelerator, allocated", theme.INK, [s.allocated for s in samples]),
     )
@@ -140,7 +170,7 @@ def _bytes(given: Sequence[int | None]) -> np.ndarray:
     return np.array(given, dtype=float)
 
 
-def _add_line(figure: go.Figure, at_s: np.ndarray, line: _Line) -> None:
+def _add_line(figure: go.Figure, places: np.ndarray, line: _Line) -> None:
     mib = theme.mib(line.n_bytes)
     since = np.diff(mib, prepend=np.nan)
     keep = theme.thin(mib)
@@ -148,7 +178,7 @@ def _add_line(figure: go.Figure, at_s: np.ndarray, line: _Line) -> None:
         figure,
         Kind.MEASURED,
         name=line.name,
-        x=at_s[keep],
+        x=places[keep],
         y=mib[keep],
         custom=since[keep, None],
         hover="%{y:,.2f} MiB (Δ %{customdata[0]:+,.2f} MiB)",
@@ -156,7 +186,7 @@ def _add_line(figure: go.Figure, at_s: np.ndarray, line: _Line) -> None:
         width=1.25 if line.right else 2.5,
         step=True,
         fill=not line.right,
-        ends=len(at_s) == 1,
+        ends=len(places) == 1,
         right=line.right,
     )
 
@@ -165,14 +195,14 @@ def _used(sample: MemorySampled) -> int:
     return sample.rss if sample.allocated is None else sample.allocated
 
 
-def _add_peaks(figure: go.Figure, state: State) -> None:
+def _add_peaks(figure: go.Figure, state: State, choice: str) -> None:
     peaks = _peaks(state)
     if peaks:
         traces.dots(
             figure,
             Kind.MEASURED,
             name="highest while asleep",
-            x=[p.at_s for p in peaks],
+            x=_places(peaks, choice),
             y=theme.mib([_used(p.sample) for p in peaks]),
             hover="%{y:,.0f} MiB",
             colour=theme.PROCESS if peaks[-1].sample.allocated is None else theme.INK,

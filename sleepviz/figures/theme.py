@@ -20,6 +20,7 @@ INK = "#1B1B2A"  # predictions, limits
 KV = "#5B4BDB"
 DYNAMIC = "#D9730D"
 OPTIMISER = "#C2417C"
+ACTIVATIONS = "#8A6D1F"
 CONTROL = "#0E9F8E"
 PROCESS = "#6B7280"
 RESERVED = "#2563EB"
@@ -29,6 +30,7 @@ DARK: dict[str, str] = {
     KV: "#A79BFF",
     DYNAMIC: "#FBA94C",
     OPTIMISER: "#F472B6",
+    ACTIVATIONS: "#E3C567",
     CONTROL: "#3FD6C3",
     PROCESS: "#9CA3AF",
     RESERVED: "#7AA7FF",

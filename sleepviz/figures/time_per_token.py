@@ -19,6 +19,7 @@ TITLE = "Time per token"
 SEES = (
     "A longer context makes each new token slower; reading many tokens at once is cheap for each."
 )
+CHOICES = {"linear": "From 0", "log": "Log scale"}
 IS_NOT = "It is not attention alone: most of a short pass is spent in the fixed weights."
 
 _EMPTY = "No token generated yet."
@@ -34,8 +35,8 @@ class _Dots:
     symbol: str
 
 
-def time_per_token(state: State) -> go.Figure:
-    """Milliseconds per token over the tokens in the context.
+def time_per_token(state: State, choice: str = "linear") -> go.Figure:
+    """Milliseconds per token over the tokens in the context, from 0 or on a logarithmic scale.
 
     ● one generated, ▲ a chunk read, ◆ all read again to look inside (a capture).
     """
@@ -43,9 +44,10 @@ def time_per_token(state: State) -> go.Figure:
         return theme.empty(TITLE, _EMPTY)
     figure = theme.blank(
         TITLE,
-        alt(state),
+        alt(state, choice),
         x="tokens in the context (count)",
-        y="time per token (ms)",
+        y="time per token (ms, log scale)" if choice == "log" else "time per token (ms)",
+        yaxis={"type": choice, "rangemode": "normal"} if choice == "log" else {},
         xaxis={"unifiedhovertitle": {"text": "%{x:,.0f} tokens in the context"}},
         hovermode="closest",
     )
@@ -59,14 +61,15 @@ def time_per_token(state: State) -> go.Figure:
     return figure
 
 
-def alt(state: State) -> str:
+def alt(state: State, choice: str = "linear") -> str:
     """The picture in words."""
     if not state.timings:
         return f"{TITLE}. {_EMPTY}"
-    return f"{TITLE}: {_medians(state)}, with up to {_most(state):,} tokens in the context."
+    scale = ", log scale" if choice == "log" else ""
+    return f"{TITLE}{scale}: {_medians(state)}, with up to {_most(state):,} tokens in the context."
 
 
-def formula(state: State) -> str:
+def formula(state: State, _choice: str = "linear") -> str:
     """What was timed, and the medians."""
     text = (
         f"{Kind.MEASURED}: milliseconds of a pass that generated one token. "
@@ -76,7 +79,7 @@ def formula(state: State) -> str:
     return f"{text} Medians: {_medians(state)}." if state.timings else text
 
 
-def moment(state: State, x: float) -> int | None:
+def moment(state: State, x: float, _choice: str = "linear") -> int | None:
     """The events up to the pass nearest to x tokens in the context; of several, up to the last."""
     if not state.timings:
         return None

@@ -11,10 +11,10 @@ import streamlit as st
 
 from sleepviz import controls, formulas, frame
 from sleepviz.components.markup import el, markup
-from sleepviz.components.picture import picture
+from sleepviz.components.picture import figure, picture
 from sleepviz.components.pieces import Bar, Card, bars, cards, split
 from sleepviz.components.turns import in_turn
-from sleepviz.figures import theme
+from sleepviz.figures import memory_over_time, pictures, theme
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 from sleepviz.timeline import Timeline
@@ -22,6 +22,7 @@ from sleepviz.timeline import Timeline
 TITLE = "Numbers"
 ICON = ":material/monitoring:"
 ORDER = 50
+LIT = "numbers.lit"
 PICTURES = (
     (("memory_now", "Where the memory is now"), ("memory_over_time", "Memory over time")),
     (("time_per_token", "Time per token"), ("break_even", "When does a sleep pay?")),
@@ -41,10 +42,52 @@ def render(timeline: Timeline, position: int | None) -> None:
     for row in PICTURES:
         for place, (name, title) in zip(st.columns(2, gap="small"), row, strict=True):
             with place.container(border=True, key=f"numbers_{name}", height="stretch"):
-                st.markdown(f"##### {title}")
-                picture(name, shown[name], key=f"numbers.{name}", height=300)
+                choice = _headed(name, title)
+                part = picture(
+                    name,
+                    shown[name],
+                    key=f"numbers.{name}",
+                    height=300,
+                    choice=choice,
+                    lit=_lit(name),
+                )
+            if name == "memory_now" and part is not None:
+                _light(str(figure(name, shown[name]).data[part[1]].name))
     with st.container(border=True, key="numbers_attention"):
         _attention(state)
+
+
+def _headed(name: str, title: str) -> str:
+    """The picture's heading, with its choices beside it; the one that is chosen."""
+    choices = pictures()[name].choices
+    if not choices:
+        st.markdown(f"##### {title}")
+        return ""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"##### {title}", width="stretch")
+        chosen = st.segmented_control(
+            f"{title}: along",
+            list(choices),
+            default=next(iter(choices)),
+            format_func=choices.__getitem__,
+            key=f"numbers.{name}.choice",
+            label_visibility="collapsed",
+        )
+    return chosen or next(iter(choices))
+
+
+def _lit(name: str) -> str:
+    """The part of the ledger that was chosen last, as the picture of this name calls it."""
+    part = str(st.session_state.get(LIT, ""))
+    if name == "memory_now":
+        return part
+    return memory_over_time.line_of(part) if name == "memory_over_time" else ""
+
+
+def _light(part: str) -> None:
+    """Let a part of the ledger stand out in both pictures of the memory; the same again: none."""
+    st.session_state[LIT] = "" if st.session_state.get(LIT) == part else part
+    st.rerun(scope="fragment")
 
 
 def _cards(state: State) -> list[Card]:

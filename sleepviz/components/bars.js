@@ -1,0 +1,209 @@
+// Lying bars, each made of parts and on a scale of its own; a part can be pointed at and chosen.
+
+const BAR = 30 // pixels high, with its title above and its scale beneath
+const ROOM = { title: 22, scale: 24 }
+
+export default function ({ data, parentElement, setTriggerValue }) {
+  const bars = tenant(parentElement, Bars)
+  bars.chose = (part) => setTriggerValue("part", { part })
+  bars.tell(unpack(data))
+  return () => {
+    bars.close()
+    parentElement.tenant = null
+  }
+}
+
+class Bars {
+  constructor(parent) {
+    for (const name of ["bars", "legend", "stage", "tip"]) this[name] = parent.querySelector(`.${name}`)
+    this.canvas = parent.querySelector("canvas")
+    this.resized = new ResizeObserver(() => this.paint())
+    this.resized.observe(this.stage)
+    document.fonts?.ready.then(() => this.paint())
+    this.deaf = answerAsked(() => this.message?.key, () => this.sheet())
+    const { canvas } = this
+    canvas.onpointermove = (e) => this.point(this.under(e), e)
+    canvas.onpointerleave = () => this.point(null)
+    canvas.onclick = (e) => {
+      const part = this.under(e)
+      if (part) this.chose(part.number)
+    }
+  }
+
+  close() {
+    this.deaf()
+    this.resized.disconnect()
+    cancelAnimationFrame(this.frame)
+  }
+
+  tell(message) {
+    this.message = message
+    this.bars.style.height = `${message.height}px`
+    this.canvas.setAttribute("aria-label", message.alt)
+    this.pointed = null
+    this.tip.hidden = true
+    this.writeLegend()
+    this.paint()
+  }
+
+  colour(part) {
+    return part.colour[this.colours.dark ? 1 : 0]
+  }
+
+  get named() {
+    return this.message.parts.filter((part) => part.named)
+  }
+
+  writeLegend() {
+    this.colours = pageColours(this.canvas)
+    this.legend.replaceChildren(...this.named.map((part) => {
+      const button = document.createElement("button")
+      const sign = document.createElement("i")
+      sign.style.background = this.colour(part)
+      button.type = "button"
+      button.title = part.hover.join(" · ")
+      button.append(sign, part.name)
+      button.setAttribute("aria-pressed", String(part.name === this.message.lit))
+      button.onclick = () => this.chose(part.number)
+      return button
+    }))
+  }
+
+  // places -------------------------------------------------------------------------------------
+
+  /** Where everything is: of each bar its scale and top, of each part its stretch. */
+  measure(pen) {
+    const { message, canvas } = this
+    const wide = canvas.clientWidth - 2
+    const each = canvas.clientHeight / Math.max(1, message.rows.length)
+    pen.font = `12px ${this.colours.font}`
+    this.rows = message.rows.map((row, i) => {
+      const parts = message.parts.filter((part) => part.row === i)
+      const whole = parts.reduce((sum, part) => sum + part.amount, 0)
+      const most = Math.max(2, Math.min(8, Math.floor(wide / 70)))
+      const scales = Array.from({ length: most - 1 }, (_, i) => steps(0, whole || 1, i + 2))
+      const scale = scales.reduce((best, s) => (s.high <= best.high ? s : best)) // the tightest
+      const last = pen.measureText(written(scale.high, decimalsOf(scale.step))).width / 2
+      const px = (v) => 1 + (v / scale.high) * (wide - last)
+      const top = i * each + Math.max(ROOM.title, (each - BAR) / 2)
+      let at = 0
+      for (const part of parts) {
+        part.box = [px(at), top, px(at + part.amount) - px(at), BAR]
+        at += part.amount
+      }
+      return { ...row, scale, px, top, parts }
+    })
+  }
+
+  under({ offsetX, offsetY }) {
+    const near = (part) => {
+      const [x, y, w, h] = part.box
+      const slack = Math.max(0, 3 - w / 2) // a part of one pixel can be met, too
+      return offsetX >= x - slack && offsetX <= x + w + slack && offsetY >= y - 4 && offsetY <= y + h + 4
+    }
+    const all = (this.rows || []).flatMap((row) => row.parts)
+    return all.filter(near).sort((a, b) => a.box[2] - b.box[2])[0] || null
+  }
+
+  point(part) {
+    if (part === this.pointed) return
+    this.pointed = part
+    this.canvas.dataset.pointed = part ? part.name : ""
+    this.tip.hidden = !part
+    if (part) {
+      this.tip.replaceChildren(...part.hover.map((line) => Object.assign(document.createElement("div"), { textContent: line })))
+      const [x, y, w, h] = part.box
+      const left = Math.max(0, Math.min(this.canvas.clientWidth - this.tip.offsetWidth, x + w / 2 - this.tip.offsetWidth / 2))
+      const above = y - this.tip.offsetHeight - 6
+      this.tip.style.transform = `translate(${left}px, ${above >= 0 ? above : y + h + 6}px)`
+    }
+    this.paint()
+  }
+
+  // painting -----------------------------------------------------------------------------------
+
+  paint() {
+    cancelAnimationFrame(this.frame)
+    this.frame = requestAnimationFrame(() => this.paintNow())
+  }
+
+  paintNow() {
+    const { canvas, message } = this
+    const ratio = devicePixelRatio || 1
+    const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((v) => Math.round(v * ratio))
+    if (!message || !width || !height) return
+    if (canvas.width !== width) canvas.width = width
+    if (canvas.height !== height) canvas.height = height
+    this.colours = pageColours(canvas)
+    const pen = canvas.getContext("2d")
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0)
+    pen.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight)
+    this.measure(pen)
+    for (const row of this.rows) {
+      this.paintScale(pen, row)
+      for (const part of row.parts) this.paintPart(pen, part)
+    }
+  }
+
+  paintScale(pen, { title, scale, px, top }) {
+    const { text, line, font } = this.colours
+    pen.fillStyle = text
+    pen.strokeStyle = line
+    pen.globalAlpha = 0.6
+    pen.textAlign = "left"
+    pen.textBaseline = "bottom"
+    pen.font = `11px ${font}`
+    pen.fillText(ellipsised(pen, title, this.canvas.clientWidth), 0, top - 6)
+    pen.font = `12px ${font}`
+    pen.textBaseline = "top"
+    for (let i = 0; i <= scale.n; i++) {
+      const value = scale.low + i * scale.step
+      const x = Math.round(px(value)) + 0.5
+      pen.globalAlpha = 0.6
+      pen.beginPath()
+      pen.moveTo(x, top)
+      pen.lineTo(x, top + BAR + 4)
+      pen.stroke()
+      pen.globalAlpha = 0.72
+      pen.textAlign = i ? "center" : "left"
+      pen.fillText(written(value, decimalsOf(scale.step)), x, top + BAR + 8)
+    }
+    pen.globalAlpha = 1
+  }
+
+  paintPart(pen, part) {
+    const [x, y, w, h] = part.box
+    const { lit } = this.message
+    pen.globalAlpha = lit && part.name !== lit ? 0.3 : 1
+    pen.fillStyle = this.colour(part)
+    pen.fillRect(x, y, Math.max(w, part.amount ? 1.5 : 0), h)
+    if (part.dotted) this.paintDots(pen, part)
+    if (part === this.pointed) {
+      pen.globalAlpha = 1
+      pen.strokeStyle = this.colours.text
+      pen.lineWidth = 1.5
+      pen.strokeRect(x, y, Math.max(w, 2), h)
+    }
+    pen.globalAlpha = 1
+  }
+
+  /** What is no measurement is dotted, as its kind says. */
+  paintDots(pen, { box: [x, y, w, h] }) {
+    pen.fillStyle = this.colours.background
+    for (let dx = 4; dx < w - 1; dx += 7)
+      for (let dy = 4; dy < h; dy += 7) pen.fillRect(x + dx, y + dy, 1.6, 1.6)
+  }
+
+  /** The picture with its title and the names of its parts. */
+  sheet() {
+    this.paintNow()
+    const legend = this.named.map((part) => ({
+      name: part.name,
+      paint: (pen, x, y) => {
+        pen.fillStyle = this.colour(part)
+        pen.fillRect(x, y - 6, 14, 12)
+      },
+    }))
+    return sheetOf({ ...this.message, canvas: this.canvas, colours: this.colours, legend })
+  }
+}
