@@ -16,15 +16,16 @@ import pytest
 from sleepviz import SleepvizError
 from sleepviz import events as ev
 from sleepviz.components import attention_tile as tile
-from sleepviz.components import export, grid
+from sleepviz.components import bars, code, export, grid
 from sleepviz.components import transcript as talk
 from sleepviz.components.chart import packed as packed_chart
 from sleepviz.components.chart import paints
-from sleepviz.figures import theme
+from sleepviz.figures import theme, traces
 from sleepviz.figures.facts_by_night import facts_by_night
 from sleepviz.figures.facts_kept import facts_kept
 from sleepviz.figures.memory_over_time import memory_over_time, moment
 from sleepviz.figures.tokens_kept import tokens_kept
+from sleepviz.quantities import Kind
 from sleepviz.state import Night, SeenToken, State, Turn
 from sleepviz.timeline import Timeline
 
@@ -637,11 +638,68 @@ def test_the_moment_of_a_sample_is_its_own_event_whatever_came_at_the_same_secon
 @pytest.mark.parametrize(
     "name",
     [
-        "attention_tile.js", "attention_tile_walk.js", "transcript.js", "export.js", "sheet.js",
-        "cividis.js", "grid.js", "grid_paint.js",
+        "attention_tile.js", "attention_tile_bar.js", "attention_tile_marks.js",
+        "attention_tile_walk.js", "bars.js", "cividis.js", "code_call.js", "code_carry.js",
+        "export.js", "grid.js", "grid_paint.js", "sheet.js", "transcript.js", "transcript_sheet.js",
     ],
 )  # fmt: skip
 def test_scripts_write_no_markup_and_ask_no_other_host(name: str) -> None:
     script = (Path(tile.__file__).parent / name).read_text("utf-8")
     for forbidden in ("innerHTML", "outerHTML", "insertAdjacentHTML", "http:", "https:", "eval("):
         assert forbidden not in script
+
+
+def test_the_code_of_every_component_travels_once() -> None:
+    assert {"attention_tile", "bars", "chart", "export", "grid"} <= set(code._parts)
+    for style, script in code._parts.values():
+        assert style
+        assert "export default" not in script
+        assert "function exported(" in script
+
+
+# lying bars ---------------------------------------------------------------------------------------
+
+
+def lying() -> go.Figure:
+    figure = theme.blank("Bars", "Two bars.", x="mine (MiB)", y="held by (name)")
+    figure.update_layout(xaxis2={"title": {"text": "all (MiB)"}})
+    for name, amount, kind, below in (
+        ("one &amp; only", 2.0, Kind.MEASURED, False),
+        ("rest", 5.0, Kind.DERIVED, True),
+    ):
+        traces.part(
+            figure, kind, name=name, row="x", amount=amount, hover=f"{name}<br>so much",
+            colour=theme.KV, below=below,
+        )  # fmt: skip
+    return figure
+
+
+def test_bars_are_packed_with_their_rows_parts_and_kinds() -> None:
+    figure = lying()
+    assert bars.is_bars(figure)
+    message = bars.packed(figure, key="k", height=200, lit="rest")
+    length = int.from_bytes(message[:4], "little")
+    header = json.loads(message[4 : 4 + length])
+    assert [row["title"] for row in header["rows"]] == ["mine (MiB)", "all (MiB)"]
+    assert [(p["name"], p["row"], p["amount"], p["dotted"]) for p in header["parts"]] == [
+        ("one & only", 0, 2.0, False),
+        ("rest", 1, 5.0, True),
+    ]
+    assert header["parts"][0]["hover"] == ["one & only", "so much"]
+    assert (header["key"], header["lit"], header["alt"]) == ("k", "rest", "Two bars.")
+
+
+@pytest.mark.parametrize(
+    ("told", "part"),
+    [({"part": 1}, (1, 1)), ({"part": 0}, (0, 0)), ({"part": 2}, None), ({"part": True}, None),
+     ({"part": "1"}, None), ("1", None), (None, None)],
+)  # fmt: skip
+def test_a_click_on_a_part_is_checked(told: object, part: tuple[int, int] | None) -> None:
+    assert bars.chosen(told, lying()) == part
+
+
+def test_other_figures_are_no_bars() -> None:
+    assert not bars.is_bars(theme.empty("Bars", "Nothing."))
+    upright = theme.blank("Bars", "Upright.", x="x", y="y")
+    upright.add_bar(x=[1], y=[2])
+    assert not bars.is_bars(upright)

@@ -50,6 +50,8 @@ class Drawing {
     return (k < 0 ? slots[q - top] : cells[base(q) + k]) ?? 0
   }
 
+  get firstRead() { return this.d.hideSink && this.grid.pool === 1 ? 1 : 0 } // without a sink that is hidden
+
   colours() {
     const style = getComputedStyle(this.tile)
     return ["text", "border", "primary"].map(c => style.getPropertyValue(`--st-${c}-color`).trim())
@@ -106,7 +108,7 @@ class Drawing {
     const { d, grid, box, view, dpr } = this, W = Math.round(box.w * dpr), H = Math.round(box.h * dpr)
     const image = new ImageData(W, H), pixels = new Uint32Array(image.data.buffer)
     const xs = this.spans(W, view.x), ys = this.spans(H, view.y), best = new Int32Array(grid.m)
-    const { cells, high } = grid, low = Math.max(grid.low, d.hideSink && grid.pool === 1 ? 1 : 0)
+    const { high } = grid, low = Math.max(grid.low, this.firstRead), cells = this.ranks ? ranked(grid, low) : grid.cells
     this.crowded = !xs.single || !ys.single
     for (let i = 0; i < H; i++) {
       const from = ys.first[i], to = ys.last[i], row = i * W
@@ -262,7 +264,7 @@ class Drawing {
   strip(g, border) { // the share of each query that went to the slots of dynamic weights
     const { box, grid, px, dpr } = this, round = y => Math.round(y * dpr) / dpr
     g.save(); g.beginPath(); g.rect(box.left, box.y, box.strip, box.h); g.clip()
-    for (let q = Math.max(0, Math.floor(this.view.y * grid.across)); q < grid.end && this.y(q) < box.y + box.h; q++) {
+    for (let q = Math.max(0, Math.floor(this.view.y * grid.across)); !this.ranks && q < grid.end && this.y(q) < box.y + box.h; q++) {
       g.fillStyle = this.colour(grid.slots[q - grid.top]); g.fillRect(box.left, round(this.y(q)), box.strip, round(this.y(q + 1)) - round(this.y(q)))
     }
     g.restore()
@@ -274,26 +276,7 @@ class Drawing {
   barWidth() { return Math.min(this.px * 18, this.W * 0.46) }
 
   bar(g, border) {
-    const { d, px, dpr } = this, w = this.barWidth(), x = this.W - 4 - w, h = px * 0.75
-    for (let i = 0; i < w * dpr; i++) { g.fillStyle = this.colour(i / (w * dpr) * FULL); g.fillRect(x + i / dpr, 1, 1 / dpr + 0.3, h) }
-    g.strokeStyle = border; g.strokeRect(x + 0.5, 1.5, w - 1, h - 1)
-    g.font = `${px}px ${this.face}`; g.fillStyle = this.ink
-    const ends = [[0, "0", "left"]]
-    if (d.top) ends.push([d.top, small(d.top, d.top < 0.1 ? 3 : 2, 0.001), "right"])
-    let free = x + w - px * 2.6
-    const between = [0.75, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001].filter(v => v < d.top)
-    for (const v of between) {
-      const at = x + Math.sqrt(v / d.top) * w, half = g.measureText(String(v)).width / 2 + 4
-      if (at + half < free && at - half > x + px) { ends.push([v, String(v), "center"]); free = at - half }
-    }
-    for (const [v, text, align] of ends) {
-      g.textAlign = align; g.fillText(text, x + (d.top ? Math.sqrt(v / d.top) : 0) * w, h + px * 0.95)
-    }
-    const words = ["share of attention, square-root scale", "share, square-root scale", "square-root scale"]
-    g.textAlign = "right"; g.globalAlpha = 0.8
-    const room = x - 16 - (this.joined ? this.headWidth() : 0)
-    const fits = words.find(t => g.measureText(t).width < room)
-    if (fits) g.fillText(fits, x - 8, 1 + h / 2)
-    g.globalAlpha = 1
+    const { d, px, dpr, face } = this, w = this.barWidth(), free = this.W - 4 - w - 16 - (this.joined ? this.headWidth() : 0)
+    paintBar(g, { w, x: this.W - 4 - w, px, dpr, face, free, border, ink: this.ink, top: d.top, ranks: this.ranks && this.grid.pool === d.pool ? "what a query read" : this.ranks && "keys around here", colour: this.colour })
   }
 }

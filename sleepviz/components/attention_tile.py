@@ -25,8 +25,11 @@ _HTML = (
     "<canvas class='map' role='img' tabindex='0'></canvas><canvas class='over'></canvas>"
     "<div class='tools'><button type='button' data-do='in' aria-label='Zoom in'>+</button>"
     "<button type='button' data-do='out' aria-label='Zoom out'>−</button>"
-    "<button type='button' data-do='reset' aria-label='Show the whole tile'>reset</button></div>"
-    "<div class='tip' hidden></div></div><div class='foot' aria-live='polite'></div></div>"
+    "<button type='button' data-do='reset' aria-label='Show the whole tile'>reset</button>"
+    "<button type='button' data-do='rank' aria-pressed='false' "
+    "aria-label='Colour by rank among what a query read'>rank</button></div>"
+    "<div class='tip' hidden></div></div><ol class='pins' hidden></ol>"
+    "<div class='foot' aria-live='polite'></div></div>"
 )
 _MOUNT = component(
     "attention_tile",
@@ -36,7 +39,9 @@ _MOUNT = component(
         "sheet.js",
         "cividis.js",
         "attention_tile_data.js",
+        "attention_tile_bar.js",
         "attention_tile.js",
+        "attention_tile_marks.js",
         "attention_tile_walk.js",
     ),
 )

@@ -32,3 +32,16 @@ const short = (text, n) => { const c = [...marked(text)]; return c.length > n ? 
 const small = (x, digits, least) => x === 0 ? "0" : x < least ? x.toPrecision(1) : x.toFixed(digits)
 const niceStep = least => [1, 2, 5].flatMap(a => [1, 10, 100, 1000, 10000].map(b => a * b))
   .sort((a, b) => a - b).find(step => step >= least) ?? 50000
+
+// Of each cell its rank among those that its query could read: 0 for the least read, FULL for the most; equal ones share theirs.
+function ranked(grid, low) {
+  if (grid.ranks) return grid.ranks
+  const ranks = grid.ranks = new Uint16Array(grid.cells.length)
+  for (let q = grid.top; q < grid.end; q++) {
+    const from = grid.base(q) + low, row = grid.cells.subarray(from, Math.max(from, grid.base(q) + Math.min(q + 1, grid.high)))
+    const order = Uint16Array.from(row).sort(), first = new Map()
+    order.forEach((value, i) => { if (!first.has(value)) first.set(value, i) })
+    row.forEach((value, i) => { ranks[from + i] = FULL * first.get(value) / Math.max(1, order.length - 1) })
+  }
+  return ranks
+}

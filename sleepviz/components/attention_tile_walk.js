@@ -1,16 +1,18 @@
 // Lets people walk about in an attention tile: hover, click, wheel, drag, pinch, keys. Joined to the end of
 // attention_tile.js; it knows what a gesture means, not how a cell is drawn. Texts go through textContent only.
 const TILES = new WeakMap()
-const HINT = "Scroll to zoom, drag to move, double-click for all. Arrow keys walk from cell to cell."
+const HINT = "Scroll to zoom, drag to move, double-click for all. Arrow keys walk from cell to cell, Shift-click or Shift-Enter pins one."
 const TOUCH = "Pinch or press + to zoom, drag to move, tap a cell."
 const NOTHING = "Nothing has been read yet, so there is nothing to look back at."
 const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }
 
-class Tile extends Drawing {
+class Tile extends Marked {
   constructor(parent) {
     super()
     for (const name of ["tile", "title", "notes", "stage", "map", "over", "tools", "tip", "foot"])
       this[name] = parent.querySelector(`.${name}`)
+    this.list = parent.querySelector(".pins")
+    this.ranks = false // coloured by rank within the row instead of by share
     this.view = { z: 1, x: 0, y: 0 }
     this.hover = this.selected = null // {q, k}; k is -1 on the strip of the slots
     this.pointers = new Map(); this.off = document.createElement("canvas")
@@ -25,6 +27,7 @@ class Tile extends Drawing {
 
   load(data) {
     super.load(data)
+    this.tellPins()
     if (!this.hover) return
     if (this.hover.q < this.grid.m) this.tip.textContent = this.describe(this.hover)
     else this.point(null)
@@ -53,7 +56,11 @@ class Tile extends Drawing {
     map.onblur = () => this.point(null)
     for (const button of this.tools.children) button.onclick = () => {
       if (button.dataset.do === "reset") this.reset()
-      else this.zoom(button.dataset.do === "in" ? 1.6 : 1 / 1.6)
+      else if (button.dataset.do === "rank") {
+        this.ranks = !this.ranks
+        button.setAttribute("aria-pressed", this.map.dataset.ranks = String(this.ranks))
+        this.draw()
+      } else this.zoom(button.dataset.do === "in" ? 1.6 : 1 / 1.6)
     }
   }
 
@@ -88,7 +95,8 @@ class Tile extends Drawing {
     const share = (this.raw(q, k) / FULL) ** 2 * d.top, most = pool > 1 ? "at most " : ""
     const to = k < 0 ? "slots of the dynamic weights" : `${key} ${this.named(k)}`
     const of = pool > 1 ? `of what one read; pooled ${pool}×${pool}, maximum` : "of what it read"
-    return `${query} ${this.named(q)} → ${to}: ${most}${small(share, 3, 0.001)} (${small(share * 100, 1, 0.1)} % ${of})`
+    const rank = this.ranks && k >= 0 ? `, ${this.rankOf(q, k)}` : ""
+    return `${query} ${this.named(q)} → ${to}: ${most}${small(share, 3, 0.001)} (${small(share * 100, 1, 0.1)} % ${of})${rank}`
   }
 
   notesLine() { // what a reader must know of the picture, and the words under it
@@ -125,6 +133,7 @@ class Tile extends Drawing {
     const said = cell => cell ? `${cell.q},${cell.k}` : ""
     Object.assign(map.dataset, { hover: said(hover), selected: said(selected), chosen: this.d.selected ?? "" })
     this.clipped(g, () => {
+      this.markPins(g)
       if (hover && hover.k >= 0) this.cross(g, hover)
       if (selected && selected.k >= 0) this.ring(g, selected)
     })
@@ -134,32 +143,6 @@ class Tile extends Drawing {
       g.strokeRect(box.x - 1, box.y - 1, box.w + 2, box.h + 2)
     }
     if (hover && hover.k < 0) { g.strokeStyle = this.ink; g.lineWidth = 1; g.strokeRect(box.left - 1, this.y(hover.q) - 1, box.strip + 2, this.ch + 2) }
-  }
-
-  chosen(g) { // bars between the cells and their names: beside the row of the chosen token, beneath its column
-    const { box, d, grid } = this, at = d.selected / grid.pool, cells = (first, size) => [first + Math.min(0, size / 2 - 2), Math.max(size, 4)]
-    if (d.selected === null) return
-    g.fillStyle = this.accent
-    const bar = ([from, size], low, room, paint) => { if (from + size > low && from < low + room) paint(Math.max(low, from), Math.min(low + room, from + size)) }
-    bar(cells(this.y(at), this.ch / grid.pool), box.y, box.h, (from, end) => g.fillRect(box.left - 4, from, 3, end - from))
-    bar(cells(this.x(at), this.cw / grid.pool), box.x, box.w, (from, end) => g.fillRect(from, box.y + box.h + 1, end - from, 3))
-  }
-
-  cross(g, { q, k }) {
-    const { box } = this, x = this.x(k + 0.5), y = this.y(q + 0.5)
-    for (const [width, style] of [[3, "rgb(0 0 0 / 0.45)"], [1, "rgb(255 255 255 / 0.9)"]]) {
-      g.strokeStyle = style; g.lineWidth = width; g.beginPath()
-      g.moveTo(box.x, y); g.lineTo(x - this.cw / 2, y); g.moveTo(x, y + this.ch / 2); g.lineTo(x, box.y + box.h)
-      g.rect(this.x(k), this.y(q), this.cw, this.ch); g.stroke()
-    }
-  }
-
-  ring(g, { q, k }) {
-    const w = Math.max(this.cw, 7), h = Math.max(this.ch, 7), x = this.x(k + 0.5) - w / 2, y = this.y(q + 0.5) - h / 2
-    g.lineJoin = "round"
-    for (const [width, style] of [[5, "rgb(0 0 0 / 0.75)"], [2.5, "#ffffff"]]) {
-      g.strokeStyle = style; g.lineWidth = width; g.strokeRect(x, y, w, h)
-    }
   }
 
   point(cell, x = 0, y = 0) { // shows the words for a cell near a pixel; null takes them away
@@ -248,7 +231,9 @@ class Tile extends Drawing {
     }
     const cell = drag && !drag.moved ? this.cellAt(e.offsetX, e.offsetY) : null
     if (e.pointerType !== "mouse" && cell) this.point(cell, e.offsetX, e.offsetY)
-    if (cell && cell.k >= 0 && cell.k <= cell.q) this.select(cell, 0)
+    if (!cell || cell.k < 0 || cell.k > cell.q) return
+    if (e.shiftKey) this.pin(cell)
+    else this.select(cell, 0)
   }
 
   select(cell, wait) { // while the arrow keys walk, only the cell where they rest is told
@@ -267,7 +252,7 @@ class Tile extends Drawing {
     else if (e.key === "+" || e.key === "=") this.zoom(1.4, ...this.focus())
     else if (e.key === "-" || e.key === "_") this.zoom(1 / 1.4, ...this.focus())
     else if (e.key === "0") this.reset()
-    else if (e.key === "Enter" && this.selected) this.select(this.selected, 0)
+    else if (e.key === "Enter" && this.selected) e.shiftKey ? this.pin(this.selected) : this.select(this.selected, 0)
     else if (e.key === "Escape") { this.point(null); this.select(null) }
     else return
     e.preventDefault()

@@ -53,9 +53,11 @@ def beneath(figure: go.Figure, *, of: str, file: str, about: Iterable[str], key:
     _row(make, of=of, file=file, about=about, key=key, title=figure.layout.title.text or "")
 
 
-def beneath_words(make: Callable[[], Table], *, file: str, about: Iterable[str], key: str) -> None:
-    """Show the row beneath something that is words, not a picture: what it is, table and CSV."""
-    _row(make, of="", file=file, about=about, key=key, title="")
+def beneath_words(
+    make: Callable[[], Table], *, of: str, file: str, about: Iterable[str], key: str
+) -> None:
+    """Show the row beneath something that is words, not a figure, and has the key `of`."""
+    _row(make, of=of, file=file, about=about, key=key, title="")
 
 
 def _row(

@@ -60,10 +60,10 @@ function answerAsked(name, sheet) {
 
 const EDGE = 16
 
-/** A new canvas: title, legend ([{name, paint(pen, x, y)}], 24 px for each sign), picture, note. */
-function sheetOf({ canvas, title, legend = [], note, colours }) {
-  const ratio = canvas.width / canvas.clientWidth
-  const { clientWidth: wide, clientHeight: high } = canvas
+/** A new canvas: title, legend ([{name, paint(pen, x, y)}], 24 px for each sign), picture, note. `size`: of a picture that is on no page. */
+function sheetOf({ canvas, size = canvas, title, legend = [], note, colours }) {
+  const { clientWidth: wide, clientHeight: high } = size
+  const ratio = canvas.width / wide
   const sheet = document.createElement("canvas")
   const pen = sheet.getContext("2d")
   const face = (px, weight = 400) => { pen.font = `${weight} ${px}px ${colours.font}` }

@@ -51,6 +51,7 @@ class Talk {
     this.said.onscroll = () => { this.point(null); if (this.atEnd()) this.jump.hidden = true }
     this.said.onkeydown = e => this.keyed(e)
     this.jump.onclick = () => this.toEnd()
+    this.deaf = answerAsked(() => this.d?.key, () => sheetOfTalk(this))
   }
 
   load(data) {
@@ -249,8 +250,8 @@ class Talk {
 
 export default function ({ data, parentElement, setTriggerValue }) {
   let talk = TALKS.get(parentElement)
-  if (!talk?.said.isConnected) { talk = new Talk(parentElement); TALKS.set(parentElement, talk) }
+  if (!talk?.said.isConnected) { talk?.deaf(); talk = new Talk(parentElement); TALKS.set(parentElement, talk) }
   talk.tell = index => setTriggerValue("token", index)
   talk.load(data)
-  return () => TALKS.delete(parentElement)
+  return () => { talk.deaf(); TALKS.delete(parentElement) }
 }

@@ -31,7 +31,12 @@ _HTML = (
     "<button type='button' class='jump' hidden>New words below ↓</button>"
     "<div class='tip' role='status' hidden></div></div>"
 )
-_MOUNT = component("transcript", html=_HTML, css="transcript.css", js=("transcript.js",))
+_MOUNT = component(
+    "transcript",
+    html=_HTML,
+    css="transcript.css",
+    js=("sheet.js", "transcript_sheet.js", "transcript.js"),
+)
 
 
 _packed: Kept[bytes] = Kept(32)
@@ -46,7 +51,7 @@ def transcript(
     `selected` marks a token (the same kind of index) and brings it into view when it changes.
     Of more than `MAX_TOKENS` tokens the last are shown, and the picture says so.
     """
-    ready = _packed.of(state, (height, selected), lambda: pack(state, height, selected))
+    ready = _packed.of(state, (key, height, selected), lambda: pack(state, height, selected, key))
     result = _MOUNT(data=ready, key=key, on_token_change=lambda: None)
     return clicked(result.token, len(state.tokens))
 
@@ -103,8 +108,11 @@ def _held(state: State) -> list[int]:
     return held
 
 
-def pack(state: State, height: int, selected: int | None) -> bytes:
-    """The words once each, then indices and runs: about 25 KiB of UTF-8 JSON for 2,000 tokens."""
+def pack(state: State, height: int, selected: int | None, key: str = "") -> bytes:
+    """The words once each, then indices and runs: about 25 KiB of UTF-8 JSON for 2,000 tokens.
+
+    `key` is the transcript's name on the page.
+    """
     first = max(0, len(state.tokens) - MAX_TOKENS)
     before = min(first, 3)  # what opens a turn may lie just before the first token shown
     shown = state.tokens[first:]
@@ -112,6 +120,7 @@ def pack(state: State, height: int, selected: int | None) -> bytes:
     vocab: dict[tuple[int, str], int] = {}
     order = [vocab.setdefault((t.token.id, t.token.text), len(vocab)) for t in shown]
     payload = {
+        "key": key,
         "height": height,
         "selected": selected,
         "total": len(state.tokens),

@@ -97,6 +97,7 @@ def _conversation(state: State, busy: bool) -> None:
             choosing.choose(picked)
         beneath_words(
             lambda: transcript.table(state),
+            of="talk.transcript",
             file="transcript",  # the same at every tick, so that nothing of it is sent again
             about=transcript.about(state),
             key="talk.transcript.about",

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Visit, click, done, go, n_cached, settled, shot  # type: ignore[import-not-found]
+from conftest import (  # type: ignore[import-not-found]
+    SHOTS,
+    Visit,
+    click,
+    done,
+    go,
+    n_cached,
+    settled,
+    shot,
+)
 from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
@@ -47,6 +57,19 @@ def test_a_click_on_a_head_opens_it(heavy: Any) -> None:
     done(heavy)
     expect(heavy.locator(".st-key-look_tile .title")).to_contain_text("Layer")
     expect(heavy.locator(".st-key-look_tile canvas.map")).to_be_visible()
+
+
+def test_the_transcript_leaves_as_an_image(heavy: Any) -> None:
+    go(heavy, "Talk")
+    with heavy.expect_download() as download:
+        heavy.locator(".st-key-talk_card").get_by_role("button", name="PNG").click()
+    assert download.value.suggested_filename == "transcript.png"
+    image = Path(download.value.path()).read_bytes()
+    SHOTS.mkdir(exist_ok=True)
+    (SHOTS / "transcript-sheet.png").write_bytes(image)
+    assert image[:8] == b"\x89PNG\r\n\x1a\n"
+    wide, high = (int.from_bytes(image[at : at + 4]) for at in (16, 20))
+    assert high > 300 < wide
 
 
 def test_a_token_chosen_in_the_transcript_is_chosen_in_the_tile(heavy: Any) -> None:
@@ -143,6 +166,17 @@ def test_numbers_and_weights_after_a_nap(
     expect(timed).to_contain_text(re.compile(r"fastest of 9 passes.*of the time"))
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
     shot(page, f"numbers-done-{name}")
+    parts = page.locator(".st-key-numbers_memory_now .legend button")
+    parts.filter(has_text="dynamic weights").click()
+    expect(parts.filter(has_text="dynamic weights")).to_have_attribute("aria-pressed", "true")
+    over = page.locator(".st-key-numbers_memory_over_time")
+    over.get_by_text("By event").click()
+    settled(page)
+    label = over.locator("canvas[aria-label]").first
+    expect(label).to_have_attribute("aria-label", re.compile("Memory over time, event by event"))
+    page.locator(".st-key-numbers_time_per_token").get_by_text("Log scale").click()
+    settled(page)
+    shot(page, f"numbers-lit-{name}")
     page = visit(page.context, path="look")
     part(page, "Weights")
     label = page.locator(".st-key-look_tokens_kept canvas").first
@@ -185,6 +219,7 @@ def test_one_can_look_back_on_the_session_line_and_come_back_to_now(heavy: Any) 
     heavy.locator(".st-key-session_line .now").click()
     expect(heavy.locator(".st-key-strip")).to_contain_text("LIVE")
     assert n_cached(heavy) == now
+    expect(heavy.locator(".st-key-session_line canvas")).to_have_attribute("data-position", "")
     box = heavy.locator(".st-key-session_line canvas").bounding_box()
     middle = {"x": box["width"] * 0.5, "y": box["height"] * 0.3}
     heavy.locator(".st-key-session_line canvas").click(position=middle)

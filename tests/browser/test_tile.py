@@ -132,6 +132,38 @@ def test_zoom_and_selection_stay_while_tokens_are_added(opened: Open) -> None:
     expect(tile).to_have_attribute("data-zoom", "1.000")
 
 
+def test_a_pinned_cell_stays_told_until_it_is_pinned_again(opened: Open) -> None:
+    page = opened()
+    tile = canvas(page, "small")
+    pins = part(page, "small", ".pins li")
+    tile.click(position=at(tile, 30, 23), modifiers=["Shift"])
+    expect(pins).to_have_count(1)
+    expect(pins).to_contain_text("query 30 “word30” → key 23 “word23”")
+    tile.click(position=at(tile, 20, 3), modifiers=["Shift"])
+    expect(pins).to_have_count(2)
+    page.get_by_role("button", name="More").click()
+    expect(tile).to_have_attribute("data-n", "44")
+    expect(pins.first).to_contain_text("query 30 “word30”")
+    expect(page.get_by_text("small clicked None")).to_be_visible()  # a pin chooses nothing
+    tile.click(position=at(tile, 30, 23), modifiers=["Shift"])
+    expect(pins).to_have_count(1)
+
+
+def test_cells_can_be_coloured_by_their_rank_in_the_row(opened: Open) -> None:
+    page = opened()
+    tile, button = canvas(page, "small"), part(page, "small", "[data-do=rank]")
+    place = at(tile, 30, 23)
+    before = pixel(tile, place)
+    button.click()
+    expect(button).to_have_attribute("aria-pressed", "true")
+    assert pixel(tile, at(tile, 0, 0)) != before
+    tile.hover(position=place)
+    expect(part(page, "small", ".tip")).to_contain_text(re.compile(r"rank \d+ of 30$"))
+    button.click()
+    expect(tile).to_have_attribute("data-ranks", "false")
+    assert pixel(tile, place) == before
+
+
 def test_arrow_keys_walk_and_enter_tells_it_again(opened: Open) -> None:
     page = opened()
     tile = canvas(page, "small")

@@ -1,0 +1,74 @@
+// The whole transcript as an image, also what has been scrolled away. Knows how tokens look; transcript.js knows what they are.
+const LONGEST = 12000 // pixels high: more than that no browser's canvas holds at every ratio
+
+/** The pieces of a text as they stand on the page: [words, rect], one for each line that it is broken into. */
+function* piecesOf(node) {
+  const range = document.createRange(), text = node.data
+  range.selectNodeContents(node)
+  const rects = range.getClientRects()
+  if (rects.length === 1) return yield [text, rects[0]]
+  let from = 0, line = null
+  for (let i = 0; i < text.length; i++) { // a token that is broken is rare, and short
+    range.setStart(node, i)
+    range.setEnd(node, i + 1)
+    const rect = range.getClientRects()[0]
+    if (!rect) continue
+    if (line && rect.top > line.top + 2) { yield [text.slice(from, i), line]; from = i; line = null }
+    line ??= rect
+  }
+  if (line) yield [text.slice(from), line]
+}
+
+/** What stands behind a token: as on the page, its fate told by pattern and colour. */
+function paintFate(pen, fate, x, y, w, h, colours) {
+  const fill = (style, alpha, ...box) => { pen.globalAlpha = alpha; pen.fillStyle = style; pen.fillRect(...box) }
+  if (fate === "cache") fill(colours.blue, 0.2, x, y, w, h)
+  if (fate === "gone") fill(colours.text, 0.05, x, y, w, h)
+  if (fate === "weights") {
+    fill(colours.violet, 0.1, x, y, w, h)
+    fill(colours.violet, 0.75, x, y + h - 1.5, w, 1.5)
+    pen.save()
+    pen.beginPath()
+    pen.rect(x, y, w, h)
+    pen.clip()
+    pen.globalAlpha = 0.32
+    pen.strokeStyle = colours.violet
+    pen.lineWidth = 1.6
+    pen.beginPath()
+    for (let at = x - h; at < x + w; at += 7) { pen.moveTo(at, y + h); pen.lineTo(at + h, y) }
+    pen.stroke()
+    pen.restore()
+  }
+  pen.globalAlpha = 1
+}
+
+/** A canvas with all that was said, its legend and a title. */
+function sheetOfTalk({ said, d }) {
+  const read = (name) => getComputedStyle(said).getPropertyValue(`--st-${name}-color`).trim()
+  const colours = { ...pageColours(said), blue: read("blue") || "#55f", violet: read("violet") || "#85f" }
+  const ratio = devicePixelRatio || 1, frame = said.getBoundingClientRect()
+  const size = { clientWidth: said.clientWidth, clientHeight: Math.min(said.scrollHeight, LONGEST) }
+  const canvas = Object.assign(document.createElement("canvas"), { width: size.clientWidth * ratio, height: size.clientHeight * ratio })
+  const pen = canvas.getContext("2d"), across = (r) => r.left - frame.left, down = (r) => r.top - frame.top + said.scrollTop
+  pen.scale(ratio, ratio)
+  pen.textBaseline = "middle"
+  for (const chip of said.querySelectorAll(".chip"))
+    for (const r of chip.getClientRects()) paintFate(pen, chip.dataset.fate, across(r), down(r), r.width, r.height, colours)
+  const texts = document.createTreeWalker(said, NodeFilter.SHOW_TEXT)
+  while (texts.nextNode()) {
+    const node = texts.currentNode, style = getComputedStyle(node.parentElement)
+    pen.font = `${style.fontWeight} ${style.fontSize} ${style.fontFamily}`
+    pen.fillStyle = style.color
+    for (const [words, r] of piecesOf(node)) {
+      if (!r.width) continue // folded away
+      pen.fillText(words, across(r), down(r) + r.height / 2)
+      if (style.textDecorationLine.includes("line-through")) pen.fillRect(across(r), down(r) + r.height / 2, r.width, 1.5)
+    }
+  }
+  const legend = FATES.map(([fate, name]) => ({
+    name: `${name} ${number(d.counts[fate])}`,
+    paint: (g, x, y) => paintFate(g, fate, x, y - 7, 18, 14, colours),
+  }))
+  const note = said.scrollHeight > LONGEST ? "Only the beginning: it is longer than an image can be." : ""
+  return sheetOf({ canvas, size, title: "Transcript with the fate of each token", legend, note, colours })
+}
