@@ -661,7 +661,7 @@ def test_the_code_of_every_component_travels_once() -> None:
 
 
 def lying() -> go.Figure:
-    figure = theme.blank("Bars", "Two bars.", x="mine (MiB)", y="held by (name)")
+    figure = theme.blank("Bars", "Two bars.", x="mine (MiB)", y="held by (name)", barmode="stack")
     figure.update_layout(xaxis2={"title": {"text": "all (MiB)"}})
     for name, amount, kind, below in (
         ("one &amp; only", 2.0, Kind.MEASURED, False),

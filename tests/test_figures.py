@@ -19,6 +19,7 @@ from sleepviz import events as ev
 from sleepviz.components import picture as clicking
 from sleepviz.components.chart import GOES, chosen_x, packed, paints
 from sleepviz.figures import theme, traces
+from sleepviz.figures.draft import Draft
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 from sleepviz.timeline import Timeline
@@ -238,7 +239,7 @@ def test_all_that_is_drawn_says_what_its_numbers_are_and_is_dashed_like_that(
             assert kind is not Kind.ESTIMATE
 
 
-NOT_PICTURES = {"theme", "traces"}
+NOT_PICTURES = {"draft", "theme", "traces"}
 FILES = sorted(p for p in Path(figures.__path__[0]).glob("*.py") if p.stem not in NOT_PICTURES)
 
 
@@ -771,3 +772,24 @@ def test_a_click_goes_back_to_a_moment_and_the_newest_one_is_now(
     go(x)
     assert went == gone
     assert clicking._goes(PICTURES["kv_map"], story.state) is None
+
+
+def test_a_draft_becomes_the_figure_that_the_same_steps_would_have_made() -> None:
+    made = []
+    for figure in (
+        theme.blank("T", "words", x="x", y="y"),
+        theme.draft("T", "words", x="x", y="y"),
+    ):
+        for name in ("one", "two"):
+            traces.line(
+                figure, Kind.MEASURED, name=name, x=[0, 1], y=[1, 2], hover="%{y}", colour=theme.KV
+            )
+        theme.band(figure, 0, 1, "night")
+        theme.mark(figure, 0.5, "now")
+        theme.limit(figure, 2, "most")
+        theme.note(figure, "first")
+        theme.note(figure, "second")
+        whole = figure.made() if isinstance(figure, Draft) else figure
+        made.append(whole.to_plotly_json())
+    assert made[0] == made[1]
+    assert made[0]["layout"]["annotations"][0]["text"] == "first · second"

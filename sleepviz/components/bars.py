@@ -44,8 +44,8 @@ def bars(
 
 
 def is_bars(figure: go.Figure) -> bool:
-    """Whether a figure is of lying bars, and of nothing else."""
-    return bool(figure.data) and all(
+    """Whether a figure is of lying bars in parts, one trace a part, and of nothing else."""
+    return figure.layout.barmode == "stack" and all(
         t.type == "bar" and t.orientation == "h" and len(t.x or ()) == 1 for t in figure.data
     )
 

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 from sleepviz.events import SleepStepped
 from sleepviz.figures import theme, traces
+from sleepviz.figures.draft import Draft
 from sleepviz.quantities import Kind, estimate
 from sleepviz.state import Night, State
 
@@ -28,8 +29,13 @@ def falling_asleep(state: State) -> go.Figure:
     if not steps:
         return theme.empty(TITLE, _nothing(state))
     night = state.nights[-1]
-    figure = theme.blank(TITLE, alt(state), x="step (count)", y="loss (nat per token)")
-    figure.update_xaxes(unifiedhovertitle_text="step %{x:,.0f}", tickformat=",d")
+    figure = theme.draft(
+        TITLE,
+        alt(state),
+        x="step (count)",
+        y="loss (nat per token)",
+        xaxis={"unifiedhovertitle": {"text": "step %{x:,.0f}"}, "tickformat": ",d"},
+    )
     x = _running_steps(steps)
     for name, colour, width, values in (
         ("dreams", theme.KV, 2.5, [s.loss for s in steps]),
@@ -55,7 +61,7 @@ def falling_asleep(state: State) -> go.Figure:
     _add_phases(figure, steps, x)
     if night.outcome not in ("kept", "running"):
         theme.note(figure, f"{theme.night_label(night)}; nothing has changed")
-    return figure
+    return figure.made()
 
 
 def alt(state: State) -> str:
@@ -116,7 +122,7 @@ def _running_steps(steps: tuple[SleepStepped, ...]) -> np.ndarray:
     return np.array(x, dtype=float)
 
 
-def _add_phases(figure: go.Figure, steps: tuple[SleepStepped, ...], x: np.ndarray) -> None:
+def _add_phases(figure: Draft, steps: tuple[SleepStepped, ...], x: np.ndarray) -> None:
     """Shade every other phase, and name each."""
     at = 0
     for number, (phase, group) in enumerate(groupby(steps, key=lambda s: s.phase)):

@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 
 from sleepviz.events import SessionStarted
 from sleepviz.figures import theme, traces
+from sleepviz.figures.draft import Draft
 from sleepviz.quantities import Kind, derived, measured
 from sleepviz.state import State
 
@@ -42,7 +43,7 @@ def kv_growth(state: State, choice: str = "tokens") -> go.Figure:
     if not state.kv:
         return theme.empty(TITLE, _nothing(state))
     timed = choice == "seconds"
-    figure = theme.blank(
+    figure = theme.draft(
         TITLE,
         alt(state, choice),
         x="time since the start (s)" if timed else "tokens put into the cache (count)",
@@ -112,7 +113,7 @@ def kv_growth(state: State, choice: str = "tokens") -> go.Figure:
         else:
             theme.mark(figure, float(told[_index(state, night.started_s)]), label)
     theme.thinned(figure, len(keep), len(measured))
-    return figure
+    return figure.made()
 
 
 def alt(state: State, choice: str = "tokens") -> str:
@@ -242,7 +243,7 @@ def _index(state: State, at_s: float) -> int:
     return bisect_right([p.at_s for p in state.kv], at_s)
 
 
-def _add_dynamic_weights(figure: go.Figure, state: State, told: np.ndarray, timed: bool) -> None:
+def _add_dynamic_weights(figure: Draft, state: State, told: np.ndarray, timed: bool) -> None:
     """Draw what sleeps have left, as reported at their ends and sampled in between."""
     known = [(m.at_s, m.sample.dynamic_weights) for m in state.memory]
     known += [(n.ended_s, n.report.dynamic_bytes) for n in state.nights if n.report and n.ended_s]
@@ -268,7 +269,7 @@ def _add_dynamic_weights(figure: go.Figure, state: State, told: np.ndarray, time
     )
 
 
-def _add_limit(figure: go.Figure, state: State) -> None:
+def _add_limit(figure: Draft, state: State) -> None:
     facts = state.facts
     if facts is None:
         return

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from sleepviz.events import MemorySampled
 from sleepviz.figures import theme, traces
+from sleepviz.figures.draft import Draft
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 
@@ -48,17 +49,17 @@ def memory_now(state: State) -> go.Figure:
                 below=row == _MACHINE,
                 named=row == _MINE or name in _NOT_MINE,
             )
-    return figure
+    return figure.made()
 
 
-def _two_scales(words: str, machine: str) -> go.Figure:
+def _two_scales(words: str, machine: str) -> Draft:
     """The session above, the machine below, each on a scale of its own that begins at 0."""
     names = {
         "showgrid": False,
         "automargin": True,
         "title": {"text": "held by (name)", "font": {"color": "rgba(0,0,0,0)"}},
     }
-    return theme.blank(
+    return theme.draft(
         TITLE,
         words,
         x="this session (MiB)",

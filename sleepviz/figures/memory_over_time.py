@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 
 from sleepviz.events import MemorySampled
 from sleepviz.figures import theme, traces
+from sleepviz.figures.draft import Draft
 from sleepviz.quantities import Kind
 from sleepviz.state import MemoryPoint, State
 
@@ -50,7 +51,7 @@ def memory_over_time(state: State, choice: str = "seconds") -> go.Figure:
         return theme.empty(TITLE, _EMPTY)
     accelerated = any(m.sample.allocated is not None for m in state.memory)
     machine = "accelerator" if accelerated else "process"
-    figure = theme.blank(
+    figure = theme.draft(
         TITLE,
         alt(state, choice),
         x="events so far (count)" if choice == "events" else "time since the start (s)",
@@ -74,7 +75,7 @@ def memory_over_time(state: State, choice: str = "seconds") -> go.Figure:
         theme.band(figure, first, last, theme.night_label(night))
     n = len(state.memory)
     theme.thinned(figure, min(n, theme.MOST_POINTS), n, "samples")
-    return figure
+    return figure.made()
 
 
 def alt(state: State, choice: str = "seconds") -> str:
@@ -170,7 +171,7 @@ def _bytes(given: Sequence[int | None]) -> np.ndarray:
     return np.array(given, dtype=float)
 
 
-def _add_line(figure: go.Figure, places: np.ndarray, line: _Line) -> None:
+def _add_line(figure: Draft, places: np.ndarray, line: _Line) -> None:
     mib = theme.mib(line.n_bytes)
     since = np.diff(mib, prepend=np.nan)
     keep = theme.thin(mib)
@@ -195,7 +196,7 @@ def _used(sample: MemorySampled) -> int:
     return sample.rss if sample.allocated is None else sample.allocated
 
 
-def _add_peaks(figure: go.Figure, state: State, choice: str) -> None:
+def _add_peaks(figure: Draft, state: State, choice: str) -> None:
     peaks = _peaks(state)
     if peaks:
         traces.dots(

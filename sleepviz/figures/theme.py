@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
+from sleepviz.figures.draft import Draft, Drawn
 from sleepviz.state import Night
 
 INK = "#1B1B2A"  # predictions, limits
@@ -77,7 +79,12 @@ TEMPLATE = go.layout.Template(
 _TEMPLATE = TEMPLATE.to_plotly_json()
 
 
-def blank(
+def blank(title: str, alt: str, *, x: str, y: str, **layout: Any) -> go.Figure:
+    """A titled figure with two titled axes and nothing on it yet; `alt` says it in words."""
+    return draft(title, alt, x=x, y=y, **layout).made()
+
+
+def draft(
     title: str,
     alt: str,
     *,
@@ -86,15 +93,15 @@ def blank(
     xaxis: Mapping[str, object] = MappingProxyType({}),
     yaxis: Mapping[str, object] = MappingProxyType({}),
     **layout: object,
-) -> go.Figure:
-    """A titled figure with two titled axes and nothing on it yet; `alt` says it in words.
+) -> Draft:
+    """A figure as `blank` makes one, that is still to be made: for what is drawn at every tick.
 
     What else is known of the axes and of the layout is told here: plotly takes many times as long
     for each change later on. Names and values are not checked, which takes plotly ten times as long
     as the rest; the tests of the figures have them checked.
     """
-    return go.Figure(
-        layout={
+    return Draft(
+        {
             "template": _TEMPLATE,
             "title": {"text": title},
             "meta": {"alt": alt},
@@ -102,8 +109,7 @@ def blank(
             "xaxis": {"title": {"text": x}, **xaxis},
             "yaxis": {"title": {"text": y}, "rangemode": "tozero", **yaxis},
             **layout,
-        },
-        _validate=False,
+        }
     )
 
 
@@ -151,19 +157,23 @@ def sentence(figure: go.Figure) -> str:
     return notes[0].text if not figure.data and notes else ""
 
 
-def note(figure: go.Figure, text: str) -> None:
+def note(figure: Drawn, text: str) -> None:
     """Add a remark at the foot of the figure, for what the picture leaves out."""
+    remark = {
+        "name": "note", "text": text, "x": 1, "y": 0, "xref": "paper", "yref": "paper",
+        "showarrow": False, "xanchor": "right", "yanchor": "bottom", "font": {"size": 11},
+    }  # fmt: skip
+    if isinstance(figure, Draft):
+        figure.add_note(remark)
+        return
     said = [a for a in figure.layout.annotations if a.name == "note"]
     if said:
         said[0].text = f"{said[0].text} · {text}"
-        return
-    figure.add_annotation(
-        name="note", text=text, x=1, y=0, xref="paper", yref="paper", showarrow=False,
-        xanchor="right", yanchor="bottom", font_size=11,
-    )  # fmt: skip
+    else:
+        figure.add_annotation(**remark)
 
 
-def band(figure: go.Figure, x0: float, x1: float, label: str, opacity: float = 0.1) -> None:
+def band(figure: Drawn, x0: float, x1: float, label: str, opacity: float = 0.1) -> None:
     """Shade the stretch from `x0` to `x1`, with its name at the top."""
     figure.add_shape(
         type="rect",
@@ -176,7 +186,7 @@ def band(figure: go.Figure, x0: float, x1: float, label: str, opacity: float = 0
     )
 
 
-def mark(figure: go.Figure, x: float, label: str) -> None:
+def mark(figure: Drawn, x: float, label: str) -> None:
     """Draw a labelled vertical line at `x`: a moment that takes no room on this axis."""
     figure.add_shape(
         type="line",
@@ -186,13 +196,13 @@ def mark(figure: go.Figure, x: float, label: str) -> None:
     )
 
 
-def limit(figure: go.Figure, y: float, label: str) -> None:
+def limit(figure: Drawn, y: float, label: str) -> None:
     """Draw a labelled dotted horizontal line at `y`: what cannot be passed."""
-    figure.add_hline(
-        y=y,
+    figure.add_shape(
+        type="line", x0=0, x1=1, xref="x domain", y0=y, y1=y, yref="y",
         line={"color": INK, "width": 1.5, "dash": "dot"},
         label={"text": label, "textposition": "start", "font": {"size": 11}},
-    )
+    )  # fmt: skip
 
 
 def colour_bar(title: str, **more: object) -> dict[str, object]:
@@ -239,7 +249,7 @@ def thin(values: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
     return np.unique(np.concatenate([edges[:-1], lowest, highest, edges[1:] - 1]))
 
 
-def thinned(figure: go.Figure, drawn: int, of: int, what: str = "points") -> None:
+def thinned(figure: Drawn, drawn: int, of: int, what: str = "points") -> None:
     """Say on the figure that not all is drawn, where that is so."""
     if drawn < of:
         note(figure, f"{drawn:,} of {of:,} {what} drawn, lowest and highest kept")

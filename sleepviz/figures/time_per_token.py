@@ -12,6 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.figures import theme, traces
+from sleepviz.figures.draft import Draft
 from sleepviz.quantities import Kind
 from sleepviz.state import State, Timing
 
@@ -42,7 +43,7 @@ def time_per_token(state: State, choice: str = "linear") -> go.Figure:
     """
     if not state.timings:
         return theme.empty(TITLE, _EMPTY)
-    figure = theme.blank(
+    figure = theme.draft(
         TITLE,
         alt(state, choice),
         x="tokens in the context (count)",
@@ -58,7 +59,7 @@ def time_per_token(state: State, choice: str = "linear") -> go.Figure:
         timings = sorted((t for t in state.timings if t.phase == phase), key=lambda t: t.n_context)
         if timings:
             _add_dots(figure, timings, look)
-    return figure
+    return figure.made()
 
 
 def alt(state: State, choice: str = "linear") -> str:
@@ -103,7 +104,7 @@ def _each_ms(timing: Timing) -> float:
     return timing.ms / max(1, timing.n_tokens)
 
 
-def _add_dots(figure: go.Figure, timings: list[Timing], look: _Dots) -> None:
+def _add_dots(figure: Draft, timings: list[Timing], look: _Dots) -> None:
     x = np.array([t.n_context for t in timings], dtype=float)
     y = np.array([_each_ms(t) for t in timings])
     keep = theme.thin(y)

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import plotly.graph_objects as go
 
+from sleepviz.figures.draft import Drawn
 from sleepviz.figures.theme import SEQUENTIAL
 from sleepviz.quantities import Kind
 
@@ -28,7 +29,7 @@ MOST_APART = 64  # columns of a grid with a gap between them; more would be all 
 
 
 def line(
-    figure: go.Figure,
+    figure: Drawn,
     kind: Kind,
     *,
     name: str,
@@ -71,7 +72,7 @@ def line(
 
 
 def dots(
-    figure: go.Figure,
+    figure: Drawn,
     kind: Literal[Kind.MEASURED, Kind.DERIVED],
     *,
     name: str,
@@ -106,7 +107,7 @@ def dots(
 
 
 def cells(
-    figure: go.Figure,
+    figure: Drawn,
     kind: Kind,
     *,
     x: Sequence[object] | np.ndarray,
@@ -148,7 +149,7 @@ def cells(
 
 
 def part(
-    figure: go.Figure,
+    figure: Drawn,
     kind: Kind,
     *,
     name: str,
