@@ -104,12 +104,18 @@ def show(view: View) -> None:
 
 
 def paint(view: View, timeline: Timeline, busy: bool) -> None:
-    """All that a visitor sees of a page: what is painted again at every tick."""
+    """All that a visitor sees of a page: what is painted again at every tick.
+
+    Each part has a place of its own: where one grew into the place of another, a browser would
+    take all that follows down, and put it up again without its zoom.
+    """
     back = controls.position()
     state = timeline.at()
     _strip(state if back is None else timeline.at(back), busy, back)
-    _troubles(state, busy)
-    view.render(timeline, back)
+    with st.container():
+        _troubles(state, busy)
+    with st.container():
+        view.render(timeline, back)
     with st.container(border=True, key="session_line"):
         session_line(timeline, back, controls.go_to, key="frame.line")
 
