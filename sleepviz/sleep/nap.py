@@ -35,7 +35,7 @@ from sleepviz.weights import DynamicWeights, Slots
 
 LOG_WEIGHT_LIMIT = 3.0  # |bias| at most
 N_PROJECTED = 2
-FITTING = 2.0  # linear algebra for each token of the cache, in tokens of a pass (an estimate)
+FITTING = 1.5  # linear algebra for each token of the cache, in tokens of a pass (an estimate)
 RIDGE = 1e-3  # of the mean diagonal
 
 

@@ -41,7 +41,16 @@ KNOWN: tuple[tuple[str, Kind, str], ...] = (
         Kind.MEASURED,
         "Resident bytes, everything included; no proof of a saving.",
     ),
-    ("Peak of sleeping", Kind.DERIVED, "The highest memory seen while asleep − that at its start."),
+    (
+        "Peak of sleeping",
+        Kind.MEASURED,
+        "The most bytes at once of the tensors that a sleep made, counted operator by operator.",
+    ),
+    (
+        "Growth of the process",
+        Kind.DERIVED,
+        "The highest memory seen while asleep − that at its start; an allocator may have had room.",
+    ),
     (
         "Seconds of a sleep to come",
         Kind.ESTIMATE,
