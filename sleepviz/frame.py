@@ -10,7 +10,7 @@ import re
 import streamlit as st
 
 from sleepviz import SleepvizError, controls, visitor, waiting
-from sleepviz.components.code import carry
+from sleepviz.components.code import carried
 from sleepviz.components.markup import markup
 from sleepviz.components.pieces import empty, notice
 from sleepviz.components.session_line import session_line
@@ -79,7 +79,11 @@ def nothing_yet(title: str, hint: str, name: str, label: str) -> None:
 
 def show(view: View) -> None:
     """Paint a page: its frame, and itself as soon as there is a model."""
-    carry()
+    with carried():
+        _show(view)
+
+
+def _show(view: View) -> None:
     me = visitor.introduced()
     visitor.presence(me)
     try:

@@ -76,6 +76,18 @@ def visit(at: AppTest, name: str) -> AppTest:
     return at
 
 
+def test_only_one_component_brings_code_and_it_is_the_same_on_every_page(app: AppTest) -> None:
+    brought = set()
+    for name in ("talk", "numbers", "look"):
+        visit(app, name)
+        sent = [e.proto for e in app.get("bidi_component")]
+        (code,) = [p.js_content for p in sent if len(p.js_content) > 2000]
+        brought.add(code)
+        assert len(sent) > 2
+        assert not any(p.css_content for p in sent)
+    assert len(brought) == 1
+
+
 @pytest.mark.parametrize("name", list(views()))
 def test_every_page_says_what_to_do_while_nothing_has_been_told(app: AppTest, name: str) -> None:
     visit(app, name)

@@ -13,14 +13,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
   }
 }
 
-class Bars {
+class Bars extends Painted {
   constructor(parent) {
-    for (const name of ["bars", "legend", "stage", "tip"]) this[name] = parent.querySelector(`.${name}`)
+    super(parent, ["bars", "legend", "stage", "tip"])
     this.canvas = parent.querySelector("canvas")
-    this.resized = new ResizeObserver(() => this.paint())
-    this.resized.observe(this.stage)
-    document.fonts?.ready.then(() => this.paint())
-    this.deaf = answerAsked(() => this.message?.key, () => this.sheet())
     const { canvas } = this
     canvas.onpointermove = (e) => this.point(this.under(e), e)
     canvas.onpointerleave = () => this.point(null)
@@ -28,12 +24,6 @@ class Bars {
       const part = this.under(e)
       if (part) this.chose(part.number)
     }
-  }
-
-  close() {
-    this.deaf()
-    this.resized.disconnect()
-    cancelAnimationFrame(this.frame)
   }
 
   tell(message) {
@@ -122,22 +112,11 @@ class Bars {
 
   // painting -----------------------------------------------------------------------------------
 
-  paint() {
-    cancelAnimationFrame(this.frame)
-    this.frame = requestAnimationFrame(() => this.paintNow())
-  }
-
   paintNow() {
     const { canvas, message } = this
-    const ratio = devicePixelRatio || 1
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((v) => Math.round(v * ratio))
-    if (!message || !width || !height) return
-    if (canvas.width !== width) canvas.width = width
-    if (canvas.height !== height) canvas.height = height
+    if (!message || !this.stage.clientWidth || !this.stage.clientHeight) return
     this.colours = pageColours(canvas)
-    const pen = canvas.getContext("2d")
-    pen.setTransform(ratio, 0, 0, ratio, 0, 0)
-    pen.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight)
+    const pen = this.fresh(canvas)
     this.measure(pen)
     for (const row of this.rows) {
       this.paintScale(pen, row)

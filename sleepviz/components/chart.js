@@ -1,26 +1,15 @@
 // A chart as it looks: legend, scales, layers. Knows what is hidden and zoomed, not how the reader did that.
 
-class ChartPicture {
+class ChartPicture extends Painted {
   constructor(parent) {
-    for (const name of ["chart", "legend", "stage", "tip", "empty", "reset", "note"])
-      this[name] = parent.querySelector(`.${name}`)
+    super(parent, ["chart", "legend", "stage", "tip", "empty", "reset", "note"])
     this.canvas = parent.querySelector("canvas")
     this.hidden = new Set() // names of lines switched off
     this.window = null // [low, high] in x when zoomed
-    this.resized = new ResizeObserver(() => this.paint())
-    this.resized.observe(this.stage)
-    document.fonts?.ready.then(() => this.paint())
-    this.deaf = answerAsked(() => this.message?.key, () => this.sheet())
   }
 
   /** What the reader points at; the picture alone shows none of it. */
   point() {}
-
-  close() {
-    this.deaf()
-    this.resized.disconnect()
-    cancelAnimationFrame(this.frame)
-  }
 
   tell(message) {
     this.message = message
@@ -162,23 +151,11 @@ class ChartPicture {
 
   // painting -----------------------------------------------------------------------------------
 
-  paint() {
-    cancelAnimationFrame(this.frame)
-    this.frame = requestAnimationFrame(() => this.paintNow())
-  }
-
   paintNow() {
     const { canvas, message } = this
-    const ratio = devicePixelRatio || 1
-    const width = Math.round(canvas.clientWidth * ratio)
-    const height = Math.round(canvas.clientHeight * ratio)
-    if (!message || !width || !height) return
-    if (canvas.width !== width) canvas.width = width
-    if (canvas.height !== height) canvas.height = height
+    if (!message || !this.stage.clientWidth || !this.stage.clientHeight) return
     this.colours = pageColours(canvas)
-    const pen = canvas.getContext("2d")
-    pen.setTransform(ratio, 0, 0, ratio, 0, 0)
-    pen.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight)
+    const pen = this.fresh(canvas)
     this.reset.hidden = !this.window
     canvas.dataset.window = this.window ? this.window.map((v) => +v.toFixed(3)).join(",") : ""
     if (!message.series.length) return this.point()

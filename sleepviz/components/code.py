@@ -1,7 +1,7 @@
 """The components' scripts and styles: sent to a page once, and not with every change of data.
 
 Knows files beside this one; does not know what they do. Streamlit sends a component's code along
-with every change of its data, at every tick. On a page that has called `carry`, a component is a
+with every change of its data, at every tick. On a page that is shown under `carried`, a component is a
 few lines that call its part of one script, which a component of its own brings; what never changes
 is sent once. Elsewhere each component brings its own.
 """
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,15 @@ def component(name: str, *, html: str, css: str, js: tuple[str, ...]) -> Callabl
     return mount
 
 
-def carry() -> None:
-    """Bring the code of all components to this page, before any of them is shown on it."""
+@contextmanager
+def carried() -> Iterator[None]:
+    """Within, components are shown whose code comes at the end, once for the page.
+
+    At the end: what a fragment paints must not stand behind something that it does not paint itself.
+    A browser that misses the one cannot place the other.
+    """
     st.session_state[_CARRIED] = True
+    yield
     _carrier(tuple(sorted(_parts)))(key="code")
 
 

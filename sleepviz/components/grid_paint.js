@@ -29,19 +29,9 @@ function broken(pen, axis, i, width, most) {
   return fits ? given : wrapped(pen, axis.words[i], width, most)
 }
 
-class GridPicture {
+class GridPicture extends Painted {
   constructor(parent) {
-    for (const name of ["grid", "stage", "map", "over", "tip", "note"]) this[name] = parent.querySelector(`.${name}`)
-    this.resized = new ResizeObserver(() => this.paint())
-    this.resized.observe(this.stage)
-    document.fonts?.ready.then(() => this.paint())
-    this.deaf = answerAsked(() => this.message?.key, () => this.sheet())
-  }
-
-  close() {
-    this.deaf()
-    this.resized.disconnect()
-    cancelAnimationFrame(this.frame)
+    super(parent, ["grid", "stage", "map", "over", "tip", "note"])
   }
 
   /** What the reader points at; the picture alone shows none of it. */
@@ -71,14 +61,8 @@ class GridPicture {
     return sheetOf({ ...this.message, canvas: this.map, colours: this.colours })
   }
 
-  paint() {
-    cancelAnimationFrame(this.frame)
-    this.frame = requestAnimationFrame(() => this.paintNow())
-  }
-
   paintNow() {
     if (!this.message || !this.stage.clientWidth) return
-    this.ratio = devicePixelRatio || 1
     this.colours = pageColours(this.grid)
     const pen = this.fresh(this.map)
     if (this.scaleOf !== JSON.stringify(this.message.scale)) {
@@ -91,18 +75,6 @@ class GridPicture {
     this.paintNames(pen)
     if (this.message.bar) this.paintBar(pen)
     this.mark()
-  }
-
-  /** The pen of a canvas, cleared, at the resolution of the screen. */
-  fresh(canvas) {
-    const { clientWidth, clientHeight } = this.stage
-    const [width, height] = [Math.round(clientWidth * this.ratio), Math.round(clientHeight * this.ratio)]
-    if (canvas.width !== width) canvas.width = width
-    if (canvas.height !== height) canvas.height = height
-    const pen = canvas.getContext("2d")
-    pen.setTransform(this.ratio, 0, 0, this.ratio, 0, 0)
-    pen.clearRect(0, 0, clientWidth, clientHeight)
-    return pen
   }
 
   write(pen, size, align, baseline, alpha) {

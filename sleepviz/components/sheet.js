@@ -58,6 +58,40 @@ function answerAsked(name, sheet) {
   return () => document.removeEventListener("sleepviz-png", asked)
 }
 
+/** A picture on the page: painted again when its room, its fonts or its data change, and handed over as a sheet of its own. */
+class Painted {
+  constructor(parent, names) { // `names`: of its elements, "stage" among them, by which it has its size
+    for (const name of names) this[name] = parent.querySelector(`.${name}`)
+    this.resized = new ResizeObserver(() => this.paint())
+    this.resized.observe(this.stage)
+    document.fonts?.ready.then(() => this.paint())
+    this.deaf = answerAsked(() => this.message?.key, () => this.sheet())
+  }
+
+  close() {
+    this.deaf()
+    this.resized.disconnect()
+    cancelAnimationFrame(this.frame)
+  }
+
+  paint() {
+    cancelAnimationFrame(this.frame)
+    this.frame = requestAnimationFrame(() => this.paintNow())
+  }
+
+  /** The pen of a canvas that fills the stage, cleared, at the resolution of the screen. */
+  fresh(canvas) {
+    const { clientWidth, clientHeight } = this.stage, ratio = this.ratio = devicePixelRatio || 1
+    const [width, height] = [Math.round(clientWidth * ratio), Math.round(clientHeight * ratio)]
+    if (canvas.width !== width) canvas.width = width
+    if (canvas.height !== height) canvas.height = height
+    const pen = canvas.getContext("2d")
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0)
+    pen.clearRect(0, 0, clientWidth, clientHeight)
+    return pen
+  }
+}
+
 const EDGE = 16
 
 /** A new canvas: title, legend ([{name, paint(pen, x, y)}], 24 px for each sign), picture, note. `size`: of a picture that is on no page. */

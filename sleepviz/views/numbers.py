@@ -71,9 +71,11 @@ def _headed(name: str, title: str) -> str:
             default=next(iter(choices)),
             format_func=choices.__getitem__,
             key=f"numbers.{name}.choice",
+            required=True,
             label_visibility="collapsed",
+            persist_state="session",
         )
-    return chosen or next(iter(choices))
+    return str(chosen)
 
 
 def _lit(name: str) -> str:
