@@ -1,9 +1,9 @@
 """The components' scripts and styles: sent to a page once, and not with every change of data.
 
 Knows files beside this one; does not know what they do. Streamlit sends a component's code along
-with every change of its data, at every tick. On a page that is shown under `carried`, a component is a
-few lines that call its part of one script, which a component of its own brings; what never changes
-is sent once. Elsewhere each component brings its own.
+with every change of its data, at every tick. On a page that is shown under `carried`, a component
+is a few lines that call its part of one script, which a component of its own brings; what never
+changes is sent once. Elsewhere each component brings its own.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def component(name: str, *, html: str, css: str, js: tuple[str, ...]) -> Callabl
 def carried() -> Iterator[None]:
     """Within, components are shown whose code comes at the end, once for the page.
 
-    At the end: what a fragment paints must not stand behind something that it does not paint itself.
-    A browser that misses the one cannot place the other.
+    At the end: what a fragment paints must not stand behind what it does not paint itself, for a
+    browser that misses the one cannot place the other.
     """
     st.session_state[_CARRIED] = True
     yield
