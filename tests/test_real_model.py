@@ -25,15 +25,15 @@ def run_of(
 ) -> bench.Run:
     story = next(s for s in STORIES if s.id == story_id)
     story = replace(story, probes=story.probes[:n_asked])
-    run = list(bench.measure(llm, story, CONTROLS[:6], method, 0))[-1]
+    run = list(bench.measure(llm, story, CONTROLS[:2], method, 0))[-1]
     assert isinstance(run, bench.Run)
     return run
 
 
 def test_a_nap_at_30_percent_keeps_most_of_what_the_full_context_answers(real_llm: Llm) -> None:
-    run = run_of(real_llm, "glass-orchard", sleep.make("nap", {"keep": 0.3}))
+    run = run_of(real_llm, "glass-orchard", sleep.make("nap", {"keep": 0.3}), n_asked=8)
     recall = {arm: sum(score.recall) for arm, score in run.arms.items()}
-    assert recall["full"] >= 8
+    assert recall["full"] >= 4
     assert recall["cleared"] == 0
     assert recall["slept"] >= 0.8 * recall["full"]
     assert run.arms["slept"].kl < 0.03 < run.arms["cleared"].kl
@@ -47,7 +47,7 @@ def test_a_nap_at_30_percent_keeps_most_of_what_the_full_context_answers(real_ll
 
 
 def test_forgetting_keeps_nothing(real_llm: Llm) -> None:
-    run = run_of(real_llm, "clock-museum", sleep.make("forget"), n_asked=4)
+    run = run_of(real_llm, "clock-museum", sleep.make("forget"), n_asked=2)
     assert sum(run.arms["slept"].recall) == 0
     assert run.arms["slept"].replies == run.arms["cleared"].replies
 
