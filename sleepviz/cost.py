@@ -6,10 +6,11 @@ it is an ESTIMATE until the work has been done.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from statistics import median
 from typing import Any
@@ -17,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from sleepviz import half
 from sleepviz.attention import settled
 from sleepviz.llm import Llm
 
@@ -38,6 +40,7 @@ class Work:
     of a query and a key that it is held against, in every layer (in half the layers: half). And
     what is left of it: `numbers` in the dynamic weights. `peak`: the most bytes of tensors that it
     holds at once (see `peaks`); of one piece of work after another, those of the larger.
+    `in_halves`: how many passes of a token, forward or back, multiply in bfloat16.
     """
 
     forward: float = 0.0
@@ -47,6 +50,7 @@ class Work:
     numbers: float = 0.0
     attended: float = 0.0
     peak: float = 0.0
+    in_halves: float = 0.0
 
     def __add__(self, other: Work) -> Work:
         return Work(
@@ -57,7 +61,15 @@ class Work:
             self.numbers + other.numbers,
             self.attended + other.attended,
             max(self.peak, other.peak),
+            self.in_halves + other.in_halves,
         )
+
+    def halved(self, llm: Llm, wanted: object, *, kept: bool = True) -> Work:
+        """The same in bfloat16, where that is wanted and faster (see `half.Halves`)."""
+        if not wanted or not half.bfloat16_is_faster(llm):
+            return self
+        passes = self.forward + 2.0 * self.trained
+        return replace(self, in_halves=passes, peak=self.peak + kept * half.n_bytes(llm))
 
     def flops(self, llm: Llm) -> float:
         """ESTIMATE of the floating-point operations."""
@@ -87,13 +99,14 @@ class Pace:
     """Seconds that one token takes on this machine, measured.
 
     `attended` are those of a pair of a query and a key, derived: as long as so many operations of
-    a forward pass take.
+    a forward pass take. `saved` are those that bfloat16 saves in a pass, where it is faster.
     """
 
     forward: float
     decoded: float
     predicted: float
     attended: float = 0.0
+    saved: float = 0.0
 
     def seconds(self, work: Work) -> float:
         """ESTIMATE of the seconds that the work will take."""
@@ -104,6 +117,7 @@ class Pace:
             + work.trained * trained
             + work.predicted * self.predicted
             + work.attended * self.attended
+            - work.in_halves * self.saved
         )
 
 
@@ -134,8 +148,20 @@ def pace(llm: Llm) -> Pace:
             with torch.inference_mode():
                 predicted.append(_seconds(partial(head, states)) / len(states))
         pair = min(forward) * _pair_flops(llm) / (2.0 * _body(llm))
-        _paces[llm] = Pace(min(forward), min(decoded), min(predicted), pair)
+        saved = max(0.0, min(forward) - _in_halves(llm, ids))
+        _paces[llm] = Pace(min(forward), min(decoded), min(predicted), pair, saved)
     return _paces[llm]
+
+
+def _in_halves(llm: Llm, ids: list[int]) -> float:
+    """Seconds of a token in a pass that multiplies in bfloat16; infinite where none does."""
+    halves = half.halves(llm)
+    if halves is None:
+        return math.inf
+    with halves.used():
+        llm.context().feed(ids)  # makes them
+        seconds = [_seconds(partial(llm.context().feed, ids)) for _ in range(TRIALS)]
+    return min(seconds) / len(ids)
 
 
 def passed(llm: Llm, n_tokens: int, seconds: float) -> None:

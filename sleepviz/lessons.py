@@ -17,6 +17,7 @@ from sleepviz import anchors
 from sleepviz.batch import logprobs_many, row_groups
 from sleepviz.context import Context
 from sleepviz.dreams import Dream
+from sleepviz.half import multiplying
 from sleepviz.llm import Llm
 from sleepviz.trunk import Trunk
 
@@ -57,11 +58,12 @@ def of_dreams(
         taught = None
         if teacher is not None:
             asked = [llm.user_turn(d.prompt, first=teacher.fresh) for d in some]
-            taught = [
-                _top(row)
-                for group in row_groups(teacher, len(some), ROWS)
-                for row in logprobs_many(teacher, asked[group], answers[group])
-            ]
+            with multiplying(trunk.halves):
+                taught = [
+                    _top(row)
+                    for group in row_groups(teacher, len(some), ROWS)
+                    for row in logprobs_many(teacher, asked[group], answers[group])
+                ]
         prompts = [llm.user_turn(d.prompt, first=first) for d in some]
         yield _made(trunk, _states(trunk, prompts, answers), answers, taught)
 

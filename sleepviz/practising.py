@@ -119,11 +119,12 @@ def expected(
     *,
     n_taught: int = 0,
     n_slots: int = 0,
+    bfloat16: object = False,
 ) -> Work:
     """What making the lessons and practising them will compute; `first_layer` as a share.
 
     `n_taught` are the tokens of the context that a teacher holds, 0 without one; every row reads
-    `n_slots` slots a head.
+    `n_slots` slots a head. `bfloat16`: whether products shall be so, where they are faster.
 
     How many dreams will soon be known, and skipped, is a guess: PRACTISED of them, on average.
     """
@@ -150,15 +151,18 @@ def expected(
         + peaks.of_training(
             llm, per_pack + len(llm.opening_turn()), predicted * per_pack * epochs / trained, above
         ),
-    )
+    ).halved(llm, bfloat16)
     if n_taught:
         made, unsaid = practice.n_anchors, 1.0 - share_said(llm, practice.n_anchors)
         below = first_layer * padded([round(per_anchor)] * made, ROWS)
         spoken = unsaid * made * 2.0 * per_anchor
-        return work + Work(
-            forward=below + spoken + padded(rows, ROWS),
+        teaching = Work(
+            forward=padded(rows, ROWS),
             attended=padded(rows, ROWS) * n_taught,
             peak=peaks.of_pass(llm, rows_at_once(llm, n_taught, ROWS), max(rows), n_taught),
+        ).halved(llm, bfloat16)
+        return (work + teaching) + Work(
+            forward=below + spoken,
             decoded=unsaid * made / ROWS * anchors.N_REPLY,
             predicted=sum(answers) + unsaid * 2.0 * made * anchors.N_REPLY,
         )

@@ -17,6 +17,7 @@ from torch import nn
 from sleepviz import SleepvizError
 from sleepviz.batch import Batch
 from sleepviz.context import NO_WEIGHTS
+from sleepviz.half import Halves, multiplying
 from sleepviz.llm import Llm
 from sleepviz.weights import DynamicWeights
 
@@ -55,14 +56,21 @@ class Trunk:
     """A model cut at a layer: `hidden` runs what is below it, `predictions` what is above.
 
     `worn` are the dynamic weights in force below the cut; where slots stand for a context, rows
-    continue that context and there is no opening.
+    continue that context and there is no opening. With `halves`, the layers multiply in bfloat16.
 
     Raises `SleepvizError` for an architecture whose layers cannot be run one by one.
     """
 
-    def __init__(self, llm: Llm, first_layer: int, worn: DynamicWeights = NO_WEIGHTS) -> None:
+    def __init__(
+        self,
+        llm: Llm,
+        first_layer: int,
+        worn: DynamicWeights = NO_WEIGHTS,
+        halves: Halves | None = None,
+    ) -> None:
         self.llm = llm
         self.first_layer = first_layer
+        self.halves = halves
         self._worn = worn
         if reason := untrainable(llm):
             raise SleepvizError(reason, "Use a nap, or a model such as SmolLM2, Qwen or Llama.")
@@ -99,7 +107,7 @@ class Trunk:
         return self._run_below(self.llm.context(self._worn).opened(), rows)
 
     def _run_below(self, context: Any, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-        with self.passing(go_on=False) as seen, suppress(_Reached):
+        with multiplying(self.halves), self.passing(go_on=False) as seen, suppress(_Reached):
             Batch(context, len(rows)).feed(rows)
         return [seen[0][i, : len(row)].clone() for i, row in enumerate(rows)]
 
@@ -149,7 +157,7 @@ class Trunk:
         states = torch.cat([self._opening, *rows])[None]
         positions, mask, ends = self._packing([len(r) for r in rows])
         rotary = self._rotary(states, positions)
-        with weights.applied(self.llm.model):
+        with multiplying(self.halves), weights.applied(self.llm.model):
             for layer in self._layers[self.first_layer :]:
                 out = layer(
                     states,

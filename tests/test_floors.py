@@ -41,6 +41,7 @@ FLOORS = {
     "cost": 2,
     "peaks": 2,
     "llm": 2,
+    "half": 2,
     "context": 2,
     "batch": 2,
     "trunk": 2,

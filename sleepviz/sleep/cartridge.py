@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import torch
 
-from sleepviz import SleepvizError, dreams, lessons, practising
+from sleepviz import SleepvizError, dreams, half, lessons, practising
 from sleepviz.cost import Work
 from sleepviz.events import Dreamed
 from sleepviz.lessons import Lesson
@@ -54,6 +54,7 @@ class Cartridge:
     first_layer: float = knob(
         0.33, 0.0, 0.95, "Share of the layers below the first one that is trained"
     )
+    bfloat16: int = knob(0, 0, 1, half.HELP)
 
     def unfit(self, llm: Llm) -> str:
         return untrainable(llm)
@@ -67,6 +68,7 @@ class Cartridge:
             self.first_layer,
             n_taught=notes.context.position,
             n_slots=self.slots,
+            bfloat16=self.bfloat16,
         )
         return self._nap(notes).expected(llm, notes) + taught
 
@@ -85,7 +87,8 @@ class Cartridge:
         for n, d in enumerate(made, 1):
             told = Dreamed(d.kind, d.prompt, d.answer, d.source, True)
             yield Step("dream", n, len(made), dream=told)
-        trunk = Trunk(llm, round(self.first_layer * llm.shape.n_layers), worn)
+        halves = half.halves(llm, self.bfloat16)
+        trunk = Trunk(llm, round(self.first_layer * llm.shape.n_layers), worn, halves)
         practised: list[Lesson] = []
         for some in lessons.of_dreams(trunk, made, teacher=notes.context):
             practised += some
@@ -98,7 +101,8 @@ class Cartridge:
 
     def _nap(self, notes: Notes) -> Nap:
         """The nap that it begins as."""
-        return Nap(min(1.0, max(0.02, self.slots / notes.context.position)))
+        share = min(1.0, max(0.02, self.slots / notes.context.position))
+        return Nap(share, bfloat16=self.bfloat16)
 
     @property
     def _practice(self) -> Practice:

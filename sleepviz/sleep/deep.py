@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import torch
 
-from sleepviz import SleepvizError, anchors, dreams, familiar, lessons, practising
+from sleepviz import SleepvizError, anchors, dreams, familiar, half, lessons, practising
 from sleepviz.cost import Work
 from sleepviz.events import Dreamed
 from sleepviz.lessons import Lesson
@@ -67,6 +67,7 @@ class Deep:
     replay: int = knob(
         1, 0, 1, "1: practise all nights again; 0: only the newest notes, the naive way"
     )
+    bfloat16: int = knob(0, 0, 1, half.HELP)
 
     def unfit(self, llm: Llm) -> str:
         return untrainable(llm)
@@ -84,7 +85,9 @@ class Deep:
     def expected(self, llm: Llm, notes: Notes) -> Work:
         texts = (*notes.earlier, *notes.texts) if self.replay else notes.texts
         made = list(dreams.of_notes(texts, notes.held_out))
-        work = practising.expected(llm, made, self._practice, self.first_layer)
+        work = practising.expected(
+            llm, made, self._practice, self.first_layer, bfloat16=self.bfloat16
+        )
         work += Work(numbers=delta_numbers(llm, self._cut(llm), self.rank))
         if not self.spare:
             return work
@@ -96,7 +99,9 @@ class Deep:
         """Steps: one per dream, one per batch of lessons made, one per training step."""
         if self.replay or base.slots:
             notes.require_earlier(base)
-        trunk = Trunk(llm, self._cut(llm))
+        halves = half.halves(llm, self.bfloat16)
+        base_trunk = Trunk(llm, self._cut(llm))  # what is made once per model is made in full
+        trunk = Trunk(llm, self._cut(llm), halves=halves) if halves else base_trunk
         texts = (*notes.earlier, *notes.texts) if self.replay else notes.texts
         made = list(dreams.of_notes(texts, notes.held_out))
         if not made:
@@ -109,11 +114,16 @@ class Deep:
             practised += some
             yield Step("prepare", len(practised), len(made) + anchors.N_TRAINED)
         held: list[Lesson] = []
-        for some in lessons.of_anchors(trunk):
+        for some in lessons.of_anchors(base_trunk):
             held += some
             yield Step("prepare", len(made) + len(held), len(made) + anchors.N_TRAINED)
+        usual: familiar.Directions = {}
+        steps = familiar.directions(base_trunk, held, self.spare) if self.spare else ()
+        for done, of, found in steps:
+            usual = found
+            yield Step("spare", done, of)
         start = base.deltas if not self.replay else {}
-        yield from self._trained(llm, trunk, practised, held, dict(start), rng)
+        yield from self._trained(llm, trunk, practised, held, dict(start), usual, rng)
 
     def _cut(self, llm: Llm) -> int:
         return round(self.first_layer * llm.shape.n_layers)
@@ -129,16 +139,12 @@ class Deep:
         practised: list[Lesson],
         held: list[Lesson],
         start: dict[str, Delta],
+        usual: familiar.Directions,
         rng: Random,
     ) -> Iterator[Step]:
         deltas = self._fresh_deltas(llm, trunk, start, rng)
         parameters = [t for d in deltas.values() for t in (d.a, d.b)]
         n_bytes = practising.optimiser_bytes(parameters)
-        usual: familiar.Directions = {}
-        steps = familiar.directions(trunk, held, self.spare) if self.spare else ()
-        for done, of, found in steps:
-            usual = found
-            yield Step("spare", done, of)
 
         def student() -> DynamicWeights:
             return DynamicWeights(familiar.spared(deltas, usual) if usual else deltas)

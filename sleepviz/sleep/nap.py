@@ -17,6 +17,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 
+from sleepviz import half
 from sleepviz.cost import Work
 from sleepviz.heads import (
     At,
@@ -60,8 +61,11 @@ class Nap:
         0.3, 0.02, 1.0, "Share of the slots to keep, of all that was told, over all heads together"
     )
 
+    bfloat16: int = knob(1, 0, 1, half.HELP)
+
     def expected(self, llm: Llm, notes: Notes) -> Work:
-        return expected_rereading(llm, notes.context, (*notes.earlier, *notes.texts)) + Work(
+        read = expected_rereading(llm, notes.context, (*notes.earlier, *notes.texts))
+        return read.halved(llm, self.bfloat16, kept=False) + Work(
             forward=FITTING * len(notes.context.ids),
             numbers=numbers_of(notes.context, budget(notes.context, self.keep)),
         )
@@ -73,8 +77,10 @@ class Nap:
         n_layers, n_kv_heads = llm.shape.n_layers, llm.shape.n_kv_heads
         watched = Queries(n_layers)
         passes = list(rereadings(llm, notes.context, (*notes.earlier, *notes.texts)))
+        halves = half.halves(llm, self.bfloat16, kept=False)
         for done in range(1, (n_passes := len(passes)) + 1):
-            watched.run(*passes.pop(0))
+            with half.multiplying(halves):
+                watched.run(*passes.pop(0))
             yield Step("re-read", done, n_passes)
         heads = heads_of(notes.context)
         n_kept = budget(notes.context, self.keep)

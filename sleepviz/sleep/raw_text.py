@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from sleepviz import SleepvizError, peaks
+from sleepviz import SleepvizError, half, peaks
 from sleepviz.cost import ATTENDED_BACK, Work
 from sleepviz.llm import Llm
 from sleepviz.sleep import Notes, Step, knob
@@ -52,6 +52,7 @@ class RawText:
     first_layer: float = knob(
         0.5, 0.0, 0.95, "Share of the layers below the first one that is trained"
     )
+    bfloat16: int = knob(0, 0, 1, half.HELP)
 
     def unfit(self, llm: Llm) -> str:
         return untrainable(llm)
@@ -68,14 +69,15 @@ class RawText:
                 llm, len(llm.opening_turn()) + min(n, TEXT_TOKENS), min(n, TEXT_TOKENS), above
             ),
             numbers=delta_numbers(llm, round(self.first_layer * llm.shape.n_layers), self.rank),
-        )
+        ).halved(llm, self.bfloat16)
 
     def consolidate(
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random
     ) -> Iterator[Step]:
         """Steps: one per chunk of text that the lower layers read, one per training step."""
         notes.require_earlier(base)
-        trunk = Trunk(llm, round(self.first_layer * llm.shape.n_layers))
+        cut = round(self.first_layer * llm.shape.n_layers)
+        trunk = Trunk(llm, cut, halves=half.halves(llm, self.bfloat16))
         chunks = _chunks(llm, "\n".join((*notes.earlier, *notes.texts)))
         if not chunks:
             raise SleepvizError("The notes hold no two tokens to practise.", "Tell it some facts.")
