@@ -112,7 +112,7 @@ def test_a_run_has_exactly_the_keys_of_the_format(run: Run) -> None:
     assert {type(v) for v in data["bytes"].values()} == {int}
     assert (data["story"], data["seed"], data["refused"]) == ("ship", 3, None)
     assert data["method"] in ("forget", "nap")
-    assert data["knobs"] == ({"keep": 0.3} if data["method"] == "nap" else {})
+    assert data["knobs"] == ({"keep": 0.3, "bfloat16": 1} if data["method"] == "nap" else {})
 
 
 def test_a_refused_run_has_the_same_keys_and_says_why(refused: Run) -> None:

@@ -289,7 +289,11 @@ def test_a_session_tells_where_its_weights_are_from(tiny_llm: Llm) -> None:
     reports = [night.report for night in state.nights]
     assert origin.notes == (SAID, "The cook is Vale.")
     assert origin.n_tokens == sum(r.n_tokens for r in reports if r)
-    assert (origin.model, origin.method, origin.knobs) == ("tiny", "nap", (("keep", 0.5),))
+    assert (origin.model, origin.method, origin.knobs) == (
+        "tiny",
+        "nap",
+        (("keep", 0.5), ("bfloat16", 1)),
+    )
     assert (origin.seed, origin.story) == (5, "The cat")
     scores = dict(origin.scores)
     last = {(a.arm, a.question): a.correct for _, a in state.answers}
