@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from sleepviz import SleepvizError, anchors, cost, familiar, gate, lessons
+from sleepviz import SleepvizError, anchors, cost, familiar, gate, half, lessons
 from sleepviz.context import Context
 from sleepviz.cost import Forecast, Pace, Work
 from sleepviz.counting import Tally
@@ -183,6 +183,7 @@ class Attempt:
 
     def report(self, night: int, peak_extra: int) -> SleepReport:
         assert self.weights is not None
+        how = half.told(self.context.llm, getattr(self.method, "bfloat16", 0))
         return SleepReport(
             night=night,
             method=name_of(self.method),
@@ -193,7 +194,7 @@ class Attempt:
             n_dreams=self.n_dreams,
             gate=tuple(self.readings),
             leaves=_leaves(self.method),
-            details=self.details,
+            details="; ".join(filter(None, (self.details, how))),
             kept_by=self.kept_by,
             flops=self.tally.flops,
             peak_tensor_bytes=self.tally.peak,

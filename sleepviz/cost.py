@@ -155,11 +155,10 @@ def pace(llm: Llm) -> Pace:
 
 def _in_halves(llm: Llm, ids: list[int]) -> float:
     """Seconds of a token in a pass that multiplies in bfloat16; infinite where none does."""
-    halves = half.halves(llm)
+    halves = half.halves(llm, kept=False)
     if halves is None:
         return math.inf
     with halves.used():
-        llm.context().feed(ids)  # makes them
         seconds = [_seconds(partial(llm.context().feed, ids)) for _ in range(TRIALS)]
     return min(seconds) / len(ids)
 

@@ -1,9 +1,9 @@
 """Products with a model's own matrices in bfloat16, for a while: where a processor is faster at it.
 
-Knows Linear layers and processors; does not know sleeps. Only what is multiplied is rounded, to
-eight bits (Kalamkar et al., "A Study of BFLOAT16 for Deep Learning Training",
-https://arxiv.org/abs/1905.12322); sums are float32, and so is all that a sleep leaves behind.
-Predictions over the vocabulary stay as they are, and so does whatever is only asked or compared.
+Knows Linear layers and processors; does not know sleeps. What such a product takes in and gives is
+rounded to eight bits, the sum within it is float32 (Kalamkar et al., "A Study of BFLOAT16 for Deep
+Learning Training", https://arxiv.org/abs/1905.12322). All else stays float32: attention, norms,
+predictions over the vocabulary, and what a sleep leaves behind.
 """
 
 from __future__ import annotations
@@ -66,6 +66,15 @@ def multiplying(halves: Halves | None) -> AbstractContextManager[None]:
     return halves.used() if halves else nullcontext()
 
 
+def told(llm: Llm, wanted: object) -> str:
+    """What a report says of it; nothing where it was not wanted."""
+    if not wanted:
+        return ""
+    if bfloat16_is_faster(llm):
+        return "multiplied in bfloat16"
+    return "multiplied in float32, since bfloat16 is not faster here"
+
+
 def n_bytes(llm: Llm) -> int:
     """Bytes of all the matrices in bfloat16."""
     return SIZE * sum(m.weight.numel() for m in _layers(llm))
@@ -84,13 +93,15 @@ class _Forward:
         self._layer, self._made = layer, made
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        weight = self._made.get(self._layer) if self._made is not None else None
-        if weight is None:
-            weight = self._layer.weight.detach().bfloat16()
-        if self._made is not None:
-            self._made[self._layer] = weight
-        out: torch.Tensor = _Product.apply(x, weight)
+        out: torch.Tensor = _Product.apply(x, self._weight())
         return out if self._layer.bias is None else out + self._layer.bias
+
+    def _weight(self) -> torch.Tensor:
+        if self._made is None:
+            return self._layer.weight.detach().bfloat16()
+        if self._layer not in self._made:
+            self._made[self._layer] = self._layer.weight.detach().bfloat16()
+        return self._made[self._layer]
 
 
 class _Product(torch.autograd.Function):

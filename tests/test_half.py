@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 import torch
+from tiny import all_of
 
-from sleepviz import half
+from sleepviz import half, sleep
+from sleepviz.attempt import Attempt
 from sleepviz.half import Halves
 from sleepviz.llm import Llm
+from sleepviz.session import Session
 
-TEXT = "The cat is Pixel."
+TEXT = "The captain is Mira Okafor. The cat is Pixel. The bell was cast in Bergen in 1892."
 
 
 @pytest.fixture
@@ -56,3 +61,38 @@ def test_there_are_halves_where_they_are_wanted_and_faster(
     assert half.halves(tiny_llm, 0) is None
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     assert half.halves(tiny_llm) is None
+
+
+def test_they_are_made_once_where_they_are_kept(tiny_llm: Llm) -> None:
+    halves = Halves(tiny_llm, kept=True)
+    with halves.used():
+        logits(tiny_llm)
+        assert halves._made is not None
+        first = dict(halves._made)
+        logits(tiny_llm)
+    assert all(halves._made[layer] is matrix for layer, matrix in first.items())
+    assert sum(m.numel() * m.element_size() for m in first.values()) == half.n_bytes(tiny_llm)
+
+
+@pytest.mark.usefixtures("faster")
+@pytest.mark.parametrize("name", ["nap", "deep", "cartridge", "raw_text"])
+def test_a_sleep_in_bfloat16_is_close_to_one_in_float32_and_says_so(
+    tiny_llm: Llm, name: str
+) -> None:
+    left, before = [], tiny_llm.fingerprint()
+    for bfloat16 in (0, 1):
+        session = Session(tiny_llm)
+        all_of(session.read(TEXT))
+        method = sleep.make(name, {"bfloat16": bfloat16})
+        attempt = Attempt(method, session.context, session.mind.turns, (), Random(0))
+        all_of(attempt.steps())
+        assert ("bfloat16" in attempt.report(1, 0).details) == bool(bfloat16)
+        assert attempt.weights is not None
+        left.append(list(attempt.weights.tensors()))
+    exact, close = left
+    pairs = [(a.float(), b.float()) for a, b in zip(exact, close, strict=True) if len(a) == len(b)]
+    assert pairs
+    assert not all(torch.equal(a, b) for a, b in pairs)
+    assert {t.dtype for t in close} == {t.dtype for t in exact}
+    assert tiny_llm.fingerprint() == before
+    assert not any("forward" in vars(m) for m in tiny_llm.model.modules())

@@ -85,7 +85,7 @@ class SleepMethod(Protocol):
     that cannot work on every model offers `unfit(llm) -> str`: why not on this one, or nothing. One
     that needs something of a model that can be made once offers `prepare(llm)`, an iterator of
     steps in which it is made while nobody waits for the model; a sleep that comes earlier makes
-    what is missing.
+    what is missing. Of one with a knob `bfloat16` the report says how it multiplied (see `half`).
     """
 
     title: ClassVar[str]  # on its card
