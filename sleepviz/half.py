@@ -71,8 +71,8 @@ def told(llm: Llm, wanted: object) -> str:
     if not wanted:
         return ""
     if bfloat16_is_faster(llm):
-        return "multiplied in bfloat16"
-    return "multiplied in float32, since bfloat16 is not faster here"
+        return "the model's matrices multiplied in bfloat16"
+    return "the model's matrices multiplied in float32: bfloat16 is not faster here"
 
 
 def n_bytes(llm: Llm) -> int:
