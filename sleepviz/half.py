@@ -19,8 +19,8 @@ from torch.nn.functional import linear
 from sleepviz.llm import Llm
 
 HELP = (
-    "1: multiplies by the model's own matrices in bfloat16 while it sleeps, on a processor that "
-    "is faster at it; 0: in float32, as everywhere else"
+    "On (1): multiplies by the model's own matrices in bfloat16 while it sleeps, on a processor "
+    "that is faster at it; off (0): in float32, as everywhere else"
 )
 SIZE = 2  # bytes of a bfloat16
 

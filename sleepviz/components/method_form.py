@@ -98,7 +98,10 @@ def _choose(name: str) -> None:
 
 
 def knob_fields(method: str, busy: bool) -> dict[str, object]:
-    """Show one field for each knob, most of them behind "More"; their values by name."""
+    """Show one field for each knob, most of them behind "More"; their values by name.
+
+    Technical ones are always behind it.
+    """
     from sleepviz.sleep import Knob, knobs, methods
 
     found = knobs(methods()[method])
@@ -106,7 +109,14 @@ def knob_fields(method: str, busy: bool) -> dict[str, object]:
 
     def field(knob: Knob) -> None:
         key, label = f"sleep.{method}.{knob.name}", knob.name.replace("_", " ")
-        if isinstance(knob.default, int):
+        if knob.is_switch:
+            values[knob.name] = int(
+                st.toggle(
+                    label, bool(knob.default),
+                    help=knob.help, key=key, disabled=busy, persist_state="session",
+                )
+            )  # fmt: skip
+        elif isinstance(knob.default, int):
             values[knob.name] = st.number_input(
                 label, int(knob.low), int(knob.high), knob.default,
                 help=knob.help, key=key, disabled=busy, persist_state="session",
@@ -124,13 +134,14 @@ def knob_fields(method: str, busy: bool) -> dict[str, object]:
 
     if not found:
         markup(el("p", "small muted", "Nothing to set."), key="sleep.no_knobs")
-    for place, knob in zip(st.columns(OPEN_KNOBS, gap="medium"), found, strict=False):
+    shown = [k for k in found if not k.technical][:OPEN_KNOBS]
+    rest = [k for k in found if k not in shown]
+    for place, knob in zip(st.columns(OPEN_KNOBS, gap="medium"), shown, strict=False):
         with place:
             field(knob)
             markup(el("p", "small muted", f"{knob.help}."), key=f"sleep.help.{method}.{knob.name}")
-    if found[OPEN_KNOBS:]:
+    if rest:
         with st.expander("More"):
-            rest = found[OPEN_KNOBS:]
             for place, knob in zip(st.columns(len(rest), gap="medium"), rest, strict=True):
                 with place:
                     field(knob)

@@ -102,13 +102,22 @@ class SleepMethod(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """One setting of a method: its range (inclusive) and what it does."""
+    """One setting of a method: its range (inclusive) and what it does.
+
+    A `technical` one is of how a machine computes, not of what is learnt.
+    """
 
     name: str
     default: Value
     low: float
     high: float
     help: str
+    technical: bool = False
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it is on or off."""
+        return isinstance(self.default, int) and (self.low, self.high) == (0, 1)
 
     def checked(self, value: object) -> Value:
         """`value` as this knob's type.
@@ -131,21 +140,23 @@ class Knob:
         return number
 
 
-def knob(default: Value, low: float, high: float, help: str) -> Any:  # noqa: A002 - as in argparse
+def knob(
+    default: Value,
+    low: float,
+    high: float,
+    help: str,  # noqa: A002 - as in argparse
+    *,
+    technical: bool = False,
+) -> Any:
     """A dataclass field that a form or the command line may set."""
-    return field(default=default, metadata={"low": low, "high": high, "help": help})
+    said = {"low": low, "high": high, "help": help, "technical": technical}
+    return field(default=default, metadata=said)
 
 
 def knobs(method: type[SleepMethod] | SleepMethod) -> tuple[Knob, ...]:
     """The knobs of a method, in the order of its fields."""
     return tuple(
-        Knob(
-            f.name,
-            cast(Value, f.default),
-            f.metadata["low"],
-            f.metadata["high"],
-            f.metadata["help"],
-        )
+        Knob(f.name, cast(Value, f.default), **f.metadata)
         for f in fields(cast(Any, method))
         if "help" in f.metadata and f.default is not MISSING
     )

@@ -65,9 +65,9 @@ class Deep:
         64, 0, 512, "Main directions of what a matrix reads every day that its change leaves alone"
     )
     replay: int = knob(
-        1, 0, 1, "1: practise all nights again; 0: only the newest notes, the naive way"
+        1, 0, 1, "On (1): practise all nights again; off (0): only the newest notes, the naive way"
     )
-    bfloat16: int = knob(0, 0, 1, half.HELP)
+    bfloat16: int = knob(0, 0, 1, half.HELP, technical=True)
 
     def unfit(self, llm: Llm) -> str:
         return untrainable(llm)

@@ -60,7 +60,7 @@ class Nap:
     keep: float = knob(
         0.3, 0.02, 1.0, "Share of the slots to keep, of all that was told, over all heads together"
     )
-    bfloat16: int = knob(1, 0, 1, half.HELP)
+    bfloat16: int = knob(1, 0, 1, half.HELP, technical=True)
 
     def expected(self, llm: Llm, notes: Notes) -> Work:
         read = expected_rereading(llm, notes.context, (*notes.earlier, *notes.texts))
