@@ -95,15 +95,19 @@ def _show(view: View) -> None:
         waiting.wait()
         return
     was_busy, was_loading = controls.busy(), studio().loading is not None
+    moving = was_busy or was_loading
 
     def body() -> None:
         visitor.presence(me)  # again: after a reconnect only this part may run
+        before = controls.busy(), len(mine.timeline)
         paint(view, mine.timeline, was_busy)
-        loading = studio().loading is not None
-        if (controls.busy(), loading) != (was_busy, was_loading) or controls.session() is not mine:
+        busy, loading = controls.busy(), studio().loading is not None
+        if (busy, loading) != (was_busy, was_loading) or controls.session() is not mine:
+            st.rerun()
+        # a click here runs only this part: work so short that it is over may be painted half done
+        if not moving and before != (busy, len(mine.timeline)):
             st.rerun()
 
-    moving = was_busy or was_loading
     st.fragment(body, run_every=waiting.TICK_S if moving else None, key=f"frame.{view.name}")()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sleepviz import SleepvizError, checking, last_check, sleep, studio
+from sleepviz import SleepvizError, checking, frame, last_check, sleep, studio
 from sleepviz.events import Answered, Checked
 from sleepviz.last_check import LastCheck
 from sleepviz.llm import Llm
@@ -74,6 +74,28 @@ def visit(at: AppTest, name: str) -> AppTest:
     at.run()
     assert not at.exception
     return at
+
+
+def test_work_that_was_over_before_the_page_was_painted_is_painted_whole(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, troubles, works = app.session_state["owner"], frame._troubles, ["reading"]
+
+    def meanwhile(state: State, busy: bool) -> None:  # after the strip has been painted
+        if works:
+            studio.studio().submit(owner, works.pop(), lambda s: s.read("one two three"))
+            job = studio.studio().worker.job(owner)
+            assert job is not None
+            assert job.finished.wait(60)
+        troubles(state, busy)
+
+    monkeypatch.setattr(frame, "_troubles", meanwhile)
+    app.run()
+    assert not works
+    assert not app.exception
+    mine = studio.studio().session(owner)
+    assert mine is not None
+    assert f"{mine.timeline.at().n_cached:,} / " in painted(app)
 
 
 def test_only_one_component_brings_code_and_it_is_the_same_on_every_page(app: AppTest) -> None:
