@@ -150,11 +150,12 @@ def _forward(
     n_heads, n = gram.shape[:2]
     heads = np.arange(n_heads)
     forced = list(dict.fromkeys([0, *range(n - N_LATEST, n)]))
-    basis = np.zeros_like(gram)  # [head, step, slot]: the chosen slots' columns, made orthogonal
+    basis = np.empty_like(gram)  # [head, step, slot]: the chosen slots' columns, made orthogonal
+    shares = np.empty_like(cross)  # [head, step, head_dim]: of the output, what each one took away
+    weights = np.empty((n_heads, 2, n))  # of the columns before, in a new one and in what it meets
     left = np.diagonal(gram, axis1=1, axis2=2).copy()  # of a slot's size, what no chosen one has
     rounding = EXHAUSTED * left
-    missing = cross.copy()  # [head, slot, head_dim]: what each slot has of the error that is left
-    squared = np.square(missing).sum(-1)
+    squared = np.square(cross).sum(-1)  # of what each slot has of the error that is left
     free = np.ones((n_heads, n), dtype=bool)
     order = np.zeros((n_heads, n), dtype=np.int64)
     gains = np.full((n_heads, n), np.inf)
@@ -171,12 +172,14 @@ def _forward(
                 return order[:, :step], gains[:, :step]
         order[:, step], free[heads, picked] = picked, False
         size = np.sqrt(np.where(adds, left, np.inf)[heads, picked])[:, None]
-        before = basis[heads, :step, picked]
-        column = (gram[heads, picked] - (before[:, None] @ basis[:, :step])[:, 0]) / size
-        share = missing[heads, picked] / size
-        met = (missing @ share[:, :, None])[:, :, 0]
+        columns, taken, by = basis[:, :step], shares[:, :step], weights[:, :, :step]
+        by[:, 0] = columns[heads, :, picked]
+        share = (cross[heads, picked] - (by[:, :1] @ taken)[:, 0]) / size
+        by[:, 1] = (taken @ share[:, :, None])[:, :, 0]
+        known = by @ columns
+        column = (gram[heads, picked] - known[:, 0]) / size
+        met = (cross @ share[:, :, None])[:, :, 0] - known[:, 1]
         squared += column * (column * np.square(share).sum(-1, keepdims=True) - 2.0 * met)
-        missing -= column[:, :, None] * share[:, None]
         left -= np.square(column)
-        basis[:, step] = column
+        basis[:, step], shares[:, step] = column, share
     return order, gains
