@@ -86,12 +86,13 @@ def _take_in(core: Core, role: str, text: str, ids: list[int]) -> Iterator[ev.Ev
         core.mind = replace(core.mind, turns=(*core.mind.turns, Turn(role, text)))
     reading = core.context.read(ids)
     while True:
-        position, began = core.context.position, time.perf_counter()
+        position, n_cached = core.context.position, core.context.n_tokens
+        began = time.perf_counter()
         piece = next(reading, None)
         if piece is None:
             return
         seconds = time.perf_counter() - began
-        cost.passed(core.llm, len(piece), seconds)
+        cost.passed(core.llm, len(piece), n_cached, seconds)
         yield core.tell(
             ev.Prefilled(
                 tokens=core.llm.tokens(piece, position),

@@ -22,12 +22,15 @@ from sleepviz import half
 from sleepviz.attention import settled
 from sleepviz.llm import Llm
 
-TRIAL_TOKENS = 96  # a pass of that many tokens tells the pace of long passes
-TRIALS = 3
+LONG = 256  # tokens of a pass that tells the pace of a sleep's passes: most are as long
+SHORT = 64  # of one that tells how a text is read, piece by piece
+TRIALS = 2
 FEWEST_TOKENS = 48  # of a pass of reading that tells the pace: below, reading the weights counts
+FEWEST_PASSES = 3  # of reading, before they tell it
 RECENT = 7  # such passes
 ATTENDED_BACK = 2.5  # of attention's products in a forward pass: five products for two
-BACKWARD = 1.1  # of a forward pass: gradients of the states, and of a few small matrices
+BACKWARD = 1.5  # of a forward pass: gradients of the states, and of a few small matrices
+SAVED_BACK = 0.45  # of what bfloat16 saves in a forward pass
 TRIAL_TEXT = "The days get longer, the snow melts, and many birds come back to build their nests. "
 
 
@@ -40,7 +43,7 @@ class Work:
     of a query and a key that it is held against, in every layer (in half the layers: half). And
     what is left of it: `numbers` in the dynamic weights. `peak`: the most bytes of tensors that it
     holds at once (see `peaks`); of one piece of work after another, those of the larger.
-    `in_halves`: how many passes of a token, forward or back, multiply in bfloat16.
+    `in_halves`: passes of a token that multiply in bfloat16; back counts what it saves.
     """
 
     forward: float = 0.0
@@ -68,7 +71,7 @@ class Work:
         """The same in bfloat16, where that is wanted and faster (see `half.Halves`)."""
         if not wanted or not half.bfloat16_is_faster(llm):
             return self
-        passes = self.forward + 2.0 * self.trained
+        passes = self.forward + (1.0 + SAVED_BACK) * self.trained
         return replace(self, in_halves=passes, peak=self.peak + kept * half.n_bytes(llm))
 
     def flops(self, llm: Llm) -> float:
@@ -98,15 +101,23 @@ class Forecast:
 class Pace:
     """Seconds that one token takes on this machine, measured.
 
+    `forward` in a pass of LONG tokens, `short` in one of SHORT: the weights are read once a pass.
     `attended` are those of a pair of a query and a key, derived: as long as so many operations of
     a forward pass take. `saved` are those that bfloat16 saves in a pass, where it is faster.
     """
 
     forward: float
+    short: float
     decoded: float
     predicted: float
     attended: float = 0.0
     saved: float = 0.0
+
+    def pass_seconds(self, n_tokens: int, n_cached: int) -> float:
+        """ESTIMATE of the seconds of a pass of so many tokens, which read as many cached ones."""
+        more = max(0.0, LONG * self.forward - SHORT * self.short) / (LONG - SHORT)
+        alone = SHORT * self.short + more * (n_tokens - SHORT)
+        return alone + self.attended * n_tokens * n_cached
 
     def seconds(self, work: Work) -> float:
         """ESTIMATE of the seconds that the work will take."""
@@ -136,20 +147,21 @@ def pace(llm: Llm) -> Pace:
     What is read from then on keeps it up to date (`passed`).
     """
     if llm not in _paces:
-        ids = (llm.encode_plain(TRIAL_TEXT) * TRIAL_TOKENS)[:TRIAL_TOKENS]
+        ids = (llm.encode_plain(TRIAL_TEXT) * LONG)[:LONG]
         head = llm.model.get_output_embeddings()
         assert isinstance(head, torch.nn.Linear)
-        states = torch.zeros(TRIAL_TOKENS, head.in_features, device=llm.device, dtype=llm.dtype)
-        forward, decoded, predicted = [], [], []
+        states = torch.zeros(SHORT, head.in_features, device=llm.device, dtype=llm.dtype)
+        forward, short, decoded, predicted = [], [], [], []
         for _ in range(TRIALS):
             context = llm.context()
-            forward.append(_seconds(partial(context.feed, ids)) / len(ids))
+            short.append(_seconds(partial(context.feed, ids[:SHORT])) / SHORT)
             decoded.append(_seconds(partial(context.feed, ids[:1])))
+            forward.append(_seconds(partial(llm.context().feed, ids)) / LONG)
             with torch.inference_mode():
-                predicted.append(_seconds(partial(head, states)) / len(states))
+                predicted.append(_seconds(lambda: head(states).log_softmax(-1)) / SHORT)
         pair = min(forward) * _pair_flops(llm) / (2.0 * _body(llm))
         saved = max(0.0, min(forward) - _in_halves(llm, ids))
-        _paces[llm] = Pace(min(forward), min(decoded), min(predicted), pair, saved)
+        _paces[llm] = Pace(min(forward), min(short), min(decoded), min(predicted), pair, saved)
     return _paces[llm]
 
 
@@ -163,18 +175,19 @@ def _in_halves(llm: Llm, ids: list[int]) -> float:
     return min(seconds) / len(ids)
 
 
-def passed(llm: Llm, n_tokens: int, seconds: float) -> None:
+def passed(llm: Llm, n_tokens: int, n_cached: int, seconds: float) -> None:
     """A pass that read a text took so long: the newest ones tell the pace of what comes next.
 
-    A shared machine is not as fast now as when its pace was first measured.
+    A shared machine is not as fast now as when its pace was first measured. `n_cached`: tokens
+    that were in the cache before it.
     """
     known = _paces.get(llm)
     if known is None or n_tokens < FEWEST_TOKENS:
         return
     recent = _recent.setdefault(llm, deque(maxlen=RECENT))
-    recent.append(seconds / n_tokens)
-    if len(recent) >= TRIALS:
-        by = median(recent) / known.forward
+    recent.append(known.short * seconds / known.pass_seconds(n_tokens, n_cached))
+    if len(recent) >= FEWEST_PASSES:
+        by = median(recent) / known.short
         _paces[llm] = Pace(*(seconds * by for seconds in astuple(known)))
 
 

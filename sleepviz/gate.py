@@ -32,6 +32,7 @@ from sleepviz.weights import DynamicWeights
 N_READINGS = 3
 KL_LIMIT = 0.15  # nat per token
 NLL_LIMIT = 1.10  # ratio
+DECODED = 3.0  # tokens, until the last of the replies that begin alike have parted: an estimate
 SAME_REPLY_LIMIT = 0.25  # share of equal replies to unrelated questions, above the reference's
 
 
@@ -76,7 +77,7 @@ def expected(llm: Llm, n_noted: int = 0) -> Work:
     met = peaks.of_logits(llm, n_replied) + peaks.of_predictions(llm, n_met)
     return Work(
         forward=2.0 * padded(rows, len(rows)) + first,
-        decoded=2.0,
+        decoded=DECODED,
         predicted=2.0 * n_met,
         peak=max(met, peaks.of_pass(llm, N_MET, max(rows), n_noted)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from random import Random
 
 import pytest
@@ -20,7 +21,7 @@ NOTES = "The captain is Mira Okafor. The cat is Pixel. The bell was cast in Berg
 def test_work_adds_up_and_a_pace_makes_seconds_of_it() -> None:
     work = Work(forward=10.0, decoded=2.0) + Work(forward=5.0, trained=1.0, predicted=4.0)
     assert work == Work(15.0, 2.0, 1.0, 4.0)
-    pace = Pace(forward=1.0, decoded=3.0, predicted=0.5)
+    pace = Pace(forward=1.0, short=1.5, decoded=3.0, predicted=0.5)
     assert pace.seconds(work) == pytest.approx(15 + 6 + (1 + cost.BACKWARD) + 2)
 
 
@@ -35,17 +36,23 @@ def test_the_pace_is_measured_once_for_a_model(tiny_llm: Llm) -> None:
     assert 0 < pace.forward < pace.decoded
 
 
+def test_a_pass_costs_by_its_length_and_by_what_it_reads() -> None:
+    pace = Pace(forward=1.0, short=1.75, decoded=3.0, predicted=0.5, attended=0.01)
+    assert pace.pass_seconds(cost.SHORT, 0) == pytest.approx(1.75 * cost.SHORT)
+    assert pace.pass_seconds(cost.LONG, 0) == pytest.approx(cost.LONG)
+    assert pace.pass_seconds(cost.LONG, 100) == pytest.approx(2 * cost.LONG)
+
+
 def test_the_pace_follows_what_is_read() -> None:
     llm = Llm(tiny_model(), byte_tokenizer(), name="own copy")
-    cost.passed(llm, 64, 1.0)
+    cost.passed(llm, 64, 0, 1.0)
     assert cost.known_pace(llm) is None  # nothing is told before it was measured
     first = cost.pace(llm)
-    for n_tokens, seconds in ((64, 64.0), (64, 64.0), (8, 1.0), (64, 640.0)):
-        cost.passed(llm, n_tokens, seconds)  # one pass that somebody disturbed, one too short
-    pace = cost.pace(llm)
-    assert pace.forward == pytest.approx(1.0)
-    assert pace.decoded / pace.forward == pytest.approx(first.decoded / first.forward)
-    assert pace.predicted / pace.forward == pytest.approx(first.predicted / first.forward)
+    usual = {n: first.pass_seconds(n, n_cached) for n, n_cached in ((64, 0), (56, 64), (8, 0))}
+    for n_tokens, n_cached, by in ((64, 0, 9.0), (56, 64, 9.0), (8, 0, 1.0), (64, 0, 90.0)):
+        cost.passed(llm, n_tokens, n_cached, by * usual[n_tokens])  # one disturbed, one too short
+    for own, before in zip(astuple(cost.pace(llm)), astuple(first), strict=True):
+        assert own == pytest.approx(9.0 * before)
 
 
 @pytest.mark.parametrize("name", sorted(sleep.methods()))
