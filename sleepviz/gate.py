@@ -32,7 +32,8 @@ from sleepviz.weights import DynamicWeights
 N_READINGS = 3
 KL_LIMIT = 0.15  # nat per token
 NLL_LIMIT = 1.10  # ratio
-DECODED = 3.0  # tokens, until the last of the replies that begin alike have parted: an estimate
+COMPARED = 2.5  # rows of the vocabulary: two are predicted, and one is held against the other
+DECODED = 4.0  # tokens, until the last of the replies that begin alike have parted: an estimate
 SAME_REPLY_LIMIT = 0.25  # share of equal replies to unrelated questions, above the reference's
 
 
@@ -78,7 +79,7 @@ def expected(llm: Llm, n_noted: int = 0) -> Work:
     return Work(
         forward=2.0 * padded(rows, len(rows)) + first,
         decoded=DECODED,
-        predicted=2.0 * n_met,
+        predicted=COMPARED * n_met,
         peak=max(met, peaks.of_pass(llm, N_MET, max(rows), n_noted)),
     )
 

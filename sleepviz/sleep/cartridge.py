@@ -54,7 +54,7 @@ class Cartridge:
     first_layer: float = knob(
         0.33, 0.0, 0.95, "Share of the layers below the first one that is trained"
     )
-    bfloat16: int = knob(0, 0, 1, half.HELP, technical=True)
+    bfloat16: int = knob(1, 0, 1, half.HELP, technical=True)
 
     def unfit(self, llm: Llm) -> str:
         return untrainable(llm)

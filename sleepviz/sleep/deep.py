@@ -67,7 +67,7 @@ class Deep:
     replay: int = knob(
         1, 0, 1, "On (1): practise all nights again; off (0): only the newest notes, the naive way"
     )
-    bfloat16: int = knob(0, 0, 1, half.HELP, technical=True)
+    bfloat16: int = knob(1, 0, 1, half.HELP, technical=True)
 
     def unfit(self, llm: Llm) -> str:
         return untrainable(llm)

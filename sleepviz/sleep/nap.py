@@ -37,7 +37,7 @@ from sleepviz.weights import DynamicWeights, Slots
 LOG_WEIGHT_LIMIT = 3.0  # |bias| at most
 N_PROJECTED = 2
 POWER_ROUNDS = 4
-FITTING = 2.25  # linear algebra for each token of the cache, in tokens of a pass (an estimate)
+FITTING = 2.5  # linear algebra for each token of the cache, in tokens of a pass (an estimate)
 RIDGE = 1e-3  # of the mean diagonal
 
 
