@@ -37,7 +37,8 @@ def forecast(method: SleepMethod, llm: Llm, notes: Notes, pace: Pace) -> Forecas
     work = tells(llm, notes)
     if method.keeps_notes:
         with_notes = getattr(method, "continues", False)
-        work += gate.expected(llm, notes.context.n_tokens if with_notes else 0)
+        n_noted = notes.context.n_tokens if with_notes else 0
+        work += gate.expected(llm, n_noted, _bfloat16(method))
     n_bytes = work.numbers * torch.empty(0, dtype=llm.dtype).element_size()
     per_token = _numbers_per_token(llm)
     return Forecast(
@@ -126,7 +127,8 @@ class Attempt:
         self.finite = all(bool(torch.isfinite(t).all()) for t in self.weights.tensors())
         if self.finite and self.method.keeps_notes:
             before = time.perf_counter()
-            for reading in self._counted(gate.readings(context, self.weights)):
+            readings = gate.readings(context, self.weights, _bfloat16(self.method))
+            for reading in self._counted(readings):
                 self.readings.append(reading)
                 yield self._stepped(Step("check", len(self.readings), gate.N_READINGS), 0.0)
             self.gate_seconds = time.perf_counter() - before
@@ -183,7 +185,7 @@ class Attempt:
 
     def report(self, night: int, peak_extra: int) -> SleepReport:
         assert self.weights is not None
-        how = half.told(self.context.llm, getattr(self.method, "bfloat16", 0))
+        how = half.told(self.context.llm, _bfloat16(self.method))
         return SleepReport(
             night=night,
             method=name_of(self.method),
@@ -201,6 +203,11 @@ class Attempt:
             gate_seconds=self.gate_seconds,
             **what_they_are(self.context.llm, self.weights),
         )
+
+
+def _bfloat16(method: SleepMethod) -> object:
+    """Whether it is to multiply in bfloat16, where a method has that knob."""
+    return getattr(method, "bfloat16", 0)
 
 
 def _leaves(method: SleepMethod) -> str:

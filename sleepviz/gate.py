@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import torch
 
-from sleepviz import peaks
+from sleepviz import half, peaks
 from sleepviz.anchors import (
     HELD_OUT,
     N_MET,
@@ -37,18 +37,22 @@ DECODED = 4.0  # tokens, until the last of the replies that begin alike have par
 SAME_REPLY_LIMIT = 0.25  # share of equal replies to unrelated questions, above the reference's
 
 
-def readings(notes: Context, candidate: DynamicWeights) -> Iterator[GateReading]:
+def readings(
+    notes: Context, candidate: DynamicWeights, bfloat16: object = 0
+) -> Iterator[GateReading]:
     """The three readings, one after another.
 
     The reference is what the weights stand in for: the context with the notes where slots take its
-    place, the base model without notes where deltas do.
+    place, the base model without notes where deltas do. With `bfloat16` both meet the anchors as
+    `half` multiplies; naps moved by .002 in KL, .004 in NLL (docs/experiments.md).
     """
     llm = notes.llm
     stands_for_context = candidate.start_position > 0
     reference = notes.fork() if stands_for_context else llm.context().opened()
     slept = llm.context(candidate).opened()
-    expected, batch = met(reference), Batch(slept, N_MET)
-    got = met(slept, batch)
+    batch = Batch(slept, N_MET)
+    with half.multiplying(half.halves(llm, bfloat16, kept=False)):
+        expected, got = met(reference), met(slept, batch)
     name = (
         "anchor KL to the model with its notes" if stands_for_context else "anchor KL to the base"
     )
@@ -64,8 +68,8 @@ def prepare(llm: Llm) -> None:
     base_replies(llm, HELD_OUT)
 
 
-def expected(llm: Llm, n_noted: int = 0) -> Work:
-    """What the readings will have to compute: both contexts meet every anchor.
+def expected(llm: Llm, n_noted: int = 0, bfloat16: object = 0) -> Work:
+    """What `readings` will have to compute: both contexts meet every anchor.
 
     `n_noted` are the tokens of notes that the reference has in its cache: none where it is the
     base model.
@@ -76,8 +80,9 @@ def expected(llm: Llm, n_noted: int = 0) -> Work:
     n_replied = len(asked) * N_REPLY
     n_met = n_replied + sum(rows[len(asked) :])
     met = peaks.of_logits(llm, n_replied) + peaks.of_predictions(llm, n_met)
-    return Work(
-        forward=2.0 * padded(rows, len(rows)) + first,
+    both = Work(forward=2.0 * padded(rows, len(rows))).halved(llm, bfloat16, kept=False)
+    return both + Work(
+        forward=first,
         decoded=DECODED,
         predicted=COMPARED * n_met,
         peak=max(met, peaks.of_pass(llm, N_MET, max(rows), n_noted)),

@@ -122,6 +122,22 @@ def test_more_harm_reads_higher(tiny_llm: Llm) -> None:
     assert kls[-1] > gate.KL_LIMIT
 
 
+def test_in_bfloat16_readings_are_close_and_others_compute_as_ever_between_them(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    context, candidate = told(tiny_llm), delta(0.1)
+    exact = [r.value for r in read(context, candidate)]
+    close = []
+    for reading in gate.readings(context, candidate, 1):
+        close.append(reading.value)
+        assert not any("forward" in vars(m) for m in tiny_llm.model.modules())
+    assert close != exact
+    assert close[:2] == pytest.approx(exact[:2], rel=0.1, abs=1e-3)
+    exactly, halved = gate.expected(tiny_llm), gate.expected(tiny_llm, 0, 1)
+    assert halved.in_halves == halved.forward == exactly.forward > 0
+
+
 def test_a_model_that_says_one_thing_to_everything_is_refused(tiny_llm: Llm) -> None:
     loud = Slots(torch.zeros(1, 8), torch.full((1, 8), 1e4), torch.full((1,), 50.0))
     stuck = DynamicWeights(slots={(1, 0): loud, (1, 1): loud}, next_position=40)
