@@ -87,7 +87,7 @@ class Attempt:
         self.kept_by: np.ndarray | None = None
         self.n_dreams = 0
         self.tally = Tally()
-        self.gate_seconds = 0.0
+        self.seconds = self.gate_seconds = 0.0  # of its own: others may have their turns between
         self._formed_at = 0.0
 
     def forecast(self) -> Forecast | None:
@@ -126,24 +126,28 @@ class Attempt:
             )
         self.finite = all(bool(torch.isfinite(t).all()) for t in self.weights.tensors())
         if self.finite and self.method.keeps_notes:
-            before = time.perf_counter()
+            before = self.seconds
             readings = gate.readings(context, self.weights, _bfloat16(self.method))
             for reading in self._counted(readings):
                 self.readings.append(reading)
-                yield self._stepped(Step("check", len(self.readings), gate.N_READINGS), 0.0)
-            self.gate_seconds = time.perf_counter() - before
+                yield self._stepped(Step("check", len(self.readings), gate.N_READINGS))
+            self.gate_seconds = self.seconds - before
 
     def _counted(self, work: Iterator[T]) -> Iterator[T]:
         """The items of `work`; what it computes for each is counted, what runs between is not."""
         while True:
+            before = time.perf_counter()
             with self.tally.counted():
                 item = next(work, None)
+            self.seconds += time.perf_counter() - before
             if item is None:
                 return
             yield item
 
-    def _stepped(self, step: Step, in_phase: float) -> SleepStepped:
-        left = in_phase / step.done * (step.of - step.done) if step.of and step.done > 1 else None
+    def _stepped(self, step: Step, in_phase: float | None = None) -> SleepStepped:
+        """`in_phase`: seconds since its phase began, where the rest will take as long a step."""
+        known = in_phase is not None and step.of and step.done > 1
+        left = in_phase / step.done * (step.of - step.done) if in_phase and known else None
         now = time.perf_counter()
         forming: tuple[tuple[str, float], ...] = ()
         if step.forming and now - self._formed_at >= FORMING_EVERY_S:
@@ -190,7 +194,8 @@ class Attempt:
             night=night,
             method=name_of(self.method),
             n_tokens=self.context.n_tokens,
-            seconds=time.perf_counter() - self.began,
+            seconds=self.seconds,
+            elapsed=time.perf_counter() - self.began,
             kv_bytes=self.context.kv_bytes,
             peak_extra_bytes=peak_extra,
             n_dreams=self.n_dreams,
@@ -201,6 +206,7 @@ class Attempt:
             flops=self.tally.flops,
             peak_tensor_bytes=self.tally.peak,
             gate_seconds=self.gate_seconds,
+            bytes_before=self.context.weights.n_bytes,
             **what_they_are(self.context.llm, self.weights),
         )
 
@@ -232,6 +238,7 @@ def what_they_are(llm: Llm, weights: DynamicWeights) -> dict[str, Any]:
             slots[layer, head] = len(kept)
     return {
         "dynamic_bytes": weights.n_bytes,
+        "next_position": weights.next_position,
         "kv_token_equivalents": weights.n_numbers / _numbers_per_token(llm),
         "slots_kept": slots,
         "delta_norms": tuple(_ratios(llm, weights.deltas)),

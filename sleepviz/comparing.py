@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from sleepviz import SleepvizError
+from sleepviz.attention import settled
 from sleepviz.batch import Replies, logprobs_many, replying, row_groups
 from sleepviz.context import NO_WEIGHTS, Context
 from sleepviz.events import Answered, ArmUnavailable, Event, Progressed
@@ -96,9 +97,11 @@ class Comparison:
         began = time.perf_counter()
         try:
             fork.feed(prompt)
+            settled()
         except SleepvizError as error:
             yield ArmUnavailable(arm, probe.question, str(error))
             return
+        read_ms = (time.perf_counter() - began) * 1e3
         if arm in ("cleared", "slept"):
             cached = fork.cache.get_seq_length()
             told = consolidated_ids(llm, self.told)
@@ -112,7 +115,7 @@ class Comparison:
             arm,
             probe,
             said=[(s.id, dict(s.top).get(s.id, 0.0)) for s in said],
-            ms=(time.perf_counter() - began) * 1e3,
+            ms=read_ms + sum(s.ms for s in said),
             n_prompt=len(prompt),
             kv_bytes=fork.kv_bytes,
             gold=gold,

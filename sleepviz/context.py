@@ -185,10 +185,13 @@ class Context:
         """Raise if `n_tokens` more do not fit in the context."""
         limit = self.llm.shape.context_limit
         if self.position + n_tokens > limit:
+            start = self.weights.start_position
+            behind = f", {start:,} of them places of slots" if start else ""
             raise SleepvizError(
                 f"{n_tokens:,} more tokens do not fit: the context holds {self.position:,} of "
-                f"{limit:,} tokens that {self.llm.name} can take.",
-                "Shorten the text, or put the model to sleep first to make room.",
+                f"{limit:,} tokens that {self.llm.name} can take{behind}.",
+                "Shorten the text, or let the model sleep deeply first to make room"
+                + (": it begins anew." if start else "; the slots of a nap keep their places."),
             )
 
     def read(self, ids: Sequence[int], chunk: int = CHUNK) -> Iterator[tuple[int, ...]]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from sleepviz import cost
 from sleepviz import events as ev
+from sleepviz.attention import settled
 from sleepviz.core import MAP_EVERY, Core
 from sleepviz.prompts import NOTES_PREFIX, NOTES_REPLY, SYSTEM
 from sleepviz.state import Turn
@@ -91,6 +92,7 @@ def _take_in(core: Core, role: str, text: str, ids: list[int]) -> Iterator[ev.Ev
         piece = next(reading, None)
         if piece is None:
             return
+        settled()
         seconds = time.perf_counter() - began
         cost.passed(core.llm, len(piece), n_cached, seconds)
         yield core.tell(

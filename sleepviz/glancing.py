@@ -36,14 +36,18 @@ def glanced(context: Context) -> Iterator[Event]:
             f"there are {len(ids):,}.",
             "Tell the model something first." if len(ids) < LEAST_TOKENS else "Sleep first.",
         )
-    began = time.perf_counter()
+    began, seconds = time.perf_counter(), 0.0
     again = context.llm.context(context.weights)
     texts = [t.text for t in context.llm.tokens(ids, again.weights.start_position)]
     eyes = _Eyes(again, ids, names_among(texts))
     for at in range(0, len(ids), CHUNK):
         eyes.watch(ids[at : at + CHUNK])
+        seconds += time.perf_counter() - began
         yield Progressed("tokens looked at", min(len(ids), at + CHUNK), len(ids))
-    yield HeadsSeen(eyes.means(), len(ids), (time.perf_counter() - began) * 1e3)
+        began = time.perf_counter()
+    means = eyes.means()
+    seconds += time.perf_counter() - began
+    yield HeadsSeen(means, len(ids), seconds * 1e3)
 
 
 def names_among(texts: Sequence[str]) -> np.ndarray:

@@ -44,11 +44,12 @@ def captured(context: Context, layer: int, head: int) -> Iterator[Event]:
             f"{len(ids):,} tokens are too many for one picture; it shows up to {MAX_TOKENS:,}.",
             "Sleep first, or look at a shorter text.",
         )
-    began = time.perf_counter()
-    eye = _Eye(layer, head, len(ids))
+    eye, seconds = _Eye(layer, head, len(ids)), 0.0
     again = context.llm.context(context.weights)
     for at in range(0, len(ids), CHUNK):
+        began = time.perf_counter()
         eye.watch(again, ids[at : at + CHUNK])
+        seconds += time.perf_counter() - began
         yield Progressed("tokens looked at", min(len(ids), at + CHUNK), len(ids))
     yield AttentionCaptured(
         layer=layer,
@@ -56,7 +57,7 @@ def captured(context: Context, layer: int, head: int) -> Iterator[Event]:
         tokens=context.llm.tokens(ids, again.weights.start_position),
         weights=eye.weights,
         slot_share=eye.slot_share,
-        ms=(time.perf_counter() - began) * 1e3,
+        ms=seconds * 1e3,
     )
 
 

@@ -26,13 +26,18 @@ def cache_seen(context: Context, start: int) -> CacheSeen:
 
 
 def kv_slack(context: Context) -> int:
-    """Bytes of the cache's storage beyond the keys and values in it: room that was reserved."""
-    slack = 0
-    for layer in context.layers:
-        if layer.is_initialized:
-            for tensor in (layer.keys, layer.values):
-                slack += tensor.untyped_storage().nbytes() - tensor.numel() * tensor.element_size()
-    return max(0, slack)
+    """Bytes of the cache's storage beyond the keys and values in it: room that was reserved.
+
+    A storage that holds several of them counts once.
+    """
+    held = [
+        tensor
+        for layer in context.layers
+        if layer.is_initialized
+        for tensor in (layer.keys, layer.values)
+    ]
+    storages = {s.data_ptr(): s.nbytes() for s in (tensor.untyped_storage() for tensor in held)}
+    return sum(storages.values()) - sum(t.numel() * t.element_size() for t in held)
 
 
 def _norms(tensors: Sequence[torch.Tensor], n_new: int) -> np.ndarray:

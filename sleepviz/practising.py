@@ -38,12 +38,16 @@ GOLD = 0.3  # weight of the dream's own words, where a teacher speaks too
 
 @dataclass(frozen=True, slots=True)
 class Practised:
-    """One training step: losses in nats per token, None where the step held none of its kind."""
+    """One training step: losses in nats per token, None where the step held none of its kind.
+
+    `optimiser_bytes` are measured after it.
+    """
 
     done: int
     of: int
     loss: float | None
     anchor_loss: float | None
+    optimiser_bytes: int
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class Practice:
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
                 left = len(packs) - at - 1 + len(packs) * (self.epochs - epoch - 1)
-                yield Practised(done, done + left, *losses)
+                yield Practised(done, done + left, *losses, optimiser_bytes(optimiser))
 
 
 def expected(
@@ -174,9 +178,17 @@ def expected(
     )
 
 
-def optimiser_bytes(parameters: Sequence[torch.Tensor]) -> int:
-    """Bytes that training takes beside the model: weights, gradients and two moments."""
-    return 4 * sum(t.numel() * t.element_size() for t in parameters)
+def optimiser_bytes(optimiser: torch.optim.Optimizer) -> int:
+    """Measured bytes of what is trained and of the optimiser's moments; gradients where there are.
+
+    Between two steps there are none.
+    """
+    trained = [t for group in optimiser.param_groups for t in group["params"]]
+    moments = [
+        t for state in optimiser.state.values() for t in state.values() if torch.is_tensor(t)
+    ]
+    tensors = [*trained, *(t.grad for t in trained if t.grad is not None), *moments]
+    return sum(t.numel() * t.element_size() for t in tensors)
 
 
 def _backward(

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sleepviz.events import LeakAudited
+from sleepviz.events import LEAK_SPAN, LeakAudited
 from sleepviz.llm import Llm
 from sleepviz.stories import Probe, has_word
 
 ARMS = ("full", "cleared", "slept", "both")
-SPAN = 5  # this many consolidated tokens in a row count as a leak
 
 
 def audit(
@@ -25,26 +24,33 @@ def audit(
 ) -> LeakAudited:
     """Look for the consolidated text in the exact prompt of an answer.
 
-    Hits are accepted answers in the prompt, and spans of SPAN or more consolidated tokens outside
+    Hits are accepted answers in the prompt, and spans of LEAK_SPAN consolidated tokens outside
     the words of the question itself (a question may share words with the notes; it may not bring
     the answer).
     """
     prompt = llm.decode(prompt_ids, with_special=True)
     hits = [f"the answer {a!r}" for a in probe.answers if has_word(prompt, a)]
-    told = {tuple(ids[i : i + SPAN]) for ids in consolidated for i in range(len(ids) - SPAN + 1)}
+    told = {
+        tuple(ids[i : i + LEAK_SPAN])
+        for ids in consolidated
+        for i in range(len(ids) - LEAK_SPAN + 1)
+    }
     inside = set(_windows_inside(prompt_ids, llm.encode_plain(probe.question)))
-    for at in range(len(prompt_ids) - SPAN + 1):
-        window = tuple(prompt_ids[at : at + SPAN])
+    for at in range(len(prompt_ids) - LEAK_SPAN + 1):
+        window = tuple(prompt_ids[at : at + LEAK_SPAN])
         if window in told and at not in inside:
             hits.append(f"the notes' words {llm.decode(window)!r}")
     ok = not hits and cache_tokens == len(prompt_ids)
-    return LeakAudited(arm, ok, tuple(hits), prompt, cache_tokens, len(prompt_ids))
+    n_told = sum(map(len, consolidated))
+    return LeakAudited(
+        arm, ok, tuple(hits), prompt, cache_tokens, len(prompt_ids), probe.question, n_told
+    )
 
 
 def _windows_inside(prompt: Sequence[int], question: Sequence[int]) -> list[int]:
-    """Where a window of SPAN tokens lies wholly within the last occurrence of the question."""
+    """Where a window of LEAK_SPAN tokens lies wholly within the last occurrence of the question."""
     n = len(question)
     for at in range(len(prompt) - n, -1, -1):
         if list(prompt[at : at + n]) == list(question):
-            return list(range(at, at + n - SPAN + 1))
+            return list(range(at, at + n - LEAK_SPAN + 1))
     return []

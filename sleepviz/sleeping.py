@@ -76,7 +76,10 @@ def _committed(core: Core, report: ev.SleepReport, attempt: Attempt) -> list[ev.
     core.mind = Mind(weights=attempt.weights, slept=core.history, night=report.night)
     core.context = core.llm.context(attempt.weights)
     cleared = ev.CacheCleared(n_tokens, n_bytes, core.context.kv_bytes)
-    return [core.tell(ev.SleepEnded(report)), core.tell(cleared)]
+    told = [core.tell(ev.SleepEnded(report)), core.tell(cleared)]
+    if attempt.weights.scale != 1.0:  # a control leaves the weights as they are
+        told.append(core.tell(ev.WeightsScaled(attempt.weights.scale)))
+    return told
 
 
 def reverting(core: Core, night: int) -> Iterator[ev.Event]:

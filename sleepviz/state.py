@@ -138,6 +138,23 @@ class State:
         return nights[-1].report.dynamic_bytes if nights and nights[-1].report else 0
 
     @property
+    def n_behind(self) -> int:
+        """Positions before that of the first cached token: those that slots in force stand at."""
+        nights = self.nights_in_force
+        last = nights[-1].report if nights and self.scale else None
+        return last.next_position if last else 0
+
+    def in_force(self, answer: ev.Answered) -> bool:
+        """Whether it was given under the dynamic weights and the strength of now.
+
+        Without dynamic weights it counts at any time.
+        """
+        if answer.arm not in ("slept", "both"):
+            return True
+        nights = self.nights_in_force
+        return (answer.night, answer.scale) == (nights[-1].number if nights else 0, self.scale)
+
+    @property
     def asleep(self) -> bool:
         return bool(self.nights) and self.nights[-1].outcome == "running"
 

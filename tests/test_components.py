@@ -476,6 +476,20 @@ def test_values_of_a_grid_are_headed_by_what_they_are_their_unit_and_their_kind(
     assert export.table_of(figure).names[2] == head
 
 
+def test_a_grid_can_bring_several_numbers_a_cell_each_a_column_of_its_own() -> None:
+    own = np.array([[[2.0, 8.0], [3.0, 9.0]]])
+    meta = {"kind": "DERIVED", "numbers": ["change (%)", "rank (count)"]}
+    table = export.table_of(heatmap([[-1.7, -1.5]], customdata=own, meta=meta))
+    assert table.names[2:] == ("change (%, DERIVED)", "rank (count, DERIVED)")
+    assert [row[2:] for row in table.rows] == [(2.0, 8.0), (3.0, 9.0)]
+
+
+def test_a_line_on_a_logarithmic_axis_keeps_its_plain_numbers_and_their_unit() -> None:
+    figure = go.Figure(go.Scatter(x=[1], y=[20.0], name="said", meta={"kind": "MEASURED"}))
+    figure.update_layout(yaxis={"title": {"text": "time (ms, log scale)"}})
+    assert export.table_of(figure).names[1] == "said (ms, MEASURED)"
+
+
 def test_the_grids_of_questions_say_what_is_in_them_and_invent_no_number() -> None:
     def answer(question: str, arm: str, logprob: float | None) -> ev.Answered:
         return ev.Answered(
@@ -489,7 +503,8 @@ def test_the_grids_of_questions_say_what_is_in_them_and_invent_no_number() -> No
         answer("Where?", "cleared", -9.0),
         answer("Where?", "slept", None),
     )
-    figure = facts_kept(State(answers=tuple(enumerate(told))))
+    night = Night(1, ev.SleepStarted(1, "nap", (), 1, 1, None), 0.0, outcome="kept")
+    figure = facts_kept(State(answers=tuple(enumerate(told)), nights=(night,)))
     table = export.table_of(figure)
     assert table.names[2:] == ("gain over the notes gone (nat, DERIVED)", "in the cell")
     rows = list(csv.reader(io.StringIO(export.csv_of(table), newline="")))[1:]
@@ -498,7 +513,6 @@ def test_the_grids_of_questions_say_what_is_in_them_and_invent_no_number() -> No
     assert gains["What?", "after sleep"] == gains["Where?", "after sleep"] == ""
     assert np.isfinite(figure.data[0].z).sum() == 3  # the others have no colour, and a mark
     assert all(mark.startswith("✓") for *_, mark in rows)
-    night = Night(1, ev.SleepStarted(1, "nap", (), 1, 1, None), 0.0, outcome="kept")
     by_night = facts_by_night(State(answers=((0, told[1]),), nights=(night,)))
     head = "answered as expected (1: yes, 0: no, MEASURED)"
     assert export.table_of(by_night).names[2:] == (head, "in the cell")

@@ -391,7 +391,7 @@ def test_the_formula_of_the_cache_is_filled_in() -> None:
 def test_memory_shows_the_accelerator_where_there_is_one_and_else_the_process() -> None:
     with_one = PICTURES["memory_over_time"].draw(Story().read(4).sample(allocated=2**20).state)
     without = PICTURES["memory_over_time"].draw(Story().read(4).sample().state)
-    assert with_one.layout.yaxis2.title.text == "accelerator (MiB)"
+    assert with_one.layout.yaxis2.title.text == "process and accelerator (MiB)"
     assert without.layout.yaxis2.title.text == "process (MiB)"
 
 
@@ -446,7 +446,7 @@ def test_an_untouched_matrix_is_absent_from_the_weight_change() -> None:
 
 
 def test_facts_stand_above_controls_with_their_gain_over_the_notes_gone() -> None:
-    story = Story().answer("Capital?", "slept", -1.0, "control")
+    story = Story().read(9).sleep().answer("Capital?", "slept", -1.0, "control")
     story.answer("Who?", "cleared", -9.0).answer("Who?", "slept", -1.5)
     grid = PICTURES["facts_kept"].draw(story.state).data[0]
     assert list(grid.y) == ["Who?", "Controls, never told:", "Capital?"]
@@ -457,11 +457,70 @@ def test_facts_stand_above_controls_with_their_gain_over_the_notes_gone() -> Non
 
 
 def test_an_arm_that_could_not_be_asked_is_blank_with_its_reason() -> None:
-    story = Story().answer("Who?", "slept", -1.0).answer("What?", "both", -1.0)
+    story = Story().read(9).sleep().answer("Who?", "slept", -1.0).answer("What?", "both", -1.0)
     story.add(ev.ArmUnavailable("both", "Who?", "no room <in> the context"))
     grid = PICTURES["facts_kept"].draw(story.state).data[0]
     assert np.isnan(grid.z[0][1])
     assert "no room &lt;in&gt; the context" in grid.customdata[0][1]
+
+
+def test_the_share_kept_counts_what_all_three_arms_were_asked() -> None:
+    story = Story().read(9).sleep()
+    for n in range(10):
+        story.answer(f"Fact {n}?", "slept", -1.0 if n < 7 else -9.0)
+    story.answer("Fact 0?", "cleared", -9.0).answer("Fact 0?", "full", -1.0)
+    told = PICTURES["facts_kept"].formula(story.state)
+    assert "of the 1 fact asked in all three: (1 − 0) / (1 − 0) = 100%" in told
+
+
+@pytest.mark.parametrize("then", [ev.WeightsReverted(1, 9, ()), ev.WeightsScaled(0.5)])
+def test_what_was_answered_under_other_weights_does_not_count_as_what_survived(
+    then: ev.Event,
+) -> None:
+    story = Story().read(9).sleep().answer("Who?", "cleared", -9.0).answer("Who?", "slept", -1.0)
+    assert "after sleep: 1 of 1" in PICTURES["facts_kept"].alt(story.state)
+    story.add(then)
+    assert "after sleep" not in PICTURES["facts_kept"].alt(story.state)
+
+
+def test_slots_stand_for_the_tokens_of_every_night_since_there_are_slots() -> None:
+    story = Story().read(300).sleep(1).read(20).sleep(2)
+    assert "of 320 tokens" in PICTURES["slots_kept"].alt(story.state)
+    forgot = ev.SleepReport(
+        3, "forget", 50, 1.0, 9, 9, 1.0, 0, 0, (), np.array([[1, 2], [3, 4]]), leaves="nothing"
+    )
+    story.read(50).add(ev.SleepStarted(3, "forget", (), 50, 9, None), ev.SleepEnded(forgot))
+    assert "of 320 tokens" in PICTURES["slots_kept"].alt(story.state)
+    assert "sleep 2" in PICTURES["slots_kept"].alt(story.state)
+
+
+def test_the_limit_of_the_cache_leaves_room_for_the_places_of_slots() -> None:
+    report = ev.SleepReport(1, "nap", 90, 1.0, 9, 9, 1.0, 0, 0, (), next_position=90)
+    story = Story(context_limit=100).read(90)
+    story.add(ev.SleepStarted(1, "nap", (), 90, 9, None), ev.SleepEnded(report))
+    story.add(ev.CacheCleared(90, 9, 0))
+    story.n_cached = 0
+    shapes = PICTURES["kv_growth"].draw(story.read(8).state).layout
+    assert "model limit: 10 tokens beside 90 places of slots" in str(shapes)
+
+
+@pytest.mark.parametrize("undo", [True, False])
+def test_bytes_are_freed_by_nights_that_are_kept_and_were_slept_here(undo: bool) -> None:
+    story = Story().read(9).sample()
+    if undo:
+        story.sleep().add(ev.WeightsReverted(1, 9, story.layer_bytes()))
+    else:
+        taken = ev.SleepReport(1, "nap", 9, 0.0, 9, 9, 1.0, 0, 0, (), slept_here=False)
+        story.add(ev.SleepStarted(1, "nap", (), 9, 9, None), ev.SleepEnded(taken))
+    assert "freed" not in PICTURES["memory_over_time"].formula(story.sample().state)
+
+
+def test_how_long_is_left_is_only_said_while_it_is_asleep() -> None:
+    story = Story().read(9).begin_sleep(1, [3.0])
+    story.add(ev.SleepStepped("learning", 2, 9, 1.0, 2.0, None, 7.0))
+    assert "7 s left" in PICTURES["falling_asleep"].formula(story.state)
+    story.add(ev.SleepCancelled(1, 2.0))
+    assert "left" not in PICTURES["falling_asleep"].formula(story.state)
 
 
 def _unpacked(message: bytes) -> tuple[dict[str, object], np.ndarray]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sleepviz.events import LeakAudited
+from sleepviz.events import LEAK_SPAN, LeakAudited
 from sleepviz.llm import Llm
-from sleepviz.probes import SPAN, audit
+from sleepviz.probes import audit
 from sleepviz.stories import Probe
 
 NOTES = "Captain Mira Okafor keeps a cat named Pixel."
@@ -56,7 +56,7 @@ def test_a_question_that_brings_its_answer_is_a_leak(tiny_llm: Llm) -> None:
 
 
 def test_five_consolidated_tokens_in_a_row_are_a_leak_and_four_are_not(tiny_llm: Llm) -> None:
-    assert SPAN == 5
+    assert LEAK_SPAN == 5
     five, four = NOTES[9:14], NOTES[9:13]  # a token is a byte here
     assert audited(tiny_llm, f"#{four}#").ok
     found = audited(tiny_llm, f"#{five}#")

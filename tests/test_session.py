@@ -6,6 +6,7 @@ It never touches the model or another session.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -354,6 +355,45 @@ def test_forgetting_makes_slept_equal_cleared(tiny_llm: Llm) -> None:
     replies = [e.reply for e in events if isinstance(e, ev.Answered)]
     assert replies[0] == replies[1]
     assert session.timeline.at().tokens[0].fate == "gone"
+
+
+def test_forgetting_leaves_the_strength_and_says_it(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    all_of(session.scale(0.5))
+    all_of(session.read("The dog is Rex."))
+    all_of(session.sleep(sleep.make("forget")))
+    assert session.timeline.at().scale == session.weights.scale == 0.5
+    report = session.timeline.at().nights[-1].report
+    assert report is not None
+    assert report.bytes_before == report.dynamic_bytes
+
+
+def test_the_seconds_of_a_sleep_and_of_an_answer_are_its_own(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    for _ in session.sleep(quick("nap"), keep_anyway=True):
+        time.sleep(0.02)  # another one's turn
+    report = session.timeline.at().nights[-1].report
+    assert report is not None
+    waited = 0.02 * len(session.timeline.at().nights[-1].steps)
+    assert report.elapsed - report.seconds > 0.9 * waited
+    began, n_events = time.perf_counter(), 0
+    for _ in session.compare((CAT,), ("slept",)):
+        time.sleep(0.02)
+        n_events += 1
+    own = time.perf_counter() - began - 0.02 * n_events
+    assert 0 < session.timeline.at().answers[-1][1].ms < own * 1e3
+
+
+def test_the_places_of_slots_stay_taken(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    n_tokens = session.context.n_tokens
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    assert session.timeline.at().n_behind == n_tokens
+    with pytest.raises(SleepvizError, match=f"{n_tokens} of them places of slots"):
+        session.context.require_room(10**6)
+    all_of(session.scale(0.0))
+    assert session.timeline.at().n_behind == 0
 
 
 def test_strength_zero_answers_like_cleared(tiny_llm: Llm) -> None:

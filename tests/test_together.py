@@ -14,6 +14,7 @@ from sleepviz.attention import _rows, _slots
 from sleepviz.awake import AtOnce, measure_at_once
 from sleepviz.context import Context, Said
 from sleepviz.llm import Llm
+from sleepviz.mapping import kv_slack
 from sleepviz.together import feed_together
 from sleepviz.weights import Delta, DynamicWeights, Slots
 
@@ -142,6 +143,19 @@ def test_four_contexts_say_together_what_they_say_alone(llm: Llm, n_rows: list[i
     assert n_rows[0] > 2
     for one, other in zip(chain(*met), chain(*expected), strict=True):
         assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
+
+
+def test_room_that_keys_and_values_share_counts_once(llm: Llm) -> None:
+    contexts = contexts_of(llm)[:2]
+    all_together(contexts)
+    for context in contexts:
+        slack = 0
+        for layer in context.layers:
+            room, other = layer.keys.untyped_storage(), layer.values.untyped_storage()
+            shared = room.data_ptr() == other.data_ptr()
+            held = layer.keys.nbytes + layer.values.nbytes
+            slack += room.nbytes() + (0 if shared else other.nbytes()) - held
+        assert kv_slack(context) == slack > 0
 
 
 def test_logits_and_caches_are_those_of_feeding_alone(llm: Llm) -> None:

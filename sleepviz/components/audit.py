@@ -10,31 +10,32 @@ import streamlit as st
 from sleepviz.components.answers import ARMS
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.pieces import chip
-from sleepviz.events import LeakAudited
+from sleepviz.events import LEAK_SPAN, LeakAudited
 from sleepviz.state import State
 from sleepviz.stories import Probe
 
 
 def leak_audit(state: State, probe: Probe | None) -> None:
     """Whether the notes leaked back into the prompt of the arms that must not see them."""
-    audits = {a.arm: a for a in state.audits if probe and probe.question in a.prompt}
+    audits = {a.arm: a for a in state.audits if probe and probe.question == a.question}
     if not audits:
         return
     with st.container(border=True, key="compare_audit"):
         st.markdown("##### Leak audit")
         markup(
-            el("div", "talk", *[_audited(state, audits[arm]) for arm in ARMS if arm in audits]),
+            el("div", "talk", *[_audited(audits[arm]) for arm in ARMS if arm in audits]),
             key="compare.audit",
         )
 
 
-def _audited(state: State, audit: LeakAudited) -> Node:
-    n_old = sum(t.fate != "cache" for t in state.tokens)
-    of = f"{n_old:,} consolidated tokens" if n_old else "the tokens told"
+def _audited(audit: LeakAudited) -> Node:
     if audit.ok:
-        verdict = chip(f"✓ 0 of {of} in the prompt", "green")
-    else:
+        words = f"✓ no {LEAK_SPAN} of the {audit.n_told:,} tokens told in a row, no accepted answer"
+        verdict = chip(words, "green", hover="Searched for in the exact prompt.")
+    elif audit.hits:
         verdict = chip(f"✗ it leaked: {len(audit.hits)} hits", "orange")
+    else:
+        verdict = chip("✗ the cache does not hold exactly the prompt", "orange")
     return el(
         "div",
         "",

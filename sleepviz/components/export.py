@@ -157,35 +157,40 @@ def _cells(trace: go.Heatmap, figure: go.Figure) -> Table:
     z = z if z.ndim == 2 else np.empty((0, 0))
     names = [_names(trace.y, z.shape[0]), _names(trace.x, z.shape[1])]
     own = _own_numbers(trace, z.shape)
-    value = z if own is None else own
     text = None if trace.text is None else np.asarray(trace.text, dtype=object)
     there = np.isfinite(z) if text is None else np.isfinite(z) | (text != "")
     rows, columns = np.nonzero(there)
     heads = [_title(figure, trace, "y") or "row", _title(figure, trace, "x") or "column"]
-    heads.append(_headed(trace, linear=own is not None))
     found: list[Sequence[object]] = [[names[0][i] for i in rows], [names[1][i] for i in columns]]
-    found.append(value[rows, columns].tolist())
+    for name, value in own or [(_headed(trace, linear=False), z)]:
+        heads.append(name)
+        found.append(value[rows, columns].tolist())
     if text is not None:
         heads.append("in the cell")
         found.append([_plain(v) for v in text[rows, columns]])
     return Table(tuple(heads), tuple(found))
 
 
-def _own_numbers(trace: go.Heatmap, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The one number that comes along with each cell for the colour; None without such."""
+def _own_numbers(trace: go.Heatmap, shape: tuple[int, ...]) -> list[tuple[str, np.ndarray]]:
+    """The numbers that come along with each cell for its colour, by what heads them, if any do."""
     try:
         given = np.asarray(trace.customdata, dtype=float)
     except (TypeError, ValueError):
-        return None
-    return given if given.shape == shape else None
+        return []
+    if given.shape == shape:
+        return [(_headed(trace, linear=True), given)]
+    names = (trace.meta or {}).get("numbers", ())
+    if not names or given.shape[:2] != shape:
+        return []
+    return [(_headed(trace, True, name), given[:, :, at]) for at, name in enumerate(names)]
 
 
-def _headed(trace: go.Heatmap, linear: bool) -> str:
+def _headed(trace: go.Heatmap, linear: bool, name: str = "") -> str:
     """What heads the column of a grid's values: what they are, their unit, and their kind.
 
     linear: they are not on the scale of the colours.
     """
-    title = str(_plain(trace.name or trace.colorbar.title.text or "value"))
+    title = str(_plain(name or trace.name or trace.colorbar.title.text or "value"))
     title = _SCALE.sub("", title).replace(" ()", "") if linear else title
     unit = _UNIT.search(title)
     return _with_units(title[: unit.start()].rstrip() if unit else title, trace, unit)
@@ -194,7 +199,7 @@ def _headed(trace: go.Heatmap, linear: bool) -> str:
 def _named(trace: go.Scatter | go.Bar, title: str, taken: Mapping[str, object]) -> str:
     """What heads the column of a line: its name, unit, and what its numbers are."""
     name = str(_plain(trace.name or title or "value"))
-    name = _with_units(name, trace, _UNIT.search(title))
+    name = _with_units(name, trace, _UNIT.search(_SCALE.sub("", title)))
     twins = sum(other == name or other.startswith(f"{name} [") for other in taken)
     return f"{name} [{twins + 1}]" if twins else name
 

@@ -147,7 +147,7 @@ def about_tile(
     is_not = "Not why the model said what it said: a share tells where a head looked, not what for."
     formula = (
         f"{Kind.MEASURED}: softmax(q·k/√d){filled}; where the model’s configuration sets another "
-        f"scale, with that. {row_sum(captured, query)}"
+        f"scale, with that; a slot’s own bias is added before. {row_sum(captured, query)}"
     )
     row = f"Table and CSV hold one row of the picture, that of {_named(captured, query)}."
     return sees, is_not, formula, row

@@ -12,6 +12,7 @@ from sleepviz.figures import theme
 from sleepviz.quantities import Kind, estimate, measured
 from sleepviz.state import Night
 
+OTHERS = 1.25  # times as long as its own computing: then others had turns in between
 OUTCOMES = {
     "kept": ("kept", "green"),
     "cancelled": ("cancelled: nothing has changed", "plain"),
@@ -97,7 +98,12 @@ def worth(got: SleepReport) -> str:
 
 def _dreamt(got: SleepReport) -> str:
     dreamt = f"{got.n_dreams} dreams practised" if got.n_dreams else "no dreams: computed at once"
-    return f"{dreamt}; {got.gate_seconds:,.1f} s the gate's check" if got.gate_seconds else dreamt
+    parts = [dreamt]
+    if got.gate_seconds:
+        parts.append(f"{got.gate_seconds:,.1f} s the gate's check")
+    if got.elapsed > OTHERS * got.seconds:
+        parts.append(f"{got.elapsed:,.1f} s with other work between")
+    return "; ".join(parts)
 
 
 def forecast(
@@ -135,11 +141,17 @@ def _bytes(got: SleepReport, where: str) -> list[Bar]:
     top = max(got.kv_bytes, got.dynamic_bytes, got.peak_tensor_bytes, got.peak_extra_bytes, 1)
     rows = (
         ("KV cache, freed", got.kv_bytes, "violet"),
-        ("dynamic weights, added", got.dynamic_bytes, "orange"),
+        (f"dynamic weights, {_since(got)}", got.dynamic_bytes, "orange"),
         ("tensors at once while asleep, at most", got.peak_tensor_bytes, "plain"),
         (f"growth of the {where}, {Kind.DERIVED.lower()}", got.peak_extra_bytes, "plain"),
     )
     return [Bar(name, n / top, theme.size(n), tone) for name, n, tone in rows]
+
+
+def _since(got: SleepReport) -> str:
+    if not got.bytes_before:
+        return "added"
+    return f"in force now; {theme.size(got.bytes_before)} before"
 
 
 def _gate(readings: tuple[GateReading, ...]) -> Node | None:
@@ -152,5 +164,5 @@ def _gate(readings: tuple[GateReading, ...]) -> Node | None:
         words = f"{mark} {r.value:.3f} {r.unit} · limit {r.limit:g}"
         tone = "green" if r.passed else "orange"
         shown.append(Bar(r.name, r.value / top, words, tone, r.limit / top, r.name))
-    heading = el("div", "small muted", "The gate: harm to everything else ", tag(Kind.MEASURED))
+    heading = el("div", "small muted", "The gate: harm to everything else ", tag(Kind.DERIVED))
     return el("div", "talk", heading, bars(shown))

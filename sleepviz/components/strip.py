@@ -27,6 +27,7 @@ def strip(state: State, back: int | None = None) -> Node:
         )
     if facts is None:
         return el("div", "strip", live)
+    behind = f" + {state.n_behind:,}" if state.n_behind else ""
     limit, per_token = facts.context_limit, theme.size(facts.kv_bytes_per_token)
     return el(
         "div",
@@ -39,16 +40,18 @@ def strip(state: State, back: int | None = None) -> Node:
         el(
             "span",
             "gauge",
-            el("span", "num", f"{state.n_cached:,} / {limit:,} tokens"),
-            track(state.n_cached / limit if limit else 0.0),
-            title="Tokens in the context now, of those that this model was trained for.",
+            el("span", "num", f"{state.n_cached:,}{behind} / {limit:,} tokens"),
+            track((state.n_cached + state.n_behind) / limit if limit else 0.0),
+            title="Tokens in the context now, of those that this model was trained for"
+            + (f"; the first {state.n_behind:,} places are those of slots." if behind else "."),
         ),
         el(
             "span",
             "gauge",
             el("span", "num", f"KV {theme.size(state.kv_bytes)}"),
             tag(Kind.MEASURED),
-            title=f"Bytes of the cached keys and values; {per_token} a token.",
+            title=f"Bytes of the cached keys and values; {per_token} a token"
+            + (" until a sliding window is full." if any(facts.windows) else "."),
         ),
         chip(f"seed {facts.seed}", hover="What all chance in this session starts from."),
     )

@@ -108,6 +108,12 @@ def _held(state: State) -> list[int]:
     return held
 
 
+def _each(state: State) -> int | None:
+    """Bytes of a token in the cache; None where layers drop what has left their window."""
+    facts = state.facts
+    return facts.kv_bytes_per_token if facts and not any(facts.windows) else None
+
+
 def pack(state: State, height: int, selected: int | None, key: str = "") -> bytes:
     """The words once each, then indices and runs: about 25 KiB of UTF-8 JSON for 2,000 tokens.
 
@@ -125,7 +131,7 @@ def pack(state: State, height: int, selected: int | None, key: str = "") -> byte
         "selected": selected,
         "total": len(state.tokens),
         "first": first,
-        "tokenBytes": state.facts.kv_bytes_per_token if state.facts else None,
+        "tokenBytes": _each(state),
         "cacheBytes": state.kv_bytes,
         "vocab": list(vocab),
         "order": order,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from sleepviz.events.asking import Answered, ArmUnavailable, DialRead, LeakAudited
+from sleepviz.events.asking import LEAK_SPAN, Answered, ArmUnavailable, DialRead, LeakAudited
 from sleepviz.events.looking import (
     MEASURES,
     AttentionCaptured,
@@ -45,6 +45,7 @@ from sleepviz.events.talking import (
 from sleepviz.events.working import Checked, Failed, JobEnded, JobStarted, Noted, Progressed
 
 __all__ = [
+    "LEAK_SPAN",
     "MEASURES",
     "Answered",
     "ArmUnavailable",

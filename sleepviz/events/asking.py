@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LEAK_SPAN = 5  # this many consolidated tokens in a row count as a leak
+
 
 @dataclass(frozen=True, slots=True)
 class LeakAudited:
@@ -22,6 +24,8 @@ class LeakAudited:
     prompt: str
     cache_tokens: int
     prompt_tokens: int
+    question: str = ""
+    n_told: int = 0  # tokens of what was told, without the conversation's format
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ class SleepReport:
     night: int
     method: str
     n_tokens: int  # consolidated
-    seconds: float
+    seconds: float  # of its own computing: others' turns between its steps do not count
     kv_bytes: int  # of the consolidated cache, now free
     dynamic_bytes: int
     kv_token_equivalents: float  # derived: numbers stored / numbers of one cached token
@@ -97,6 +97,9 @@ class SleepReport:
     flops: int = 0  # floating-point operations of matrix products, counted; with the gate's
     peak_tensor_bytes: int = 0  # most bytes at once of the tensors that it made, counted
     gate_seconds: float = 0.0  # of `seconds`, those of the gate's check
+    elapsed: float = 0.0  # seconds from its start to its end, others' turns included
+    next_position: int = 0  # of the first token afterwards: slots keep the positions before it
+    bytes_before: int = 0  # of the dynamic weights that were worn until then
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,9 @@ def break_even(state: State) -> go.Figure:
         kind = seconds[0].kind
         traces.line(figure, kind, name=name, x=x, y=y, hover="%{y:,.1f} s", colour=colour, width=2)
     if crossing:
-        theme.mark(figure, float(min(crossing)), f"pays after {min(crossing):,}")
+        rivals = {costs.pays_after(s): name for name, s in reversed(_others(costs).items())}
+        words = f"pays after {min(crossing):,}, against “{rivals[min(crossing)]}”"
+        theme.mark(figure, float(min(crossing)), words)
     return figure
 
 
@@ -84,11 +86,11 @@ def alt(state: State) -> str:
     if costs is None:
         return f"{TITLE}. {_EMPTY}"
     told = "; ".join(
-        f"against “{name}” {_told(costs.pays_after(seconds), costs)}"
+        f"{_pays(costs.pays_after(seconds), costs)} against “{name}”"
         for name, seconds in _others(costs).items()
     )
     slept = "one sleep of" if costs.n_nights == 1 else f"{costs.n_nights} nights, asleep for"
-    return f"{TITLE}, an estimate: {slept} {costs.sleep.told(1)}: pays {told}."
+    return f"{TITLE}, an estimate: {slept} {costs.sleep.told(1)}: {told}."
 
 
 def formula(state: State) -> str:
@@ -116,6 +118,10 @@ def _others(costs: _Costs) -> dict[str, Quantity]:
 
 def _slept(costs: _Costs) -> str:
     return "sleep once" if costs.n_nights == 1 else f"sleep {costs.n_nights} nights"
+
+
+def _pays(n: int | None, costs: _Costs) -> str:
+    return "never pays" if n is None else f"pays {_told(n, costs)}"
 
 
 def _told(n: int | None, costs: _Costs) -> str:

@@ -68,7 +68,7 @@ def cost_elsewhere(state: State) -> go.Figure:
     if told:
         traces.dots(
             figure,
-            Kind.MEASURED,
+            Kind.DERIVED,
             name="plain text, NLL after / before (right)",
             x=[night for night, _ in told],
             y=[nll for _, nll in told],
@@ -92,7 +92,7 @@ def formula(state: State) -> str:
     """Controls lost, with the numbers filled in."""
     text = (
         f"{Kind.DERIVED}: controls right / controls asked, greedily, without notes. "
-        f"{Kind.MEASURED}: the median over four plain texts of the negative log-likelihood per "
+        f"{Kind.DERIVED}, too: the median over four plain texts of the negative log-likelihood per "
         "token after a sleep, by that of what it stands in for, by the gate: the base model for "
         "deltas, the model with its notes for slots. Each night is read by itself."
     )

@@ -82,23 +82,30 @@ def formula(state: State) -> str:
         f"{Kind.MEASURED}: ✓ and ✗, greedy answers compared with the expected ones. "
         f"{Kind.DERIVED}: Δ = ln p(answer | arm) − ln p(answer | notes gone), in nats."
     )
-    rows = _rows(state)
-    right = {arm: _right(rows, arm, False) for arm in ("full", "cleared", "slept")}
-    if any(not asked for _, asked in right.values()):
+    arms = ("full", "cleared", "slept")
+    asked = {q: row for q, row in _rows(state).items() if all(arm in row for arm in arms)}
+    full, cleared, slept = (_right(asked, arm, False)[0] for arm in arms)
+    n_asked = _right(asked, "full", False)[1]
+    if not n_asked:
         return text
-    full, cleared, slept = (right[arm][0] for arm in ("full", "cleared", "slept"))
     kept = f"({slept} − {cleared}) / ({full} − {cleared})"
     share = f"{(slept - cleared) / (full - cleared):.0%}" if full > cleared else "not defined"
-    return f"{text} Kept of what its notes gave it: {kept} = {share}."
+    of = f"of the {theme.counted(n_asked, 'fact')} asked in all three"
+    return f"{text} Kept of what its notes gave it, {of}: {kept} = {share}."
 
 
 def _rows(state: State) -> _Rows:
-    """The last answer by question and arm, of the questions that have a reference."""
+    """The last answer by question and arm, of the questions that have a reference.
+
+    Under dynamic weights, it is the last under those of now, at the strength of now.
+    """
     rows: _Rows = {}
     for _, answer in state.answers:
         if answer.correct is not None or answer.gold_logprob is not None:
-            rows.setdefault(answer.question, {})[answer.arm] = answer
-    return rows
+            row = rows.setdefault(answer.question, {})
+            if state.in_force(answer):
+                row[answer.arm] = answer
+    return {question: row for question, row in rows.items() if row}
 
 
 def _arms(rows: _Rows) -> list[str]:
@@ -125,6 +132,10 @@ def _cell(state: State, rows: _Rows, question: str, arm: str) -> _Cell:
     answer = row.get(arm)
     words = _ARMS.get(arm, arm)
     if answer is None:
+        others = [a for _, a in state.answers if (a.arm, a.question) == (arm, question)]
+        if others:
+            then = "not asked under the dynamic weights of now, at their strength"
+            return _Cell("", float("nan"), f"{theme.safe(question)}<br>{words}: {then}")
         why = [u.reason for u in state.unavailable if (u.arm, u.question) == (arm, question)]
         reason = why[-1] if why else "not asked"
         return _Cell("", float("nan"), f"{theme.safe(question)}<br>{words}: {theme.safe(reason)}")

@@ -80,16 +80,21 @@ def alt(state: State) -> str:
 
 def formula(state: State) -> str:
     """What the losses are, and how far the sleep has come."""
-    text = f"{Kind.MEASURED}: −(1/n) Σ ln p(token), in nats per token; lower is better."
+    text = (
+        f"{Kind.MEASURED}: the loss that is practised away, in nats per token; lower is better. It "
+        "is −(1/n) Σ ln p(token) where a token shall be said, and KL(teacher ‖ now) over the "
+        "teacher’s likeliest tokens where somebody says how likely each shall be: of other text "
+        "always, of dreams in a cartridge, beside the other."
+    )
     if not state.nights or not state.nights[-1].steps:
         return text
     last = state.nights[-1].steps[-1]
     left = estimate(last.estimate_s, "s")
-    told = "" if last.estimate_s is None else f" {left.kind}: about {left.told()} left."
+    over = last.estimate_s is None or state.nights[-1].outcome != "running"
+    told = "" if over else f" {left.kind}: about {left.told()} left."
     loss = ""
     if last.loss is not None:
-        loss = f" Last: {last.loss:.3f}. {Kind.DERIVED}: exp({last.loss:.3f}) = "
-        loss += f"{np.exp(last.loss):,.2f}, as many equally likely tokens."
+        loss = f" Last: {last.loss:.3f}."
     return f"{text}{loss}{told}"
 
 

@@ -85,7 +85,7 @@ def alt(state: State, choice: str = "sink") -> str:
 def formula(state: State, choice: str = "sink") -> str:
     """What the chosen measure is."""
     text = (
-        f"{Kind.DERIVED}: {_FORMULAS[choice]}, the mean over the queries but the first, "
+        f"{Kind.DERIVED}: {_FORMULAS[choice]}, the mean over {_OVER.get(choice, _EVERY)}, "
         f"of attention weights that are {Kind.MEASURED}."
     )
     found = most(state, choice)
@@ -119,6 +119,8 @@ _NOTHING = dict.fromkeys(CHOICES, "Nothing of this kind in the text.") | {
     "names": "No word with a capital letter within a sentence is in the text.",
     "induction": "No token occurs twice in the text.",
 }
+_EVERY = "the queries but the first"
+_OVER = {"induction": "the queries whose token occurred before"}
 _FORMULAS = {
     "sink": "the share of the attention on the first token",
     "previous": "the share on the token just before",

@@ -273,6 +273,8 @@ def _add_limit(figure: Draft, state: State) -> None:
     facts = state.facts
     if facts is None:
         return
-    if max(p.n_tokens for p in state.kv) >= _NEAR_LIMIT * facts.context_limit:
-        at = theme.mib(sum(facts.kv_layer_bytes(facts.context_limit)))
-        theme.limit(figure, float(at), f"model limit: {facts.context_limit:,} tokens")
+    room = facts.context_limit - state.n_behind
+    if max(p.n_tokens for p in state.kv) >= _NEAR_LIMIT * room:
+        at = theme.mib(sum(facts.kv_layer_bytes(room)))
+        besides = f" beside {state.n_behind:,} places of slots" if state.n_behind else ""
+        theme.limit(figure, float(at), f"model limit: {room:,} tokens{besides}")

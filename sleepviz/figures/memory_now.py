@@ -19,8 +19,8 @@ SEES = (
     "take most, and what sleeping changes is small beside them."
 )
 IS_NOT = (
-    "What is not accounted for is everything else in the process: Python, libraries, other "
-    "sessions, freed memory that is kept for reuse. It proves no saving."
+    "What is not accounted for is everything else in the process, or on the accelerator where the "
+    "model is on one: libraries, other sessions, freed memory kept for reuse. It proves no saving."
 )
 
 _EMPTY = "No sample yet. Memory is sampled while the model works."
@@ -33,7 +33,7 @@ def memory_now(state: State) -> go.Figure:
     if not state.memory:
         return theme.empty(TITLE, _EMPTY)
     sample = state.memory[-1].sample
-    figure = _two_scales(alt(state), f"the machine (MiB): {', '.join(_brackets(sample))}")
+    figure = _two_scales(alt(state), f"{', '.join(_brackets(sample))}; the machine (MiB)")
     for name, kind, n_bytes, colour, how in _parts(sample):
         if not n_bytes and name != "KV cache":
             continue  # it would take a place in the legend, and none in the picture
@@ -94,7 +94,8 @@ def formula(state: State) -> str:
     sample = state.memory[-1].sample
     known = sum(n for name, _, n, _, _ in _parts(sample) if name != "not accounted for")
     total = _total(sample)
-    return f"{text} = {theme.size(total)} − {theme.size(known)} = {theme.size(total - known)}."
+    rest = max(0, total - known)
+    return f"{text} = {theme.size(total)} − {theme.size(known)} = {theme.size(rest)}."
 
 
 def _parts(sample: MemorySampled) -> list[tuple[str, Kind, int, str, str]]:

@@ -27,6 +27,7 @@ IS_NOT = (
 )
 
 _EVERYTHING = "process (RSS), includes everything"
+_ALLOCATED = "accelerator, allocated"
 _EMPTY = "Memory is sampled while the model works."
 
 
@@ -50,7 +51,7 @@ def memory_over_time(state: State, choice: str = "seconds") -> go.Figure:
     if not state.memory:
         return theme.empty(TITLE, _EMPTY)
     accelerated = any(m.sample.allocated is not None for m in state.memory)
-    machine = "accelerator" if accelerated else "process"
+    machine = "process and accelerator" if accelerated else "process"
     figure = theme.draft(
         TITLE,
         alt(state, choice),
@@ -98,9 +99,9 @@ def formula(state: State, _choice: str = "seconds") -> str:
         "process (RSS) and of the accelerator, if there is one (right). "
         f"{Kind.DERIVED}: Δ = a sample − the one before it. "
     )
-    reports = [n.report for n in state.nights if n.report]
+    reports = [n.report for n in state.nights_kept if n.report and n.report.slept_here]
     if not reports:
-        return text + "No sleep has been kept yet."
+        return text + "No sleep of this session is kept."
     last = reports[-1]
     return text + (
         f"Sleep {last.night}: {theme.size(last.kv_bytes)} of cache freed, "
@@ -124,9 +125,15 @@ def moment(state: State, x: float, choice: str = "seconds") -> int | None:
     return state.memory[found].index + 1
 
 
-def line_of(part: str) -> str:
-    """The line that shows a part of the ledger (see memory_now) over time."""
-    return _EVERYTHING if part == "not accounted for" else part
+def line_of(part: str, state: State) -> str:
+    """The line that shows a part of the ledger (see memory_now) over time.
+
+    What is not accounted for is a part of all that the process, or the accelerator, has.
+    """
+    if part != "not accounted for":
+        return part
+    accelerated = bool(state.memory) and state.memory[-1].sample.allocated is not None
+    return _ALLOCATED if accelerated else _EVERYTHING
 
 
 def _places(points: Sequence[MemoryPoint], choice: str) -> np.ndarray:
@@ -160,7 +167,7 @@ def _machine(state: State) -> list[_Line]:
         ("model weights", theme.CONTROL, [s.weights for s in samples]),
         (_EVERYTHING, theme.PROCESS, [s.rss for s in samples]),
         ("accelerator, reserved by PyTorch", theme.RESERVED, [s.reserved for s in samples]),
-        ("accelerator, allocated", theme.INK, [s.allocated for s in samples]),
+        (_ALLOCATED, theme.INK, [s.allocated for s in samples]),
     )
     found = [_Line(name, colour, _bytes(given), right=True) for name, colour, given in lines]
     return [line for line in found if np.isfinite(line.n_bytes).any()]

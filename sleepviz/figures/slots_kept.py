@@ -12,7 +12,7 @@ from sleepviz.figures import theme, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import Night, State
 
-TITLE = "Slots kept by the nap"
+TITLE = "Slots kept"
 SEES = "Each cell is one KV head of one layer; a brighter one kept more. Click: which tokens."
 IS_NOT = "Many slots do not mean that a fact lives there, only that the head needed them to agree."
 
@@ -36,7 +36,7 @@ def slots_kept(state: State) -> go.Figure:
         limits=(0, max(1, int(slots.max(initial=0)))),
         bar=theme.colour_bar("slots kept (count)", tickformat=",d"),
         hover="layer %{y}, KV head %{x}<br>%{z:,.0f} slots kept of "
-        f"{_n_tokens(night):,} tokens",
+        f"{_n_tokens(state, night):,} tokens",
     )
     figure.update_xaxes(dtick=1 if n_heads <= 16 else 4)
     theme.as_grid(figure)
@@ -52,7 +52,7 @@ def alt(state: State) -> str:
     return (
         f"{TITLE}, {theme.night_label(night)}: {slots.shape[0]} layers × {slots.shape[1]} KV heads "
         f"keep {int(slots.sum()):,} slots, from {int(slots.min(initial=0)):,} "
-        f"to {int(slots.max(initial=0)):,} each, of {_n_tokens(night):,} tokens."
+        f"to {int(slots.max(initial=0)):,} each, of {_n_tokens(state, night):,} tokens."
     )
 
 
@@ -62,7 +62,7 @@ def formula(state: State) -> str:
     text = f"{Kind.MEASURED}: slots counted in the dynamic weights, per layer and KV head."
     if night is None or not _slots(night).size:
         return text
-    slots, n_tokens = _slots(night), _n_tokens(night)
+    slots, n_tokens = _slots(night), _n_tokens(state, night)
     return (
         f"{text} {Kind.DERIVED}: Σ slots / (layers · KV heads · tokens) = {int(slots.sum()):,} / "
         f"({slots.shape[0]} · {slots.shape[1]} · {n_tokens:,}) = "
@@ -71,8 +71,19 @@ def formula(state: State) -> str:
 
 
 def _night(state: State) -> Night | None:
-    nights = [n for n in state.nights_in_force if n.report and n.report.slots_kept is not None]
+    nights = _with_slots(state)
     return nights[-1] if nights else None
+
+
+def _with_slots(state: State) -> list[Night]:
+    """The nights in force whose tokens the slots stand for; what was only forgotten has none."""
+    nights: list[Night] = []
+    for night in state.nights_in_force:
+        if night.report is None or night.report.slots_kept is None:
+            nights = []
+        elif night.report.leaves != "nothing":
+            nights.append(night)
+    return nights
 
 
 def _slots(night: Night) -> np.ndarray:
@@ -82,6 +93,7 @@ def _slots(night: Night) -> np.ndarray:
     return np.atleast_2d(night.report.slots_kept)
 
 
-def _n_tokens(night: Night) -> int:
-    assert night.report is not None
-    return night.report.n_tokens
+def _n_tokens(state: State, night: Night) -> int:
+    """Tokens that the slots stand for: a later night compacts what earlier ones left, too."""
+    told = [n.report.n_tokens for n in _with_slots(state) if n.report and n.number <= night.number]
+    return sum(told)

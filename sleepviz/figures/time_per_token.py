@@ -54,7 +54,7 @@ def time_per_token(state: State, choice: str = "linear") -> go.Figure:
     )
     said = _Dots("generated", Kind.MEASURED, theme.KV, "circle")
     read = _Dots("read, a chunk at a time", Kind.DERIVED, theme.CONTROL, "triangle-up")
-    looked = _Dots("looked inside, all read again", Kind.DERIVED, theme.PROCESS, "diamond")
+    looked = _Dots("looked inside, read again", Kind.DERIVED, theme.PROCESS, "diamond")
     for phase, look in (("decode", said), ("prefill", read), ("look", looked)):
         timings = sorted((t for t in state.timings if t.phase == phase), key=lambda t: t.n_context)
         if timings:

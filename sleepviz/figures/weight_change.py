@@ -25,6 +25,7 @@ _EMPTY = "Nothing has been learnt: all weights are as shipped."
 _ORDER = ("q", "k", "v", "o", "gate", "up", "down")
 _Norms = tuple[tuple[str, float], ...]  # (module, ratio)
 _SCALES = np.array([100.0, 1.0, 1.0, 1 / 1024], dtype=np.float32)  # as the hover text tells them
+_NUMBERS = ("‖ΔW‖ / ‖W‖ (%)", "rank (count)", "effective rank (count)", "size (KiB)")
 _IN_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(?:.*\.)?(\w+)$")
 
 
@@ -204,6 +205,7 @@ def _add_cells(figure: go.Figure, told: np.ndarray, words: list[str], settled: b
             ticktext=[_percent(10**t) for t in ticks],
         ),
         hover=hover,
+        numbers=_NUMBERS if settled else _NUMBERS[:1],
     )
 
 

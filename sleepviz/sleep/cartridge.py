@@ -122,7 +122,6 @@ class Cartridge:
             for (layer, head), s in worn.slots.items()
         }
         parameters = [t for s in slots.values() for t in (s.keys, s.values) if t.requires_grad]
-        n_bytes = practising.optimiser_bytes(parameters)
 
         def student() -> DynamicWeights:
             return replace(worn, slots=slots)
@@ -132,7 +131,9 @@ class Cartridge:
             if at.done == at.of:
                 learnt = {k: _frozen(s, llm.dtype) for k, s in slots.items()}
                 weights = replace(worn, slots=learnt)
-            yield Step("learn", at.done, at.of, at.loss, at.anchor_loss, None, n_bytes, weights)
+            yield Step(
+                "learn", at.done, at.of, at.loss, at.anchor_loss, None, at.optimiser_bytes, weights
+            )
 
 
 def _trainable(slots: Slots) -> Slots:

@@ -144,7 +144,6 @@ class Deep:
     ) -> Iterator[Step]:
         deltas = self._fresh_deltas(llm, trunk, start, rng)
         parameters = [t for d in deltas.values() for t in (d.a, d.b)]
-        n_bytes = practising.optimiser_bytes(parameters)
 
         def student() -> DynamicWeights:
             return DynamicWeights(familiar.spared(deltas, usual) if usual else deltas)
@@ -166,7 +165,7 @@ class Deep:
                 at.of,
                 at.loss,
                 at.anchor_loss,
-                optimiser_bytes=n_bytes,
+                optimiser_bytes=at.optimiser_bytes,
                 weights=weights,
                 forming=forming,
             )

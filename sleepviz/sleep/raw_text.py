@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from sleepviz import SleepvizError, half, peaks
 from sleepviz.cost import ATTENDED_BACK, Work
 from sleepviz.llm import Llm
+from sleepviz.practising import optimiser_bytes
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.trunk import Trunk, delta_numbers, untrainable
 from sleepviz.weights import Delta, DynamicWeights
@@ -88,14 +89,13 @@ class RawText:
         deltas = _fresh(llm, trunk, self.rank, rng)
         parameters = [t for d in deltas.values() for t in (d.a, d.b)]
         optimiser = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=0.0)
-        # weights, gradients, two moments
-        n_bytes = 4 * sum(t.numel() * t.element_size() for t in parameters)
         plan = [at for _ in range(self.epochs) for at in _shuffled(len(chunks), rng)]
         for step, at in enumerate(plan, 1):
             loss = _practise(trunk, deltas, states[at], chunks[at][1:])
             nn.utils.clip_grad_norm_(parameters, CLIP)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
+            n_bytes = optimiser_bytes(optimiser)
             if step < len(plan):
                 yield Step("learn", step, len(plan), loss, optimiser_bytes=n_bytes, forming=deltas)
         learnt = {

@@ -31,7 +31,7 @@ KNOWN: tuple[tuple[str, Kind, str], ...] = (
     (
         "Dashed line of the cache",
         Kind.DERIVED,
-        "2 · layers · KV heads · dimensions · bytes · tokens.",
+        "2 · layers · KV heads · dimensions · bytes · tokens; at most a sliding layer’s window.",
     ),
     ("Dynamic weights", Kind.MEASURED, "The bytes of the deltas and slots that a sleep has left."),
     ("… in tokens of KV cache", Kind.DERIVED, "Numbers stored / numbers of one cached token."),

@@ -158,8 +158,13 @@ def _answers(state: State, probe: Probe | None) -> None:
 
 
 def last_answers(state: State, question: str) -> dict[str, Answered]:
-    """The last answer of each arm to a question."""
-    return {a.arm: a for _, a in state.answers if a.question == question}
+    """The last answer of each arm to a question; where there is one, under the weights of now.
+
+    Where no night is in force, no answer given under one says what the model would say.
+    """
+    given = [a for _, a in state.answers if a.question == question]
+    given = [a for a in given if state.nights_in_force or state.in_force(a)]
+    return {a.arm: a for a in sorted(given, key=state.in_force)}
 
 
 def _pinned(state: State, probe: Probe | None) -> tuple[Probe, ...]:

@@ -49,7 +49,7 @@ def render(timeline: Timeline, position: int | None) -> None:
                     key=f"numbers.{name}",
                     height=300,
                     choice=choice,
-                    lit=_lit(name),
+                    lit=_lit(name, state),
                 )
             if name == "memory_now" and part is not None:
                 _light(str(figure(name, shown[name]).data[part[1]].name))
@@ -78,12 +78,12 @@ def _headed(name: str, title: str) -> str:
     return str(chosen)
 
 
-def _lit(name: str) -> str:
+def _lit(name: str, state: State) -> str:
     """The part of the ledger that was chosen last, as the picture of this name calls it."""
     part = str(st.session_state.get(LIT, ""))
     if name == "memory_now":
         return part
-    return memory_over_time.line_of(part) if name == "memory_over_time" else ""
+    return memory_over_time.line_of(part, state) if name == "memory_over_time" else ""
 
 
 def _light(part: str) -> None:
@@ -95,7 +95,7 @@ def _light(part: str) -> None:
 def _cards(state: State) -> list[Card]:
     kv, kv_unit = split(state.kv_bytes)
     dynamic, dynamic_unit = split(state.dynamic_bytes)
-    peaks = [n.report for n in state.nights if n.report and n.report.slept_here]
+    peaks = [n.report for n in state.nights_kept if n.report and n.report.slept_here]
     freed, freed_unit = split(peaks[-1].kv_bytes) if peaks else ("–", "")
     peak = theme.size(peaks[-1].peak_tensor_bytes) if peaks else ""
     return [

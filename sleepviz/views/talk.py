@@ -237,12 +237,14 @@ def _cards(state: State) -> list[Card]:
 
 def _kv_card(state: State) -> Card:
     value, unit = split(state.kv_bytes)
-    each = theme.size(state.facts.kv_bytes_per_token) if state.facts else ""
+    facts = state.facts
+    alike = facts is not None and not any(facts.windows)
+    each = f" × {theme.size(facts.kv_bytes_per_token)}" if facts and alike else ""
     return Card(
         "KV cache",
         value,
         unit,
-        note=f"{state.n_cached:,} tokens × {each}",
+        note=f"{state.n_cached:,} tokens{each}",
         kind=Kind.MEASURED,
         series=tuple(float(p.n_bytes) for p in state.kv),
         tone="violet",
