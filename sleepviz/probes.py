@@ -41,9 +41,8 @@ def audit(
         if window in told and at not in inside:
             hits.append(f"the notes' words {llm.decode(window)!r}")
     ok = not hits and cache_tokens == len(prompt_ids)
-    n_told = sum(map(len, consolidated))
     return LeakAudited(
-        arm, ok, tuple(hits), prompt, cache_tokens, len(prompt_ids), probe.question, n_told
+        arm, ok, tuple(hits), prompt, cache_tokens, len(prompt_ids), probe.question, len(told)
     )
 
 

@@ -30,8 +30,9 @@ def leak_audit(state: State, probe: Probe | None) -> None:
 
 def _audited(audit: LeakAudited) -> Node:
     if audit.ok:
-        words = f"✓ no {LEAK_SPAN} of the {audit.n_told:,} tokens told in a row, no accepted answer"
-        verdict = chip(words, "green", hover="Searched for in the exact prompt.")
+        words = f"✓ 0 of {audit.n_runs:,} runs of {LEAK_SPAN} told tokens, no accepted answer"
+        hover = "Searched for in the exact prompt, outside the question's own words."
+        verdict = chip(words, "green", hover=hover)
     elif audit.hits:
         verdict = chip(f"✗ it leaked: {len(audit.hits)} hits", "orange")
     else:

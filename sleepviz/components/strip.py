@@ -27,8 +27,8 @@ def strip(state: State, back: int | None = None) -> Node:
         )
     if facts is None:
         return el("div", "strip", live)
-    behind = f" + {state.n_behind:,}" if state.n_behind else ""
-    limit, per_token = facts.context_limit, theme.size(facts.kv_bytes_per_token)
+    room = facts.context_limit - state.n_behind
+    per_token = theme.size(facts.kv_bytes_per_token)
     return el(
         "div",
         "strip busy" if state.job else "strip",
@@ -40,10 +40,11 @@ def strip(state: State, back: int | None = None) -> Node:
         el(
             "span",
             "gauge",
-            el("span", "num", f"{state.n_cached:,}{behind} / {limit:,} tokens"),
-            track((state.n_cached + state.n_behind) / limit if limit else 0.0),
-            title="Tokens in the context now, of those that this model was trained for"
-            + (f"; the first {state.n_behind:,} places are those of slots." if behind else "."),
+            el("span", "num", f"{state.n_cached:,} / {room:,} tokens"),
+            track(state.n_cached / room if room > 0 else 0.0),
+            title="Tokens in the context now, of those that it has room for: this model was "
+            f"trained for {facts.context_limit:,}"
+            + (f", and slots stand at {state.n_behind:,} places." if state.n_behind else "."),
         ),
         el(
             "span",

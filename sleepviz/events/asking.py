@@ -25,7 +25,7 @@ class LeakAudited:
     cache_tokens: int
     prompt_tokens: int
     question: str = ""
-    n_told: int = 0  # tokens of what was told, without the conversation's format
+    n_runs: int = 0  # different runs of LEAK_SPAN consolidated tokens, each looked for
 
 
 @dataclass(frozen=True, slots=True)
