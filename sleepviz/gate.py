@@ -57,7 +57,7 @@ def readings(
         "anchor KL to the model with its notes" if stands_for_context else "anchor KL to the base"
     )
     yield GateReading(name, got.kl_from(expected), KL_LIMIT, "nat/token")
-    yield GateReading("plain-text NLL, after / before", got.nll / expected.nll, NLL_LIMIT, "x")
+    yield GateReading("plain-text NLL, after / before", got.nll / expected.nll, NLL_LIMIT, "×")
     same = _same_replies(slept, got, batch)
     more = max(0.0, same - _same_replies(reference, expected)) if same else 0.0
     yield GateReading("identical replies, more than before", more, SAME_REPLY_LIMIT, "share")
