@@ -58,12 +58,7 @@ def of_dreams(
         taught = None
         if teacher is not None:
             asked = [llm.user_turn(d.prompt, first=teacher.fresh) for d in some]
-            with multiplying(trunk.halves):
-                taught = [
-                    _top(row)
-                    for group in row_groups(teacher, len(some), ROWS)
-                    for row in logprobs_many(teacher, asked[group], answers[group])
-                ]
+            taught = [_top(row) for row in _met(trunk, teacher, asked, answers)]
         prompts = [llm.user_turn(d.prompt, first=first) for d in some]
         yield _made(trunk, _states(trunk, prompts, answers), answers, taught)
 
@@ -94,15 +89,23 @@ def of_anchors(trunk: Trunk) -> Iterator[list[Lesson]]:
         yield new
 
 
-def some_anchors(trunk: Trunk, at_most: int) -> Iterator[list[Lesson]]:
-    """So many of the anchors, evenly out of all, over what is worn below the cut."""
+def some_anchors(trunk: Trunk, at_most: int, teacher: Context) -> Iterator[list[Lesson]]:
+    """So many of the anchors, evenly out of all, over what is worn below the cut.
+
+    The student shall say what lies halfway between the base model and the `teacher`, a context that
+    holds the notes.
+    """
     everything = _everything(trunk.llm)
     chosen = everything[:: max(1, len(everything) // at_most)][:at_most]
     for at in range(0, len(chosen), ROWS):
         some = chosen[at : at + ROWS]
         for _ in anchors.base_replying(trunk.llm, _questions(some)):
             yield []
-        yield _anchored_over(trunk, some)
+        made = _anchored_over(trunk, some)
+        asked, answers = _asked(trunk.llm, some, first=teacher.fresh)
+        for lesson, row in zip(made, _met(trunk, teacher, asked, answers), strict=True):
+            lesson.teacher = _halfway(lesson.teacher, row)
+        yield made
 
 
 def share_made(llm: Llm, first_layer: int) -> float:
@@ -125,11 +128,7 @@ def _anchored_over(trunk: Trunk, chosen: Sequence[str | list[int]]) -> list[Less
     What the base model says of them is the same over any trunk, and computed once.
     """
     llm = trunk.llm
-    questions = _questions(chosen)
-    texts = [x for x in chosen if not isinstance(x, str)]
-    answers = [*anchors.base_replies(llm, questions), *(t[1:] for t in texts)]
-    first = [t[:1] for t in texts]
-    told = [*(llm.user_turn(q, first=True) for q in questions), *first]
+    told, answers = _asked(llm, chosen, first=True)
     known = _said.setdefault(llm, {})
     named = [(*p, *a) for p, a in zip(told, answers, strict=True)]
     seen: list[torch.Tensor] = []
@@ -141,12 +140,32 @@ def _anchored_over(trunk: Trunk, chosen: Sequence[str | list[int]]) -> list[Less
     if seen and trunk.bare:  # the same pass tells both
         hidden = [seen[0][row, : len(name) - 1].clone() for row, name in enumerate(named)]
     else:
-        asked = [*(llm.user_turn(q, first=trunk.starts_afresh) for q in questions), *first]
+        asked, _ = _asked(llm, chosen, first=trunk.starts_afresh)
         hidden = _states(trunk, asked, answers)
     made = _made(trunk, hidden, answers, [known[name] for name in named], gold=False)
-    for lesson in made[len(questions) :]:
+    for lesson in made[len(_questions(chosen)) :]:
         lesson.prose = True
     return made
+
+
+def _asked(
+    llm: Llm, chosen: Sequence[str | list[int]], *, first: bool
+) -> tuple[list[list[int]], list[list[int]]]:
+    """The prompts and what follows each: questions and the base's replies, then the texts."""
+    questions = _questions(chosen)
+    texts = [x for x in chosen if not isinstance(x, str)]
+    prompts = [*(llm.user_turn(q, first=first) for q in questions), *(t[:1] for t in texts)]
+    return prompts, [*anchors.base_replies(llm, questions), *(t[1:] for t in texts)]
+
+
+def _met(
+    trunk: Trunk, teacher: Context, asked: Sequence[list[int]], answers: Sequence[list[int]]
+) -> Iterator[torch.Tensor]:
+    """Log-probabilities [answer, vocabulary] with which a teacher meets each answer."""
+    for group in row_groups(teacher, len(asked), ROWS):
+        with multiplying(trunk.halves):
+            rows = logprobs_many(teacher, asked[group], answers[group])
+        yield from rows
 
 
 def _questions(chosen: Sequence[str | list[int]]) -> tuple[str, ...]:
@@ -156,6 +175,14 @@ def _questions(chosen: Sequence[str | list[int]]) -> tuple[str, ...]:
 def _top(logprobs: torch.Tensor) -> Taught:
     top = logprobs.topk(min(N_TOP, logprobs.shape[-1]))
     return top.indices, top.values
+
+
+def _halfway(base: Taught | None, row: torch.Tensor) -> Taught:
+    """The mean of two distributions: one cut to its top, and log-probabilities of all words."""
+    assert base is not None
+    ids, logprobs = base
+    mean = (row.exp() / 2).scatter_add_(1, ids, logprobs.exp().to(row) / 2)
+    return _top(mean.log())
 
 
 def _states(

@@ -161,14 +161,14 @@ def expected(
         below = first_layer * padded([round(per_anchor)] * made, ROWS)
         spoken = unsaid * made * 2.0 * per_anchor
         teaching = Work(
-            forward=padded(rows, ROWS),
-            attended=padded(rows, ROWS) * n_taught,
+            forward=padded(rows, ROWS) + made * per_anchor,
+            attended=(padded(rows, ROWS) + made * per_anchor) * n_taught,
             peak=peaks.of_pass(llm, rows_at_once(llm, n_taught, ROWS), max(rows), n_taught),
         ).halved(llm, bfloat16)
         return (work + teaching) + Work(
             forward=below + spoken,
             decoded=unsaid * made / ROWS * anchors.N_REPLY,
-            predicted=sum(answers) + unsaid * 2.0 * made * anchors.N_REPLY,
+            predicted=sum(answers) + (1.0 + unsaid * 2.0) * made * anchors.N_REPLY,
         )
     missing = 1.0 - share_made(llm, round(first_layer * llm.shape.n_layers))
     return work + Work(

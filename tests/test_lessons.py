@@ -54,16 +54,23 @@ def test_anchors_are_made_once_for_a_model_and_a_cut(tiny_llm: Llm) -> None:
     assert not any(x.gold for x in first)
 
 
-def test_so_many_anchors_over_slots_say_what_the_base_says(tiny_llm: Llm) -> None:
+def test_so_many_anchors_over_slots_say_what_lies_between_base_and_notes(tiny_llm: Llm) -> None:
     bare = [x for some in lessons.of_anchors(Trunk(tiny_llm, 1)) for x in some]
     context = tiny_llm.context().opened()
     context.feed(tiny_llm.user_turn("The cat is Pixel.", first=True))
     over = Trunk(tiny_llm, 1, whole_cache(context))
-    some = [x for s in lessons.some_anchors(over, 5) for x in s]
+    some = [x for s in lessons.some_anchors(over, 5, context) for x in s]
     assert len(some) == 5
     alike = bare[:: len(bare) // 5][:5]
     for lesson, told in zip(some, alike, strict=True):
-        assert lesson.teacher is told.teacher  # computed once
+        assert lesson.teacher is not None
+        assert told.teacher is not None
+        (ids, mean), (base_ids, base) = lesson.teacher, told.teacher
+        assert float(mean.exp().sum(-1).max()) <= 1.0 + 1e-5
+        for row, base_row, words, base_words in zip(mean, base, ids, base_ids, strict=True):
+            here = dict(zip(words.tolist(), row.exp().tolist(), strict=True))
+            for word, p in zip(base_words.tolist(), base_row.exp().tolist(), strict=True):
+                assert here.get(word, p / 2) >= p / 2 - 1e-6  # the other half adds to it
         assert not lesson.gold
         assert lesson.answer.tolist() == told.answer.tolist()
         assert not torch.equal(lesson.hidden[-1:], told.hidden[-1:])  # the slots are seen

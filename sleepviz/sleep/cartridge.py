@@ -3,8 +3,8 @@
 Eyuboglu et al., "Cartridges: Lightweight and general-purpose long context representations via
 self-study", https://arxiv.org/abs/2506.06266, with the slots of Attention Matching (see nap.py) to
 begin with in place of the first tokens' keys and values. Teacher: the model with the notes in its
-context; student: the same model with the slots alone. Of what has nothing to do with the notes, the
-teacher is the base model: notes in the context make it forget some of that.
+context; student: the same model with the slots alone. Of what has nothing to do with the notes, it
+learns what lies halfway to the base model: notes in the context make the teacher forget some of it.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Cartridge:
             practised += some
             yield Step("prepare", len(practised), len(made) + N_ANCHORS)
         anchored: list[Lesson] = []
-        for some in lessons.some_anchors(trunk, N_ANCHORS):
+        for some in lessons.some_anchors(trunk, N_ANCHORS, notes.context):
             anchored += some
             yield Step("prepare", len(made) + len(anchored), len(made) + N_ANCHORS)
         yield from self._trained(llm, trunk, worn, practised, anchored, rng)
