@@ -113,7 +113,8 @@ class Fold:
 
     def generated(self, event: ev.TokenGenerated) -> None:
         self._cached(event.n_cached, event.kv_layer_bytes)
-        self.timings.append(Timing(self.position - 1, "decode", 1, event.n_cached, event.ms))
+        at, n, watched = self.position - 1, event.n_cached, event.watched
+        self.timings.append(Timing(at, "decode", 1, n, event.ms, watched))
         self.tokens.append(SeenToken(event.token, len(self.turns) - 1, "cache"))
         if self.turns and not self.turns[-1].complete:
             last = self.turns[-1]

@@ -34,13 +34,17 @@ class KvPoint:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long `n_tokens` took: read at once, one generated, or all read again to look inside."""
+    """How long `n_tokens` took: read at once, one generated, or all read again to look inside.
+
+    `watched`: one head was recorded meanwhile.
+    """
 
     index: int
     phase: str  # "prefill", "decode" or "look"
     n_tokens: int
     n_context: int
     ms: float
+    watched: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ import pytest
 
 from sleepviz import SleepvizError
 from sleepviz import events as ev
+from sleepviz.components import answers, bars, code, export, grid
 from sleepviz.components import attention_tile as tile
-from sleepviz.components import bars, code, export, grid
 from sleepviz.components import transcript as talk
 from sleepviz.components.chart import packed as packed_chart
 from sleepviz.components.chart import paints
@@ -717,3 +717,29 @@ def test_other_figures_are_no_bars() -> None:
     upright = theme.blank("Bars", "Upright.", x="x", y="y")
     upright.add_bar(x=[1], y=[2])
     assert not bars.is_bars(upright)
+
+
+def test_a_word_of_an_answer_tells_how_likely_its_tokens_were() -> None:
+    tokens = (("Mir", 0.9), ("a", 0.5), (" Ok", 0.25), ("afor.", 1.0), ("", 0.99))
+    answer = ev.Answered(
+        "slept", "Who?", "Mira Okafor.", tokens, 5.0, 9, 0, 0, None, None, "free", (), 1, 1.0
+    )
+    assert answers.likelihoods(answer) == [
+        "“Mir” 90%, “a” 50% (MEASURED)",
+        "“Ok” 25%, “afor.” 100% (MEASURED)",
+    ]
+    said = answers.marked("Mira Smith.", answer.reply, answers.likelihoods(answer))
+    assert [node[0] for node in said] == ["span", "b"]
+    assert answers.marked("Mira Smith.", answer.reply) == ["Mira ", ["b", {}, ["Okafor."]]]
+    other = ev.Answered(
+        "slept", "Who?", "else", tokens, 5.0, 9, 0, 0, None, None, "free", (), 1, 1.0
+    )
+    assert answers.likelihoods(other) == []  # the reply is not what its tokens spell
+
+
+def test_the_answers_leave_as_a_table() -> None:
+    answer = ev.Answered(
+        "full", "Who?", "Mira", (), 0.0, 9, 64, 0, -1.5, True, "direct", ("Mira", "M."), 0, 1.0
+    )
+    (row,) = answers.answers_table({"full": answer}).rows
+    assert row == ("with its notes", "Mira", "Mira or M.", 1, -1.5, None, 64, 0, 0, 1.0)

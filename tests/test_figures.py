@@ -18,7 +18,9 @@ from sleepviz import SleepvizError, figures
 from sleepviz import events as ev
 from sleepviz.components import picture as clicking
 from sleepviz.components.chart import GOES, chosen_x, packed, paints
-from sleepviz.figures import theme, traces
+from sleepviz.components.export import table_of
+from sleepviz.figures import facts_by_night, facts_kept, theme, traces
+from sleepviz.figures.cost_elsewhere import interval
 from sleepviz.figures.draft import Draft
 from sleepviz.quantities import Kind
 from sleepviz.state import State
@@ -576,7 +578,9 @@ def test_a_sleep_pays_where_the_lines_cross_or_never() -> None:
     keep, again, sleep = picture.draw(story.state).data
     assert keep.y[-1] == pytest.approx(keep.x[-1] * 1.0)
     assert again.y[-1] == pytest.approx(again.x[-1] * 1.2)
-    assert sleep.y[0] == pytest.approx(5.0)
+    assert (sleep.x[0], sleep.y[0]) == pytest.approx((1, 5.5))
+    assert "5.0 s + %{x:,.0f} · 0.50 s" in sleep.hovertemplate  # the terms of the sum
+    assert "never within 1,000" in str(picture.draw(slower.state).layout.annotations)
     assert picture.alt(slower.state).count("never") == 2
 
 
@@ -586,14 +590,99 @@ def test_what_was_slept_on_in_two_nights_took_both_and_is_read_again_as_a_whole(
     story.answer("Who?", "slept", -1.0, ms=500.0, night=2)
     _, again, sleep = PICTURES["break_even"].draw(story.state).data
     assert sleep.name == "sleep 2 nights"
-    assert sleep.y[0] == pytest.approx(10.0)
+    assert sleep.y[0] == pytest.approx(10.5)
     assert again.y[-1] == pytest.approx(again.x[-1] * 1.4)
+
+
+def test_a_sleep_is_weighed_by_the_memory_that_each_way_holds_too() -> None:
+    story = Story().read(100).sleep(1)
+    for ms in (800.0, 1000.0, 1200.0):
+        story.answer("Who?", "full", -1.0, ms=ms, night=0)
+    story.answer("Who?", "slept", -1.0, ms=1000.0)
+    picture, report = PICTURES["break_even"], story.state.nights[0].report
+    assert report is not None
+    keep, _, sleep = picture.draw(story.state, "memory").data
+    kept, left = report.kv_bytes / 2**20, report.dynamic_bytes / 2**20
+    asleep = report.seconds * (report.kv_bytes + report.peak_tensor_bytes) / 2**20
+    assert keep.y[-1] == pytest.approx(1000 * kept)
+    assert sleep.y[-1] == pytest.approx(asleep + 1000 * left)
+    assert list(keep.customdata[-1]) == pytest.approx([840 * kept, 1160 * kept])  # p10, p90
+    assert "MiB·s" in picture.formula(story.state, "memory")
+
+
+def test_stretches_of_layers_lie_one_upon_the_other() -> None:
+    state = Story().read(7).say(5).state
+    upper, lower = PICTURES["kv_by_layer"].draw(state).data
+    assert (lower.name, upper.name) == ("layer 0", "layer 1")
+    whole = _trace("kv_growth", state, "KV cache")
+    np.testing.assert_allclose(upper.y, whole.y)
+    np.testing.assert_allclose(lower.y, np.asarray(whole.y) / N_LAYERS)
+    np.testing.assert_allclose(upper.customdata[:, 0], lower.y)  # its own
+    assert PICTURES["kv_by_layer"].moment is PICTURES["kv_growth"].moment
+    slides = _windowed(Story().read(10), (4, 0))
+    assert PICTURES["kv_by_layer"].draw(slides).data[1].y[-1] * 2**20 == 4 * PER_TOKEN // N_LAYERS
+
+
+def test_nights_share_one_scale_of_colours() -> None:
+    story = Story().read(8).sleep(1)
+    alone = PICTURES["weight_change"].draw(story.state).data[0]
+    story.read(4).begin_sleep(2, [1.0])
+    small = (("model.layers.0.mlp.down_proj", 1e-4),)
+    story.add(ev.SleepStepped("learning", 2, 2, 9.0, 0.5, 0.4, None, small))
+    forming = PICTURES["weight_change"].draw(story.state).data[0]
+    assert (alone.zmin, alone.zmax) == pytest.approx((-3.0, -2.0))
+    assert (forming.zmin, forming.zmax) == pytest.approx((-4.0, -2.0))
+
+
+def test_tokens_that_were_said_while_a_head_was_recorded_are_marked() -> None:
+    story = Story().read(7).say(3)
+    story.add(
+        ev.TokenGenerated(ev.Token(2, "b", 11), 30.0, -0.1, (), story.layer_bytes(), 11, True)
+    )
+    said = _trace("time_per_token", story.state, "generated")
+    watched = _trace("time_per_token", story.state, "generated while a head is recorded")
+    assert (len(said.x), len(watched.x)) == (3, 1)
+    assert said.marker.symbol != watched.marker.symbol
+    assert "30.00 ms per token generated while" in PICTURES["time_per_token"].alt(story.state)
+
+
+def test_a_cell_of_the_cache_map_tells_its_positions_and_bytes() -> None:
+    cells = PICTURES["kv_map"].draw(Story().read(600).state).data[0]
+    norm, last, kib = cells.customdata[1, 4]
+    assert (cells.x[4], last) == (12, 14)
+    assert norm == pytest.approx(10 ** cells.z[1][4])
+    assert kib == pytest.approx(3 * PER_TOKEN / N_LAYERS / 1024)
+    names = table_of(PICTURES["kv_map"].draw(Story().read(600).state)).names
+    assert names[2:] == (
+        "‖K‖ (norm, MEASURED)",
+        "last position (number, MEASURED)",
+        "size (KiB, DERIVED)",
+    )
+
+
+def test_a_dozen_controls_are_told_with_the_room_that_they_leave() -> None:
+    assert interval(12, 12) == pytest.approx((0.757, 1.0), abs=1e-3)
+    assert interval(0, 12) == pytest.approx((0.0, 0.243), abs=1e-3)
+    story = Story().read(8).sleep()
+    story.answer("Is ice cold?", "cleared", -1.0, kind="control", night=0)
+    story.answer("Is ice cold?", "slept", -3.0, kind="control")
+    right = _trace("cost_elsewhere", story.state, "controls right")
+    assert "no longer right: Is ice cold?" in right.customdata[1][2]
+
+
+def test_a_click_on_a_row_of_facts_names_its_question() -> None:
+    story = Story().read(8).sleep()
+    story.answer("Who?", "slept", -1.0).answer("Is ice cold?", "slept", -1.0, kind="control")
+    asked = [facts_kept.question_at(story.state, row) for row in range(-1, 4)]
+    assert asked == [None, "Who?", None, "Is ice cold?", None]  # a line stands between them
+    by_night = [facts_by_night.question_at(story.state, row) for row in range(2)]
+    assert by_night == ["Who?", None]
 
 
 def test_a_cache_map_of_many_tokens_shows_the_largest_of_each_column() -> None:
     figure = PICTURES["kv_map"].draw(Story().read(600).state)
     assert np.asarray(figure.data[0].z).shape == (N_LAYERS, 200)
-    assert np.nanmax(figure.data[0].customdata) == 9.0
+    assert np.nanmax(figure.data[0].customdata[:, :, 0]) == 9.0
     assert "3 tokens a column" in str(figure.layout.annotations)
     assert "2 query heads share" in PICTURES["kv_map"].formula(Story().read(3).state)
 
@@ -715,7 +804,7 @@ def test_the_sliding_part_of_the_cache_stops_growing_and_the_rest_goes_on() -> N
     assert list(sliding.x) == list(whole.x) == [0, 3, 4, 5, 6, 7, 7, 9]
     np.testing.assert_allclose(np.asarray(sliding.y) / each, [0, 3, 4, 4, 4, 4, 0, 2])
     np.testing.assert_allclose(np.asarray(whole.y) / each, [0, 6, 8, 9, 10, 11, 0, 4])
-    np.testing.assert_allclose(np.asarray(whole.customdata)[:, 2] / each, [0, 3, 4, 5, 6, 7, 0, 2])
+    np.testing.assert_allclose(np.asarray(whole.customdata)[:, 3] / each, [0, 3, 4, 5, 6, 7, 0, 2])
     assert sliding.meta["kind"] == Kind.MEASURED
     assert sliding.fill == "tozeroy"
 

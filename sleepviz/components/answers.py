@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
+from itertools import accumulate
 
+from sleepviz.components.export import Table
 from sleepviz.components.markup import Node, el, tag
 from sleepviz.components.pieces import chip
 from sleepviz.events import Answered
@@ -22,6 +24,14 @@ ARMS: Mapping[str, tuple[str, str, str]] = {
     "both": ("both", "the text and the dynamic weights", "green"),
 }
 """What each arm is called, what the model has in it, and its colour."""
+ANSWERS_SEE = (
+    "One question, answered greedily in four arms; a word that is pointed at tells how likely each "
+    "of its tokens was."
+)
+ANSWERS_ARE_NOT = (
+    "One question proves no rule, and a likely token is not a true one. KV cache of one of many "
+    "answers at once: DERIVED, else MEASURED."
+)
 
 
 def answers(
@@ -46,12 +56,40 @@ def answers(
     return el("div", "stack", columns, el("div", "small muted", tag(Kind.MEASURED), words))
 
 
+def answers_table(got: Mapping[str, Answered]) -> Table:
+    """What was answered in each arm, as rows: MEASURED, but for the bytes of one of many."""
+    given = [(ARMS[arm][0], got[arm]) for arm in ARMS if arm in got]
+    return Table(
+        (
+            "arm",
+            "answer (MEASURED)",
+            "expected",
+            "right (1: yes, MEASURED)",
+            "log P(expected answer) (nat, MEASURED)",
+            "time to answer (ms, MEASURED)",
+            "KV cache (B)",
+            "dynamic weights (B, MEASURED)",
+            "under sleep (number)",
+            "strength (×)",
+        ),
+        (
+            [name for name, _ in given],
+            [a.reply for _, a in given],
+            [" or ".join(a.expected) for _, a in given],
+            [None if a.correct is None else int(a.correct) for _, a in given],
+            [a.gold_logprob for _, a in given],
+            [a.ms or None for _, a in given],
+            [a.kv_bytes for _, a in given],
+            [a.dynamic_bytes for _, a in given],
+            [a.night for _, a in given],
+            [a.scale for _, a in given],
+        ),
+    )
+
+
 def _answer(arm: str, answer: Answered, first: Answered | None, outdated: str) -> Node:
     title, about, tone = ARMS[arm]
-    if first is None or arm == "full":
-        words: list[Node] = [answer.reply]
-    else:
-        words = marked(first.reply, answer.reply)
+    words = marked((first or answer).reply, answer.reply, likelihoods(answer))
     gold = "no reference" if answer.gold_logprob is None else f"{answer.gold_logprob:,.2f} nat"
     return el(
         "div",
@@ -94,16 +132,40 @@ def _fact(name: str, value: str) -> tuple[Node, Node]:
     return el("span", "", name), el("span", "num", value)
 
 
-def marked(first: str, other: str) -> list[Node]:
-    """The words of `other`, those that differ from `first` as bold ones."""
+def marked(first: str, other: str, told: Sequence[str] = ()) -> list[Node]:
+    """The words of `other`, those that differ from `first` as bold ones.
+
+    `told`: what each word says when it is pointed at.
+    """
     a, b = _words(first), _words(other)
     matcher = SequenceMatcher(None, [w.strip() for w in a], [w.strip() for w in b], autojunk=False)
     nodes: list[Node] = []
     for kind, _, _, start, end in matcher.get_opcodes():
-        text = "".join(b[start:end])
-        if text:
+        name = "span" if kind == "equal" else "b"
+        if len(told) == len(b):
+            nodes += [el(name, "", b[at], title=told[at]) for at in range(start, end)]
+        elif text := "".join(b[start:end]):
             nodes.append(text if kind == "equal" else el("b", "", text))
     return nodes
+
+
+def likelihoods(answer: Answered) -> list[str]:
+    """For each word of the reply its tokens, and how likely each was; nothing where they differ."""
+    said = "".join(text for text, _ in answer.tokens)
+    at = said.find(answer.reply)
+    if at < 0 or not answer.reply:
+        return []
+    ends = list(accumulate(len(text) for text, _ in answer.tokens))
+    told = []
+    for word in _words(answer.reply):
+        start, at = at, at + len(word)
+        some = [
+            f"“{text.strip() or text}” {p:.0%}"
+            for (text, p), end in zip(answer.tokens, ends, strict=True)
+            if end > start and end - len(text) < start + len(word.rstrip())
+        ]
+        told.append(f"{', '.join(some)} ({Kind.MEASURED})")
+    return told
 
 
 def _words(text: str) -> Sequence[str]:

@@ -97,16 +97,16 @@ class ChartPicture extends Painted {
     const widest = (s) => Math.max(...ticksOf(s).map((v) => pen.measureText(tickText(s, v)).width))
     box.left = widest(y) + 10
     box.right = box.width - (y2 ? widest(y2) + 10 : 12)
-    x.step = roundUp((high - low) / Math.max(2, Math.floor((box.right - box.left) / 76)), axes.x.whole)
+    x.log = axes.x.log && low > 0
+    const columns = Math.max(2, Math.floor((box.right - box.left) / 76))
+    x.step = roundUp((high - low) / columns, axes.x.whole)
     x.ticks = []
-    for (let v = Math.ceil(low / x.step - 1e-9) * x.step; v <= high + x.step * 1e-9; v += x.step) x.ticks.push(v)
-    x.px = (v) => box.left + ((v - low) / (high - low)) * (box.right - box.left)
-    x.at = (px) => low + ((px - box.left) / (box.right - box.left)) * (high - low)
-    for (const s of [y, y2]) {
-      if (!s) continue
-      const [place, first, last] = s.log ? [Math.log, Math.log(s.low), Math.log(s.high)] : [(v) => v, s.low, s.high]
-      s.px = (v) => box.bottom - ((place(v) - first) / (last - first)) * (box.bottom - box.top)
-    }
+    if (x.log) x.ticks = logSteps(low, high, columns).ticks.filter((v) => v >= low * (1 - 1e-9) && v <= high * (1 + 1e-9))
+    else for (let v = Math.ceil(low / x.step - 1e-9) * x.step; v <= high + x.step * 1e-9; v += x.step) x.ticks.push(v)
+    for (const s of [x, y, y2]) if (s) Object.assign(s, shares(s))
+    x.px = (v) => box.left + x.share(v) * (box.right - box.left)
+    x.at = (px) => x.value((px - box.left) / (box.right - box.left))
+    for (const s of [y, y2]) if (s) s.px = (v) => box.bottom - s.share(v) * (box.bottom - box.top)
     return { box, axes: { x, y, y2 } }
   }
 

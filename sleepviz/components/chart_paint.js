@@ -111,7 +111,8 @@ function paintDot(pen, series, px, py) {
     pen.moveTo(px, py - 1.2 * r)
     pen.lineTo(px + 1.1 * r, py + 0.8 * r)
     pen.lineTo(px - 1.1 * r, py + 0.8 * r)
-  } else if (series.marker === "diamond") {
+  } else if (series.marker === "square") pen.rect(px - r, py - r, 2 * r, 2 * r)
+  else if (series.marker === "diamond") {
     for (const [dx, dy] of [[0, -1.3], [1.3, 0], [0, 1.3], [-1.3, 0]]) pen.lineTo(px + dx * r, py + dy * r)
   } else pen.arc(px, py, r, 0, 7)
   pen.fill()

@@ -200,7 +200,7 @@ class Chart extends ChartPicture {
     }
     const x = this.cursor
     if (x === null || x < axes.x.low || x > axes.x.high) return null
-    const tolerance = (TOUCHED / (box.right - box.left)) * (axes.x.high - axes.x.low)
+    const tolerance = axes.x.at(axes.x.px(x) + TOUCHED) - x
     const points = this.shown
       .map((series) => ({ series, i: pointAt(series, x, tolerance) }))
       .filter(({ series, i }) => i >= 0 && Number.isFinite(series.y[i]))
@@ -210,12 +210,13 @@ class Chart extends ChartPicture {
 
   snapped(x) {
     let best = null
-    const { low, high } = this.plot.axes.x
+    const { low, high, px } = this.plot.axes.x
+    const apart = (v) => Math.abs(px(v) - px(x))
     for (const s of this.shown) {
       const before = lastAtOrBelow(s.x, x)
       for (const i of [before, before + 1]) {
         const v = s.x[i]
-        if (v >= low && v <= high && (best === null || Math.abs(v - x) < Math.abs(best - x))) best = v
+        if (v >= low && v <= high && (best === null || apart(v) < apart(best))) best = v
       }
     }
     return best

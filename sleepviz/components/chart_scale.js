@@ -53,6 +53,14 @@ function logSteps(low, high, n) {
   return { low: held[0], high: held.at(-1), log: true, ticks: held.length > n + 1 && powers.length > 1 ? powers : held }
 }
 
+/** How far along a scale a value lies, 0 to 1, and which value lies so far along. */
+function shares({ low, high, log }) {
+  const [place, back] = log ? [Math.log, Math.exp] : [(v) => v, (v) => v]
+  const first = place(low)
+  const width = place(high) - first
+  return { share: (v) => (place(v) - first) / width, value: (share) => back(first + share * width) }
+}
+
 /** The values that a scale writes. */
 const ticksOf = (scale) => scale.ticks ?? Array.from({ length: scale.n + 1 }, (_, i) => scale.low + i * scale.step)
 

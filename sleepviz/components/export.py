@@ -19,6 +19,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from sleepviz.components.code import component
+from sleepviz.components.packing import notes
+from sleepviz.quantities import Kind
 
 MOST_ROWS = 300  # shown in the page; the file has all
 
@@ -50,7 +52,8 @@ def beneath(figure: go.Figure, *, of: str, file: str, about: Iterable[str], key:
     as an image; of what plotly has drawn, the browser makes one.
     """
     make = (lambda: table_of(figure)) if figure.data else None
-    _row(make, of=of, file=file, about=about, key=key, title=figure.layout.title.text or "")
+    title, remark = figure.layout.title.text or "", notes(figure)
+    _row(make, of=of, file=file, about=about, key=key, title=title, remark=remark)
 
 
 def beneath_words(
@@ -68,8 +71,12 @@ def _row(
     about: Iterable[str],
     key: str,
     title: str,
+    remark: str = "",
 ) -> None:
-    """`make` makes the table, and is None where there is no data; `of` is "" without an image."""
+    """`make` makes the table, and is None where there is no data; `of` is "" without an image.
+
+    `remark` says what the picture, and so the table, leaves out.
+    """
     asked = st.session_state.get(key)  # as the browser left it before this run
     asked = asked if isinstance(asked, Mapping) else {}
     table = make() if make is not None and (asked.get("table") or asked.get("csv")) else None
@@ -80,7 +87,7 @@ def _row(
             "about": [sentence for sentence in about if sentence],
             "title": title,
             "data": make is not None,
-            "table": shown(table) if table is not None and asked.get("table") else None,
+            "table": shown(table, remark) if table is not None and asked.get("table") else None,
             "csv": csv_of(table) if table is not None and asked.get("csv") else None,
         },
         key=key,
@@ -114,16 +121,17 @@ def csv_of(table: Table) -> str:
     return text.getvalue()
 
 
-def shown(table: Table) -> dict[str, object]:
+def shown(table: Table, remark: str = "") -> dict[str, object]:
     """A table as the page shows it: numbers in words, the first `MOST_ROWS` rows."""
     n_rows = max(map(len, table.columns), default=0)
     first = Table(table.names, tuple(column[:MOST_ROWS] for column in table.columns))
-    left = f"The first {MOST_ROWS:,} of {n_rows:,} rows; the CSV has all of them."
+    left = f"The first {MOST_ROWS:,} of {n_rows:,} rows; the CSV has all of these."
+    told = [left] if n_rows > MOST_ROWS else []
     return {
         "columns": list(table.names),
         "numbers": [not any(isinstance(v, str) for v in column) for column in first.columns],
         "rows": [[_written(v) for v in row] for row in first.rows],
-        "note": left if n_rows > MOST_ROWS else "",
+        "note": " · ".join([*told, *([remark] if remark else [])]),
     }
 
 
@@ -188,9 +196,11 @@ def _own_numbers(trace: go.Heatmap, shape: tuple[int, ...]) -> list[tuple[str, n
 def _headed(trace: go.Heatmap, linear: bool, name: str = "") -> str:
     """What heads the column of a grid's values: what they are, their unit, and their kind.
 
-    linear: they are not on the scale of the colours.
+    linear: they are not on the scale of the colours. A name that tells a kind has one of its own.
     """
     title = str(_plain(name or trace.name or trace.colorbar.title.text or "value"))
+    if any(kind in title for kind in Kind):
+        return title
     title = _SCALE.sub("", title).replace(" ()", "") if linear else title
     unit = _UNIT.search(title)
     return _with_units(title[: unit.start()].rstrip() if unit else title, trace, unit)

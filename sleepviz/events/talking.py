@@ -75,7 +75,10 @@ class ReadAgain:
 
 @dataclass(frozen=True, slots=True)
 class TokenGenerated:
-    """The model said one token. `logprob` is the natural logarithm of its probability."""
+    """The model said one token. `logprob` is the natural logarithm of its probability.
+
+    `watched`: while it was said, what one head reads was recorded.
+    """
 
     token: Token
     ms: float
@@ -83,6 +86,7 @@ class TokenGenerated:
     top: tuple[tuple[str, float], ...]  # the likeliest tokens with their probabilities
     kv_layer_bytes: tuple[int, ...]  # [layer], measured
     n_cached: int
+    watched: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,22 +16,39 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.figures import theme, traces
-from sleepviz.quantities import Kind, Quantity, estimate, measured
+from sleepviz.figures.draft import Draft
+from sleepviz.quantities import Kind, Quantity, derived, estimate, measured
 from sleepviz.state import State
 
 TITLE = "What a sleep costs, and when it pays"
 SEES = (
-    "Seconds of computing after so many questions: keep the cache, read the notes again for each "
-    "question, or sleep once. Where the lines cross, sleeping begins to pay."
+    "What so many questions cost: keep the cache, read the notes again for each question, or sleep "
+    "once. Where the lines cross, sleeping begins to pay. Both scales are logarithmic."
 )
 IS_NOT = (
-    "It is a forecast from the questions asked so far, and of seconds only: what the kept cache "
-    "takes in memory for all that time, and the facts that a sleep loses, stand elsewhere. On "
-    "another machine the lines are others."
+    "It is a forecast from the questions asked so far; the facts that a sleep loses stand "
+    "elsewhere. On another machine the lines are others."
 )
+CHOICES = {"seconds": "Seconds", "memory": "Memory × time"}
 
 _EMPTY = "Sleep, and ask one question in all four arms; then it can be told."
-_POINTS = 61
+_HEADED = {"seconds": "computing time", "memory": "memory held while computing"}
+_MOST = 1000  # questions that are looked ahead
+_POINTS = 49
+_TENTHS = (10, 90)  # percentiles of the seconds that questions took
+_KEEP, _READ, _SLEEP = "keep the cache", "read again each time", "sleep"
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """What one way costs before the first question, and for each question to come."""
+
+    once: Quantity
+    each: Quantity
+    spread: tuple[float, float]  # of `each`: of the quickest and of the slowest tenth of questions
+
+    def after(self, n: float) -> Quantity:
+        return self.once + self.each * n
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,80 +57,141 @@ class _Costs:
 
     sleep: Quantity
     reading: Quantity
-    full: Quantity
-    slept: Quantity
-    n_full: int  # answers that the means are over
-    n_slept: int
+    full: tuple[float, ...]  # seconds of the answers given with notes, and after sleep
+    slept: tuple[float, ...]
     tokens: float  # of a question with its answer, mean
     n_nights: int
     kv_bytes: int
     dynamic_bytes: int
+    asleep: float  # MiB·s held while it slept, at most
 
-    def pays_after(self, other: Quantity) -> int | None:
-        """Questions after which a sleep costs less than `other` a question; None: never."""
-        gain = other - self.slept
-        return math.ceil(float(self.sleep / gain)) if float(gain) > 0 else None
+    def ways(self, choice: str) -> dict[str, _Way]:
+        """The three ways by name; `memory`: MiB that each holds while it computes, times s."""
+        if choice == "seconds":
+            nothing = measured(0.0, "s")
+            return {
+                _KEEP: _way(nothing, self.full),
+                _READ: _way(nothing, self.full, float(self.reading)),
+                _SLEEP: _way(self.sleep, self.slept),
+            }
+        nothing, kept, left = (
+            derived(0.0, "MiB·s"),
+            self.kv_bytes / 2**20,
+            self.dynamic_bytes / 2**20,
+        )
+        return {
+            _KEEP: _way(nothing, self.full, times=kept),
+            _READ: _way(nothing, self.full, float(self.reading), times=kept),
+            _SLEEP: _way(derived(self.asleep, "MiB·s"), self.slept, times=left),
+        }
+
+    def pays_after(self, other: str, choice: str = "seconds") -> int | None:
+        """Questions after which a sleep costs less than the `other` way; None: never."""
+        ways = self.ways(choice)
+        gain = ways[other].each - ways[_SLEEP].each
+        return math.ceil(float(ways[_SLEEP].once / gain)) if float(gain) > 0 else None
 
 
-def break_even(state: State) -> go.Figure:
-    """Seconds (s) over questions (count), a line for each of the three ways."""
+def _way(
+    once: Quantity, seconds: tuple[float, ...], more: float = 0.0, *, times: float = 1.0
+) -> _Way:
+    """A way on which each question takes as long as those that were asked, and `more`."""
+    low, high = np.percentile(seconds, _TENTHS) + more
+    each = estimate((fmean(seconds) + more) * times, once.unit)
+    return _Way(once, each, (float(low) * times, float(high) * times))
+
+
+def break_even(state: State, choice: str = "seconds") -> go.Figure:
+    """Seconds (s), or memory held times seconds (MiB·s), over questions; a line for each way."""
     costs = _costs(state)
     if costs is None:
         return theme.empty(TITLE, _EMPTY)
-    crossing = [n for n in (costs.pays_after(s) for s in _others(costs).values()) if n]
-    x = np.linspace(0, max(10, *(1.6 * n for n in crossing), 10), _POINTS)
-    figure = theme.blank(TITLE, alt(state), x="questions (count)", y="computing time (s)")
-    figure.update_xaxes(unifiedhovertitle_text="%{x:,.0f} questions", tickformat=",d")
-    lines = (
-        ("keep the cache", theme.KV, [costs.full * n for n in x]),
-        ("read again each time", theme.INK, [(costs.reading + costs.full) * n for n in x]),
-        (_slept(costs), theme.DYNAMIC, [costs.sleep + costs.slept * n for n in x]),
+    ways = costs.ways(choice)
+    unit = ways[_KEEP].each.unit
+    figure = theme.draft(
+        TITLE,
+        alt(state, choice),
+        x="questions (count, log scale)",
+        y=f"{_HEADED[choice]} ({unit}, log scale)",
+        xaxis={
+            "type": "log",
+            "tickformat": ",d",
+            "unifiedhovertitle": {"text": "%{x:,.0f} questions"},
+        },
+        yaxis={"type": "log", "rangemode": "normal"},
     )
-    for name, colour, seconds in lines:
-        y = [float(s) for s in seconds]
-        kind = seconds[0].kind
-        traces.line(figure, kind, name=name, x=x, y=y, hover="%{y:,.1f} s", colour=colour, width=2)
-    if crossing:
-        rivals = {costs.pays_after(s): name for name, s in reversed(_others(costs).items())}
-        words = f"pays after {min(crossing):,}, against “{rivals[min(crossing)]}”"
-        theme.mark(figure, float(min(crossing)), words)
-    return figure
+    x = np.unique(np.geomspace(1, _MOST, _POINTS).round())
+    for name, colour in ((_KEEP, theme.KV), (_READ, theme.INK), (_SLEEP, theme.DYNAMIC)):
+        _add_way(figure, ways[name], x, _slept(costs) if name == _SLEEP else name, colour)
+    pays = {name: costs.pays_after(name, choice) for name in (_KEEP, _READ)}
+    soon = [(n, name) for name, n in pays.items() if n is not None and n <= _MOST]
+    if soon:
+        n, name = min(soon)
+        theme.mark(figure, float(max(1, n)), f"pays after {n:,}, against “{name}”")
+    never = [f"“{name}”" for name, n in pays.items() if (n, name) not in soon]
+    if never:
+        theme.note(figure, f"never within {_MOST:,} questions against {' or '.join(never)}")
+    return figure.made()
 
 
-def alt(state: State) -> str:
+def _add_way(figure: Draft, way: _Way, x: np.ndarray, name: str, colour: str) -> None:
+    """A line with the terms of each sum, and what it were if all questions took less, or more."""
+    unit, spread = way.each.unit, np.outer(x, way.spread) + float(way.once)
+    once = f"{way.once.told(1)} + " if float(way.once) else ""
+    traces.line(
+        figure,
+        way.each.kind,
+        name=name,
+        x=x,
+        y=np.array([float(way.after(n)) for n in x]),
+        custom=spread,
+        hover=f"%{{y:,.1f}} {unit} = {once}%{{x:,.0f}} · {way.each.told(2)}"
+        "<br>p10 to p90 of the questions: %{customdata[0]:,.1f} to %{customdata[1]:,.1f} "
+        f"{unit}",
+        colour=colour,
+        width=2,
+    )
+
+
+def alt(state: State, choice: str = "seconds") -> str:
     """The picture in words."""
     costs = _costs(state)
     if costs is None:
         return f"{TITLE}. {_EMPTY}"
     told = "; ".join(
-        f"{_pays(costs.pays_after(seconds), costs)} against “{name}”"
-        for name, seconds in _others(costs).items()
+        f"{_pays(costs.pays_after(name, choice), costs)} against “{name}”"
+        for name in (_KEEP, _READ)
     )
     slept = "one sleep of" if costs.n_nights == 1 else f"{costs.n_nights} nights, asleep for"
-    return f"{TITLE}, an estimate: {slept} {costs.sleep.told(1)}: {told}."
+    of = "" if choice == "seconds" else ", of memory held times seconds"
+    once = costs.ways(choice)[_SLEEP].once
+    return f"{TITLE}{of}, an estimate: {slept} {once.told(1)}: {told}."
 
 
-def formula(state: State) -> str:
+def formula(state: State, choice: str = "seconds") -> str:
     """The break-even with the numbers filled in."""
     costs = _costs(state)
     text = f"{Kind.ESTIMATE}: n = sleep / (one question otherwise − one question after sleep)."
+    if choice == "memory":
+        text += (
+            " Each in MiB held beside the fixed weights, times seconds of computing; asleep, that "
+            "is at most what it held: its cache and the most bytes of tensors."
+        )
     if costs is None:
         return text
+    ways = costs.ways(choice)
+    once, slept = ways[_SLEEP].once, ways[_SLEEP].each
     told = "; ".join(
-        f"{name}: {costs.sleep.told(2)} / ({seconds.told(2)} − {costs.slept.told(2)}) = "
-        f"{_told(costs.pays_after(seconds), costs)}"
-        for name, seconds in _others(costs).items()
+        f"{name}: {once.told(2)} / ({ways[name].each.told(2)} − {slept.told(2)}) = "
+        f"{_told(costs.pays_after(name, choice), costs)}"
+        for name in (_KEEP, _READ)
     )
     return (
-        f"{text} {told}. A question to come costs the mean of {costs.n_full} asked with notes, and "
-        f"of {costs.n_slept} after sleep. {costs.reading.kind}: reading the notes "
+        f"{text} {told}. A question to come costs the mean of {len(costs.full)} asked with notes, "
+        f"and of {len(costs.slept)} after sleep. {costs.reading.kind}: reading the notes "
         f"{costs.reading.told(2)}. {costs.sleep.kind}: asleep {costs.sleep.told(2)}, kept cache "
         f"{theme.size(costs.kv_bytes)}, dynamic weights {theme.size(costs.dynamic_bytes)}."
     )
-
-
-def _others(costs: _Costs) -> dict[str, Quantity]:
-    return {"keep the cache": costs.full, "read again each time": costs.reading + costs.full}
 
 
 def _slept(costs: _Costs) -> str:
@@ -149,15 +227,15 @@ def _costs(state: State) -> _Costs | None:
         return None
     read = measured(sum(t.ms for t in passes) / 1e3, "s")
     both = [*given["full"], *given["slept"]]
+    full, slept = (tuple(a.ms / 1e3 for a in given[arm]) for arm in ("full", "slept"))
     return _Costs(
         sleep=reduce(add, (measured(r.seconds, "s") for r in reports)),
         reading=read * (sum(r.n_tokens for r in reports) / sum(t.n_tokens for t in passes)),
-        full=estimate(fmean(a.ms for a in given["full"]) / 1e3, "s"),
-        slept=estimate(fmean(a.ms for a in given["slept"]) / 1e3, "s"),
-        n_full=len(given["full"]),
-        n_slept=len(given["slept"]),
+        full=full,
+        slept=slept,
         tokens=fmean(a.n_prompt + len(a.tokens) for a in both),
         n_nights=len(nights),
         kv_bytes=sum(r.kv_bytes for r in reports),
         dynamic_bytes=reports[-1].dynamic_bytes,
+        asleep=sum(r.seconds * (r.kv_bytes + r.peak_tensor_bytes) for r in reports) / 2**20,
     )

@@ -5,8 +5,10 @@ Knows answers to controls and the gate's readings; does not know how either was 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.events import Answered
@@ -26,6 +28,7 @@ IS_NOT = (
 )
 
 _EMPTY = "No control has been asked yet. Without them the picture above can flatter."
+Z_95 = 1.96  # of a normal distribution
 _NLL = "plain-text NLL"  # how the name of the gate's reading begins
 
 
@@ -61,7 +64,8 @@ def cost_elsewhere(state: State) -> go.Figure:
         name="controls right",
         x=[p.night for p in points if p.asked],
         y=[100 * p.right / p.asked for p in points if p.asked],
-        hover="%{y:.0f} %",
+        custom=np.array([_words(p) for p in points if p.asked], dtype=object),
+        hover="%{y:.0f} %, %{customdata[0]}<br>%{customdata[1]}<br>%{customdata[2]}",
         colour=theme.CONTROL,
         ends=True,
     )
@@ -102,6 +106,25 @@ def formula(state: State) -> str:
     first, last = points[0], points[-1]
     lost = f"{first.right} of {first.asked} before, {last.right} of {last.asked} after sleep"
     return f"{text} {lost} {last.night}."
+
+
+def _words(point: _Point) -> tuple[str, str, str]:
+    """How many were right, what that says of others, and which are no longer right."""
+    low, high = interval(point.right, point.asked)
+    lost = ", ".join(point.changed)
+    return (
+        f"{point.right} of {point.asked}",
+        f"of all such questions, {100 * low:.0f} to {100 * high:.0f} % (Wilson’s 95 % interval)",
+        theme.safe(f"no longer right: {lost}") if lost else "none was lost" if point.night else "",
+    )
+
+
+def interval(right: int, of: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of `of` > 0 (https://doi.org/10.2307/2276774)."""
+    share, z2 = right / of, Z_95**2 / of
+    middle = (share + z2 / 2) / (1 + z2)
+    apart = Z_95 * math.sqrt(share * (1 - share) / of + z2 / (4 * of)) / (1 + z2)
+    return max(0.0, middle - apart), min(1.0, middle + apart)
 
 
 def _points(state: State) -> list[_Point]:

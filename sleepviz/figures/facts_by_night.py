@@ -54,6 +54,12 @@ def facts_by_night(state: State) -> go.Figure:
     return figure
 
 
+def question_at(state: State, row: int) -> str | None:
+    """The question of a row of the grid; None where there is none."""
+    shown = list(_rows(state))[-_MOST_ROWS:]
+    return shown[row] if 0 <= row < len(shown) else None
+
+
 def alt(state: State) -> str:
     """The picture in words."""
     rows = _rows(state)
@@ -110,8 +116,13 @@ def _column(night: Night) -> str:
 
 
 def _hover(question: str, answer: Answered | None, night: Night) -> str:
-    said = theme.safe(answer.reply) if answer else "not asked"
-    return f"{theme.safe(question)}<br>after night {night.number}: {said}"
+    when = f"{theme.safe(question)}<br>after night {night.number} ({night.started.method}): "
+    if answer is None:
+        return f"{when}not asked"
+    expected = theme.safe(" or ".join(answer.expected))
+    known = answer.gold_logprob
+    ln_p = "" if known is None else f"<br>ln p(expected) {known:.2f} nat"
+    return f"{when}{theme.safe(answer.reply)}<br>expected: {expected}{ln_p}"
 
 
 def _counted(rows: dict[str, dict[int, Answered]], night: Night) -> str:

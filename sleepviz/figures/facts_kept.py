@@ -51,17 +51,20 @@ def facts_kept(state: State) -> go.Figure:
     rows = _rows(state)
     if not rows:
         return theme.empty(TITLE, _EMPTY)
-    arms = _arms(rows)
-    shown = list(rows)[-_MOST_ROWS:]
-    facts = [q for q in shown if not _is_control(rows[q])]
-    controls = [q for q in shown if _is_control(rows[q])]
+    lines = _lines(rows)
     figure = theme.blank(TITLE, alt(state), x="arm", y="question")
-    figure.update_layout(height=96 + 48 * (len(shown) + bool(controls)))
-    _add_grid(figure, state, rows, [*facts, *([_BETWEEN] if controls else []), *controls], arms)
+    figure.update_layout(height=96 + 48 * len(lines))
+    _add_grid(figure, state, rows, lines, _arms(rows))
     theme.as_grid(figure, names_on_top=True)
-    if len(shown) < len(rows):
-        theme.note(figure, f"the last {len(shown):,} of {len(rows):,} questions")
+    if len(rows) > _MOST_ROWS:
+        theme.note(figure, f"the last {_MOST_ROWS:,} of {len(rows):,} questions")
     return figure
+
+
+def question_at(state: State, row: int) -> str | None:
+    """The question of a row of the grid; None where the row is none."""
+    lines = _lines(_rows(state))
+    return lines[row] if 0 <= row < len(lines) and lines[row] != _BETWEEN else None
 
 
 def alt(state: State) -> str:
@@ -108,6 +111,14 @@ def _rows(state: State) -> _Rows:
     return {question: row for question, row in rows.items() if row}
 
 
+def _lines(rows: _Rows) -> list[str]:
+    """What stands along the rows: the newest questions, the controls beneath their own line."""
+    shown = list(rows)[-_MOST_ROWS:]
+    facts = [q for q in shown if not _is_control(rows[q])]
+    controls = [q for q in shown if _is_control(rows[q])]
+    return [*facts, *([_BETWEEN] if controls else []), *controls]
+
+
 def _arms(rows: _Rows) -> list[str]:
     asked = {arm for row in rows.values() for arm in row}
     return [arm for arm in _ARMS if arm in asked] + sorted(asked - set(_ARMS))
@@ -147,9 +158,18 @@ def _cell(state: State, rows: _Rows, question: str, arm: str) -> _Cell:
     return _Cell(
         mark,
         gain,
-        f"{theme.safe(question)} ({answer.kind})<br>{words}: {theme.safe(answer.reply)}<br>"
+        f"{theme.safe(question)} ({answer.kind})<br>{words}{_under(state, answer)}: "
+        f"{theme.safe(answer.reply)}<br>"
         f"expected: {theme.safe(' or '.join(answer.expected))}<br>{ln_p}",
     )
+
+
+def _under(state: State, answer: Answered) -> str:
+    """Which sleep it was asked under, and its method."""
+    names = {n.number: n.started.method for n in state.nights}
+    if answer.arm not in ("slept", "both") or answer.night not in names:
+        return ""
+    return f" (sleep {answer.night}, {names[answer.night]})"
 
 
 def _add_grid(

@@ -5,7 +5,7 @@ Knows losses and phases; does not know what a method does in them.
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 import plotly.graph_objects as go
@@ -37,6 +37,8 @@ def falling_asleep(state: State) -> go.Figure:
         xaxis={"unifiedhovertitle": {"text": "step %{x:,.0f}"}, "tickformat": ",d"},
     )
     x = _running_steps(steps)
+    began = next((a.seconds for a, b in pairwise(night.steps) if b is steps[0]), 0.0)
+    ms = 1e3 * np.diff([s.seconds for s in steps], prepend=began)
     for name, colour, width, values in (
         ("dreams", theme.KV, 2.5, [s.loss for s in steps]),
         ("other text, to be kept", theme.CONTROL, 1.25, [s.anchor_loss for s in steps]),
@@ -52,7 +54,8 @@ def falling_asleep(state: State) -> go.Figure:
             name=name,
             x=x[known][keep],
             y=y[keep],
-            hover="%{y:,.3f} nat per token",
+            custom=ms[known][keep, None],
+            hover="%{y:,.3f} nat per token, a step of %{customdata[0]:,.0f} ms",
             colour=colour,
             width=width,
             ends=len(keep) == 1,

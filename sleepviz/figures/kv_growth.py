@@ -41,7 +41,7 @@ def kv_growth(state: State, choice: str = "tokens") -> go.Figure:
     full-attention layers hold.
     """
     if not state.kv:
-        return theme.empty(TITLE, _nothing(state))
+        return theme.empty(TITLE, nothing(state))
     timed = choice == "seconds"
     figure = theme.draft(
         TITLE,
@@ -50,20 +50,21 @@ def kv_growth(state: State, choice: str = "tokens") -> go.Figure:
         y="memory (MiB)",
         xaxis={"unifiedhovertitle": {"text": "%{x:,.1f} s" if timed else _AFTER}},
     )
-    told = _told(state, choice)
+    told = along(state, choice)
     n_tokens = np.array([0, *(p.n_tokens for p in state.kv)])
     measured = theme.mib([0, *(p.n_bytes for p in state.kv)])
     predicted = theme.mib([0, *(p.predicted_bytes for p in state.kv)])
     keep = theme.thin(measured)
-    custom = [n_tokens[keep], ((measured - predicted) * 2**20)[keep]]
+    each = measured * 1024 / np.maximum(n_tokens, 1)
+    custom = [n_tokens[keep], ((measured - predicted) * 2**20)[keep], each[keep]]
     hover = (
-        "%{y:,.2f} MiB<br>%{customdata[0]:,.0f} tokens in it; "
+        "%{y:,.2f} MiB<br>%{customdata[0]:,.0f} tokens in it, %{customdata[2]:,.2f} KiB each; "
         "measured − predicted: %{customdata[1]:+,.0f} B"
     )
     sliding = _sliding_mib(state, keep)
     if sliding is not None:
         custom.append(measured[keep] - sliding)
-        hover += "<br>full-attention layers: %{customdata[2]:,.2f} MiB"
+        hover += "<br>full-attention layers: %{customdata[3]:,.2f} MiB"
     traces.line(
         figure,
         Kind.MEASURED,
@@ -111,7 +112,7 @@ def kv_growth(state: State, choice: str = "tokens") -> go.Figure:
         if timed:
             theme.band(figure, night.started_s, night.ended_s or state.at_s, label)
         else:
-            theme.mark(figure, float(told[_index(state, night.started_s)]), label)
+            theme.mark(figure, float(told[point_at(state, night.started_s)]), label)
     theme.thinned(figure, len(keep), len(measured))
     return figure.made()
 
@@ -119,7 +120,7 @@ def kv_growth(state: State, choice: str = "tokens") -> go.Figure:
 def alt(state: State, choice: str = "tokens") -> str:
     """The picture in words."""
     if not state.kv:
-        return f"{TITLE}. {_nothing(state)}"
+        return f"{TITLE}. {nothing(state)}"
     falls = sum(b.n_tokens < a.n_tokens for a, b in pairwise(state.kv))
     last = state.kv[-1]
     highest = max(p.n_bytes for p in state.kv)
@@ -158,13 +159,13 @@ def moment(state: State, x: float, choice: str = "tokens") -> int | None:
     """The events up to the point nearest to x tokens; of several there, such as a fall, all."""
     if not state.kv:
         return None
-    told = _told(state, choice)
+    told = along(state, choice)
     nearest = told[np.argmin(np.abs(told - x))]
     last = int(np.searchsorted(told, nearest, side="right")) - 1
     return state.kv[last - 1].index + 1 if last else state.kv[0].index
 
 
-def _nothing(state: State) -> str:
+def nothing(state: State) -> str:
     if _windows(state) and state.facts:
         return f"The cache is empty: 0 B. Each token costs {_each(state.facts)}."
     each = _each(state.facts) if state.facts else "the same size"
@@ -225,7 +226,7 @@ def _sliding_bytes(state: State, point: int) -> int:
     return sum(n for n, window in zip(layers, windows, strict=False) if window)
 
 
-def _told(state: State, choice: str) -> np.ndarray:
+def along(state: State, choice: str) -> np.ndarray:
     """Tokens put into the cache so far, for the empty beginning and then for each point.
 
     Or the seconds of these points.
@@ -238,7 +239,7 @@ def _told(state: State, choice: str) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(added)])
 
 
-def _index(state: State, at_s: float) -> int:
+def point_at(state: State, at_s: float) -> int:
     """The number of the last point at or before a second; 0 is the empty beginning."""
     return bisect_right([p.at_s for p in state.kv], at_s)
 

@@ -40,7 +40,10 @@ def kv_map(state: State, choice: str = "keys") -> go.Figure:
         TITLE, alt(state, choice), x="position in the cache (tokens)", y="layer (number)"
     )
     ticks = np.linspace(low, high, 4)
-    where = "position %{x}" if pool == 1 else f"positions from %{{x}}, {pool} together, the largest"
+    last = np.minimum(first + pool, n_tokens) - 1
+    where = "position %{x}"
+    if pool > 1:
+        where = "positions %{x} to %{customdata[1]:,.0f}, the largest of them"
     traces.cells(
         figure,
         Kind.MEASURED,
@@ -48,11 +51,13 @@ def kv_map(state: State, choice: str = "keys") -> go.Figure:
         y=np.arange(n_layers),
         z=log,
         limits=(low, high),
-        custom=pooled,
+        custom=np.dstack([pooled, np.broadcast_to(last, pooled.shape), _kib(state, norms, pool)]),
         bar=theme.colour_bar(
             f"{sign} (log scale)", tickvals=ticks, ticktext=[f"{10**t:,.3g}" for t in ticks]
         ),
-        hover=f"layer %{{y}}, {where}<br>{sign} %{{customdata:,.2f}}",
+        hover=f"layer %{{y}}, {where}<br>{sign} %{{customdata[0]:,.2f}}"
+        "<br>%{customdata[2]:,.2f} KiB of keys and values (derived)",
+        numbers=(f"{sign} (norm)", "last position (number)", f"size (KiB, {Kind.DERIVED})"),
     )
     theme.as_grid(figure)
     if pool > 1:
@@ -112,6 +117,13 @@ def _pooled(norms: np.ndarray, pool: int) -> np.ndarray:
     padded = np.pad(norms, ((0, 0), (0, -norms.shape[1] % pool)), constant_values=np.nan)
     blocks = padded.reshape(len(norms), -1, pool)
     return np.where(np.isnan(blocks).all(-1), np.nan, np.nanmax(np.nan_to_num(blocks, nan=-1), -1))
+
+
+def _kib(state: State, norms: np.ndarray, pool: int) -> np.ndarray:
+    """KiB of keys and values that every `pool` tokens hold in each layer, [layer, column]."""
+    there = np.pad(~np.isnan(norms), ((0, 0), (0, -norms.shape[1] % pool)))
+    each = np.array(state.facts.kv_layer_bytes(1) if state.facts else [np.nan] * len(norms))
+    return there.reshape(len(norms), -1, pool).sum(-1) * each[:, None] / 1024
 
 
 def _sign(choice: str) -> str:

@@ -94,8 +94,10 @@ def formula(state: State) -> str:
     sample = state.memory[-1].sample
     known = sum(n for name, _, n, _, _ in _parts(sample) if name != "not accounted for")
     total = _total(sample)
-    rest = max(0, total - known)
-    return f"{text} = {theme.size(total)} − {theme.size(known)} = {theme.size(rest)}."
+    if known > total:
+        more = f"{theme.size(known)}, and {theme.size(total)} resident"
+        return f"{text}; more is known than is resident, so nothing is left: {more}."
+    return f"{text} = {theme.size(total)} − {theme.size(known)} = {theme.size(total - known)}."
 
 
 def _parts(sample: MemorySampled) -> list[tuple[str, Kind, int, str, str]]:

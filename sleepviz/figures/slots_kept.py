@@ -26,6 +26,8 @@ def slots_kept(state: State) -> go.Figure:
         return theme.empty(TITLE, _EMPTY)
     slots = _slots(night)
     n_layers, n_heads = slots.shape
+    told = [n.report.slots_kept for n in state.nights_kept if n.report]
+    most = max(int(np.max(kept, initial=1)) for kept in told if kept is not None)
     figure = theme.blank(TITLE, alt(state), x="KV head (number)", y="layer (number)")
     traces.cells(
         figure,
@@ -33,7 +35,7 @@ def slots_kept(state: State) -> go.Figure:
         x=np.arange(n_heads),
         y=np.arange(n_layers),
         z=slots.astype(np.float32),
-        limits=(0, max(1, int(slots.max(initial=0)))),
+        limits=(0, most),  # of all nights: they can be compared
         bar=theme.colour_bar("slots kept (count)", tickformat=",d"),
         hover="layer %{y}, KV head %{x}<br>%{z:,.0f} slots kept of "
         f"{_n_tokens(state, night):,} tokens",

@@ -39,7 +39,8 @@ class _Dots:
 def time_per_token(state: State, choice: str = "linear") -> go.Figure:
     """Milliseconds per token over the tokens in the context, from 0 or on a logarithmic scale.
 
-    ● one generated, ▲ a chunk read, ◆ all read again to look inside (a capture).
+    ● one generated, ■ one generated while a head was recorded, ▲ a chunk read, ◆ all read again to
+    look inside (a capture).
     """
     if not state.timings:
         return theme.empty(TITLE, _EMPTY)
@@ -53,10 +54,12 @@ def time_per_token(state: State, choice: str = "linear") -> go.Figure:
         hovermode="closest",
     )
     said = _Dots("generated", Kind.MEASURED, theme.KV, "circle")
+    watched = _Dots("generated while a head is recorded", Kind.MEASURED, theme.RESERVED, "square")
     read = _Dots("read, a chunk at a time", Kind.DERIVED, theme.CONTROL, "triangle-up")
     looked = _Dots("looked inside, read again", Kind.DERIVED, theme.PROCESS, "diamond")
-    for phase, look in (("decode", said), ("prefill", read), ("look", looked)):
-        timings = sorted((t for t in state.timings if t.phase == phase), key=lambda t: t.n_context)
+    looks = {"decode": said, "watched": watched, "prefill": read, "look": looked}
+    for how, look in looks.items():
+        timings = sorted((t for t in state.timings if _how(t) == how), key=lambda t: t.n_context)
         if timings:
             _add_dots(figure, timings, look)
     return figure.made()
@@ -93,11 +96,20 @@ def _most(state: State) -> int:
 
 def _medians(state: State) -> str:
     told = []
-    for phase, words in (("decode", "generated"), ("prefill", "read"), ("look", "looked at")):
-        each = [_each_ms(t) for t in state.timings if t.phase == phase]
+    for how, words in (
+        ("decode", "generated"),
+        ("watched", "generated while a head is recorded"),
+        ("prefill", "read"),
+        ("look", "looked at"),
+    ):
+        each = [_each_ms(t) for t in state.timings if _how(t) == how]
         if each:
             told.append(f"{np.median(each):,.2f} ms per token {words} ({len(each):,} passes)")
     return ", ".join(told)
+
+
+def _how(timing: Timing) -> str:
+    return "watched" if timing.watched else timing.phase
 
 
 def _each_ms(timing: Timing) -> float:

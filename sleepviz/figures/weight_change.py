@@ -46,7 +46,7 @@ def weight_change(state: State) -> go.Figure:
     for (layer, module), numbers in cells.items():
         told[layer, modules.index(module)] = numbers
     figure = theme.blank(TITLE, alt(state), x="matrix (name)", y="layer (number)")
-    _add_cells(figure, told, modules, bool(_spectra(state)))
+    _add_cells(figure, told, modules, bool(_spectra(state)), _limits(state))
     figure.update_xaxes(type="category")
     theme.as_grid(figure)
     if elsewhere:
@@ -69,8 +69,8 @@ def alt(state: State) -> str:
 def formula(state: State) -> str:
     """What a cell is, with the largest filled in."""
     text = (
-        f"{Kind.DERIVED}: ‖ΔW‖ / ‖W‖ per matrix, of Frobenius norms that are {Kind.MEASURED}; the "
-        "colour scale is logarithmic."
+        f"{Kind.DERIVED}: ‖ΔW‖ / ‖W‖ per matrix, of Frobenius norms that are {Kind.MEASURED}, at "
+        "strength 1; the colour scale is logarithmic, and the same for all nights."
     )
     norms = _norms(state)
     if not norms:
@@ -175,16 +175,32 @@ def _modules(cells: Iterable[tuple[int, str]]) -> list[str]:
     return known + sorted(present - set(_ORDER))
 
 
-def _add_cells(figure: go.Figure, told: np.ndarray, words: list[str], settled: bool) -> None:
+def _limits(state: State) -> tuple[float, float]:
+    """One scale, as powers of ten, for all nights that can be looked at, and for what forms.
+
+    Of what forms, for all that was seen of it: it begins dark.
+    """
+    nights = [n.report.delta_norms for n in state.nights_kept if n.report]
+    forming = [step.forming for step in state.nights[-1].steps] if state.asleep else []
+    ratios = [ratio for norms in (*nights, *forming) for _, ratio in norms if ratio > 0]
+    if not ratios:
+        return -3.0, -2.0
+    low, high = float(np.log10(min(ratios))), float(np.log10(max(ratios)))
+    return (low, high) if high - low >= 0.1 else (low - 0.1, high + 0.1)
+
+
+def _add_cells(
+    figure: go.Figure,
+    told: np.ndarray,
+    words: list[str],
+    settled: bool,
+    limits: tuple[float, float],
+) -> None:
     """Colour the ratios of `told` [layer, matrix, number]; `settled`: the other three are known."""
     ratio = told[:, :, 0]
     with np.errstate(divide="ignore"):
         log = np.where(ratio > 0, np.log10(ratio), np.nan)
-    seen = log[np.isfinite(log)]
-    low, high = (float(seen.min()), float(seen.max())) if seen.size else (-3.0, -2.0)
-    if high - low < 0.1:
-        low, high = low - 0.1, high + 0.1
-    ticks = np.linspace(low, high, 4)
+    ticks = np.linspace(*limits, 4)
     hover = "layer %{y}, %{x}<br>changed by %{customdata[0]:.3f} % of its size"
     if settled:
         hover += (
@@ -197,7 +213,7 @@ def _add_cells(figure: go.Figure, told: np.ndarray, words: list[str], settled: b
         x=words,
         y=np.arange(ratio.shape[0]),
         z=log,
-        limits=(low, high),
+        limits=limits,
         custom=told * _SCALES,
         bar=theme.colour_bar(
             "‖ΔW‖ / ‖W‖ (%, log scale)",

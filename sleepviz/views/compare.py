@@ -5,16 +5,20 @@ Knows arms and questions; acts only through controls.
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from sleepviz import controls, frame
-from sleepviz.components.answers import answers
+from sleepviz.components.answers import ANSWERS_ARE_NOT, ANSWERS_SEE, answers, answers_table
 from sleepviz.components.audit import leak_audit
 from sleepviz.components.dial import dial
+from sleepviz.components.export import beneath_words
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import track
 from sleepviz.events import Answered, Progressed
+from sleepviz.figures import facts_by_night, facts_kept
 from sleepviz.state import State
 from sleepviz.stories import Probe, Story, presets
 from sleepviz.stories import controls as unrelated
@@ -25,6 +29,7 @@ ICON = ":material/compare_arrows:"
 ORDER = 30
 
 OWN = "My own question …"
+WANTED = "compare.wanted"  # a question that was clicked in a picture, until the page is drawn
 NO_NOTES = "What happens in the four columns is compared to the notes that were told."
 
 
@@ -44,7 +49,8 @@ def render(timeline: Timeline, position: int | None) -> None:
     left, right = st.columns([8, 5], gap="small")
     with left.container(border=True, key="compare_facts"):
         st.markdown("##### What survived")
-        picture("facts_kept", state, key="compare.facts_kept", height=300)
+        cell = picture("facts_kept", state, key="compare.facts_kept", height=300)
+        _opened(facts_kept.question_at(state, cell[0]) if cell else None)
         st.markdown("##### What it cost elsewhere")
         picture("cost_elsewhere", state, key="compare.cost_elsewhere", height=230)
     with right:
@@ -71,6 +77,8 @@ def _question(state: State, busy: bool) -> Probe | None:
     options = [*known, OWN]
     last = state.answers[-1][1].question if state.answers else ""
     first = last if last in known else options[0] if told else OWN
+    if (wanted := st.session_state.pop(WANTED, None)) in options:
+        st.session_state["compare.question"] = wanted
     left, right = st.columns([7, 6], gap="small", vertical_alignment="bottom")
     with left:
         chosen = st.selectbox(
@@ -110,6 +118,13 @@ def _question(state: State, busy: bool) -> Probe | None:
         accepted = "Counts as right: " + ", or ".join(f"“{a}”" for a in probe.answers)
         markup(el("div", "small muted", accepted), key="compare.accepted")
     return probe
+
+
+def _opened(question: str | None) -> None:
+    """Show the four answers to the question of the row that was clicked."""
+    if question is not None and question != st.session_state.get("compare.question"):
+        st.session_state[WANTED] = question
+        st.rerun(scope="fragment")
 
 
 def _labelled(question: str, known: dict[str, Probe]) -> str:
@@ -155,6 +170,14 @@ def _answers(state: State, probe: Probe | None) -> None:
     got = last_answers(state, question)
     missing = {u.arm: u.reason for u in state.unavailable if u.question == question}
     markup(answers(got, missing, outdated(state, got)), key="compare.answers")
+    if got:
+        beneath_words(
+            partial(answers_table, got),
+            of="",
+            file=f"answers-{state.position}",
+            about=(ANSWERS_SEE, ANSWERS_ARE_NOT),
+            key="compare.answers.about",
+        )
 
 
 def last_answers(state: State, question: str) -> dict[str, Answered]:
@@ -209,7 +232,8 @@ def _over_time(state: State, busy: bool) -> None:
                 args=(facts,),
                 help="Each night's weights are worn in turn, and those in force now again.",
             )
-        picture("facts_by_night", state, key="compare.facts_by_night", height=320)
+        cell = picture("facts_by_night", state, key="compare.facts_by_night", height=320)
+        _opened(facts_by_night.question_at(state, cell[0]) if cell else None)
     with right.container(border=True, key="compare_break_even", height="stretch"):
         st.markdown("##### When does a sleep pay?")
         picture("break_even", state, key="compare.break_even", height=300)

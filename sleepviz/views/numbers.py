@@ -5,15 +5,18 @@ Knows which pictures and figures make the page; acts only through controls.
 
 from __future__ import annotations
 
+from functools import partial
 from statistics import median
 
 import streamlit as st
 
 from sleepviz import controls, formulas, frame
+from sleepviz.components.export import Table, beneath_words
 from sleepviz.components.markup import el, markup
 from sleepviz.components.picture import figure, picture
 from sleepviz.components.pieces import Bar, Card, bars, cards, split
 from sleepviz.components.turns import in_turn
+from sleepviz.events import SessionStarted
 from sleepviz.figures import memory_over_time, pictures, theme
 from sleepviz.quantities import Kind
 from sleepviz.state import State
@@ -23,6 +26,11 @@ TITLE = "Numbers"
 ICON = ":material/monitoring:"
 ORDER = 50
 LIT = "numbers.lit"
+WORK_SEES = (
+    "The share of attention in the operations for one more token, now and at other lengths: it "
+    "grows with the tokens, all else does not."
+)
+WORK_IS_NOT = "It is not a share of time: what is measured stands beneath, where it was."
 PICTURES = (
     (("memory_now", "Where the memory is now"), ("memory_over_time", "Memory over time")),
     (("time_per_token", "Time per token"), ("break_even", "When does a sleep pay?")),
@@ -145,6 +153,24 @@ def _slots(state: State) -> float:
 # the true share of attention --------------------------------------------------------------------
 
 
+def _work_table(at: list[int], facts: SessionStarted) -> Table:
+    """Operations for one more token at each number of tokens."""
+    return Table(
+        (
+            "tokens (count)",
+            f"attention (operations, {Kind.DERIVED})",
+            f"all else (operations, {Kind.DERIVED})",
+            f"share of attention (%, {Kind.DERIVED})",
+        ),
+        (
+            at,
+            [formulas.attention_flops(n, facts) for n in at],
+            [formulas.other_flops(facts) for _ in at],
+            [100 * formulas.attention_share(n, facts) for n in at],
+        ),
+    )
+
+
 def _attention(state: State) -> None:
     """How much of a token's work is attention: little, at a few hundred tokens."""
     facts = state.facts
@@ -168,6 +194,13 @@ def _attention(state: State) -> None:
     )
     about = el("p", "small muted", sentence)
     markup(el("div", "stack", bars(shown), about), key="numbers.attention")
+    beneath_words(
+        partial(_work_table, at, facts),
+        of="",
+        file=f"attention-share-{state.position}",
+        about=(WORK_SEES, WORK_IS_NOT),
+        key="numbers.attention.about",
+    )
     timed = state.attention_timed
     if timed is None:
         words = f"{Kind.MEASURED}: not yet. It takes about ten passes of one token."

@@ -28,7 +28,8 @@ ORDER = 10
 
 PICTURES = {  # a picture, and which of its choices
     "kv_growth": "KV cache",
-    "kv_growth.seconds": "KV over time",
+    "kv_growth.seconds": "over time",
+    "kv_by_layer": "by layer",
     "memory_over_time": "Memory",
     "time_per_token": "Time per token",
 }

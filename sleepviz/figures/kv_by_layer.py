@@ -1,0 +1,109 @@
+"""What each stretch of layers holds of the KV cache, one upon the other, as tokens go in.
+
+Knows the bytes of each layer's cache; does not know how they were measured.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import plotly.graph_objects as go
+
+from sleepviz.figures import kv_growth, theme, traces
+from sleepviz.quantities import Kind
+from sleepviz.state import State
+
+TITLE = "KV cache by layer"
+SEES = (
+    "Stretches of layers, one upon the other: where all layers attend to everything they grow "
+    "alike; a layer that keeps only the newest tokens stops growing."
+)
+IS_NOT = "A layer that holds more bytes does not know more: each keeps one key and value a token."
+
+moment = kv_growth.moment
+
+_MOST_BLOCKS = 6
+_COLOURS = (*theme.COLOURWAY[: _MOST_BLOCKS - 1], theme.ACTIVATIONS)
+
+
+def kv_by_layer(state: State) -> go.Figure:
+    """Stacked MiB in the KV cache, up to six stretches of layers, over the tokens put into it."""
+    held = _held(state)
+    if not held.size:
+        return theme.empty(TITLE, kv_growth.nothing(state))
+    figure = theme.draft(
+        TITLE,
+        alt(state),
+        x="tokens put into the cache (count)",
+        y="memory (MiB)",
+        xaxis={"unifiedhovertitle": {"text": "after %{x:,.0f} tokens"}},
+    )
+    told = kv_growth.along(state, "tokens")
+    blocks = _blocks(held.shape[1])
+    own = theme.mib(np.stack([held[:, a:b].sum(1) for a, b in blocks], axis=1))
+    upon = own.cumsum(axis=1)
+    keep = theme.thin(upon[:, -1])
+    for at in reversed(range(len(blocks))):  # the highest first, those before it lie in front
+        first, end = blocks[at]
+        traces.line(
+            figure,
+            Kind.MEASURED,
+            name=_named(first, end),
+            x=told[keep],
+            y=upon[keep, at],
+            custom=np.column_stack([own[keep, at], own[keep, at] * 1024 / (end - first)]),
+            hover="%{customdata[0]:,.2f} MiB, %{customdata[1]:,.1f} KiB a layer; "
+            "with those beneath %{y:,.2f} MiB",
+            colour=_COLOURS[at],
+            width=1.5,
+            fill=True,
+            ends=len(keep) <= 2,
+        )
+    for night in state.nights:
+        theme.mark(
+            figure,
+            float(told[kv_growth.point_at(state, night.started_s)]),
+            theme.night_label(night),
+        )
+    theme.thinned(figure, len(keep), len(told))
+    return figure.made()
+
+
+def alt(state: State) -> str:
+    """The picture in words."""
+    held = _held(state)
+    if not held.size:
+        return f"{TITLE}. {kv_growth.nothing(state)}"
+    now = held[-1]
+    parts = ", ".join(f"{_named(a, b)} {theme.size(now[a:b].sum())}" for a, b in _blocks(len(now)))
+    return f"{TITLE}: {theme.size(now.sum())} now, of it {parts}."
+
+
+def formula(state: State) -> str:
+    """What is summed, with the least and the most that a layer holds now."""
+    text = f"{Kind.MEASURED}: bytes of the cached keys and values, summed over each stretch."
+    held = _held(state)
+    if not held.size:
+        return text
+    now = held[-1]
+    each = f"{theme.size(now.min())} to {theme.size(now.max())}"
+    return f"{text} A layer holds {each} now; {len(now)} layers, {theme.size(now.sum())}."
+
+
+def _held(state: State) -> np.ndarray:
+    """Bytes [point, layer], the empty beginning first; nothing where nothing is known."""
+    points = [p.layer_bytes for p in state.kv if p.layer_bytes]
+    if not points or len(points) < len(state.kv):
+        return np.zeros((0, 0))
+    return np.array([[0] * len(points[0]), *points])
+
+
+def _blocks(n_layers: int) -> list[tuple[int, int]]:
+    """Stretches of layers from the first on, as even as they can be: first and end."""
+    edges = np.linspace(0, n_layers, min(_MOST_BLOCKS, n_layers) + 1).round().astype(int)
+    return [(int(a), int(b)) for a, b in pairwise(edges)]
+
+
+def _named(first: int, end: int) -> str:
+    return f"layer {first}" if end == first + 1 else f"layers {first} to {end - 1}"
