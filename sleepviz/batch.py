@@ -45,6 +45,11 @@ class Batch:
         )
 
     @property
+    def n_held(self) -> int:
+        """Tokens that the cache of every row holds, asked of the cache; with padding."""
+        return int(self._fork.cache.get_seq_length())
+
+    @property
     def can_go_back(self) -> bool:
         """Whether `back_to` works: not where a layer has dropped tokens that left its window."""
         return not self.llm.shape.windows
@@ -144,7 +149,8 @@ def replying(
     replies = said.ids
     batch = Batch(context, len(prompts))
     hidden = batch.feed(prompts)
-    said.n_cached = batch.seen.sum(1).tolist()
+    longest, held = max(map(len, prompts)), batch.n_held
+    said.n_cached = [held - (longest - len(p)) for p in prompts]  # without a row's padding
     last = hidden[torch.arange(len(prompts)), torch.tensor([len(p) - 1 for p in prompts])]
     rows = list(range(len(prompts)))
     for step in range(1, max_new + 1):

@@ -13,7 +13,7 @@ from sleepviz import SleepvizError
 from sleepviz.attention import settled
 from sleepviz.batch import Replies, logprobs_many, replying, row_groups
 from sleepviz.context import NO_WEIGHTS, Context
-from sleepviz.events import Answered, ArmUnavailable, Event, Progressed
+from sleepviz.events import Answered, ArmUnavailable, Event, Progressed, fingerprint
 from sleepviz.llm import Llm
 from sleepviz.probes import ARMS, audit
 from sleepviz.prompts import NOTES_PREFIX
@@ -41,6 +41,7 @@ class Comparison:
     ) -> None:
         self.llm, self.told, self.weights, self.night = llm, tuple(told), weights, night
         self._live = live
+        self._fingerprint = fingerprint(t.text for t in told if t.role == "notes")
         self._contexts: dict[str, Context] = {}
         self._reasons: dict[str, str] = {}
         self._asked: Replies | None = None
@@ -194,8 +195,9 @@ class Comparison:
             correct=probe.correct(reply),
             kind=probe.kind,
             expected=probe.answers,
-            night=self.night if worn else 0,
+            night=self.night if arm in ("slept", "both") else 0,
             scale=context.weights.scale if worn else 1.0,
+            told=self._fingerprint,
         )
 
     def _gold(self, context: Context, prompt: list[int], probe: Probe) -> float | None:

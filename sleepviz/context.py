@@ -18,7 +18,7 @@ import torch
 from transformers import DynamicCache
 
 from sleepviz import SleepvizError
-from sleepviz.attention import Observer, observed
+from sleepviz.attention import Observer, observed, settled
 from sleepviz.weights import DynamicWeights
 
 if TYPE_CHECKING:
@@ -222,6 +222,7 @@ class Context:
                 alternatives = tuple(zip(top.indices.tolist(), probabilities, strict=True))
                 waited_ms = self.ahead.ms if self.ahead is not None else 0.0
                 self.feed((best,))
+                settled()  # else what an accelerator still computes would count for the next
                 ms = (time.perf_counter() - began) * 1e3 + waited_ms
                 self._saying = left > 1
                 yield Said(best, float(top.values[0]), alternatives, ms)

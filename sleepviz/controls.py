@@ -124,7 +124,7 @@ def forecast(method: str, values: Mapping[str, object]) -> Forecast | None:
 
     mine = session()
     pace = cost.known_pace(mine.llm) if mine else None
-    if mine is None or pace is None:
+    if mine is None or pace is None or not mine.context.n_tokens:
         return None
     told_so_far = (ref(mine), mine.context.n_tokens, mine.mind.night, groundwork(mine.llm))
     key = (*told_so_far, method, tuple(values.items()))
@@ -161,13 +161,18 @@ def ask_each_night(probes: tuple[Probe, ...]) -> None:
     state = mine.timeline.at()
     now = max((n.number for n in state.nights_in_force), default=0)
 
+    def as_now(s: Session) -> Iterator[Event]:
+        yield from s.wear(now)
+        if s.timeline.at().scale != state.scale:
+            yield from s.scale(state.scale)
+
     def work(s: Session) -> Iterator[Event]:
         try:
             for night in state.nights_kept:
                 yield from s.wear(night.number)
                 yield from s.compare(probes, ("slept",))
         finally:  # also when it is cancelled
-            for _ in s.wear(now):
+            for _ in as_now(s):
                 pass
 
     _begin("asking", work)

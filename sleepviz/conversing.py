@@ -83,9 +83,32 @@ def _answering(core: Core, said: list[int], max_new: int) -> Iterator[ev.Event]:
 
 
 def _take_in(core: Core, role: str, text: str, ids: list[int]) -> Iterator[ev.Event]:
-    yield core.tell(ev.TurnAdded(role, text))
     if role != "system":
         core.mind = replace(core.mind, turns=(*core.mind.turns, Turn(role, text)))
+    n_before = core.context.n_tokens
+    try:
+        yield core.tell(ev.TurnAdded(role, text))
+        yield from _read(core, ids)
+    except GeneratorExit:
+        read = _read_of(core, role, text, ids[: core.context.n_tokens - n_before])
+        if role != "system" and read != text:  # nobody may sleep on words that it has not read
+            core.mind = replace(core.mind, turns=(*core.mind.turns[:-1], Turn(role, read)))
+            core.tell(ev.TurnEnded(role, read, "cancelled"))
+        raise
+
+
+def _read_of(core: Core, role: str, text: str, ids: list[int]) -> str:
+    """What of a turn's text the first tokens of the turn hold."""
+    lead = NOTES_PREFIX if role == "notes" else ""
+    body = core.llm.encode_plain(lead + text)
+    at = next(
+        (i for i in range(len(ids)) if ids[i : i + len(body)] == body[: len(ids) - i]), len(ids)
+    )
+    said = core.llm.decode(ids[at : at + len(body)]).rstrip("\ufffd")
+    return said.removeprefix(lead) if said.startswith(lead) else ""
+
+
+def _read(core: Core, ids: list[int]) -> Iterator[ev.Event]:
     reading = core.context.read(ids)
     while True:
         position, n_cached = core.context.position, core.context.n_tokens

@@ -224,7 +224,8 @@ class Fold:
     def reverted(self, event: ev.WeightsReverted) -> None:
         undone = next(n for n in self.nights if n.number == event.night)
         self.nights = [replace(n, undone=n.undone or n.number >= event.night) for n in self.nights]
-        self.turns = self.turns[: undone.n_turns]
+        taken = undone.report is not None and not undone.report.slept_here
+        self.turns = [] if taken else self.turns[: undone.n_turns]  # its notes came with the file
         self.tokens = fates.undone(self.tokens[: undone.n_tokens], event.night)
         self.lost = {i for i in self.lost if i < len(self.tokens) and self.tokens[i].night}
         self.tokens = fates.in_force(self.tokens, event.night - 1, self.lost)

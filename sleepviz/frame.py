@@ -99,6 +99,8 @@ def _show(view: View) -> None:
 
     def body() -> None:
         visitor.presence(me)  # again: after a reconnect only this part may run
+        if controls.session() is not mine:  # a new one, or one of another model: paint that
+            st.rerun()
         before = controls.busy(), len(mine.timeline)
         paint(view, mine.timeline, was_busy)
         busy, loading = controls.busy(), studio().loading is not None

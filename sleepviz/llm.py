@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import cast
 
 import torch
@@ -63,6 +64,7 @@ class Llm:
         model.set_attn_implementation(attention.NAME)
         self.model = model
         self.tokenizer = tokenizer
+        self._encoding = Lock()  # what is split is a setting of the tokenizer, which pages share
         self.name = name
         self.provenance = provenance
         self.format: PromptFormat = format_of(tokenizer)
@@ -116,14 +118,16 @@ class Llm:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; the special tokens of the chat format in it are recognised."""
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        with self._encoding:
+            ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
 
     def encode_plain(self, text: str) -> list[int]:
         """Token ids of a text that a person or a model wrote: nothing in it is a special token."""
-        ids: list[int] = self.tokenizer.encode(
-            text, add_special_tokens=False, split_special_tokens=True
-        )
+        with self._encoding:
+            ids: list[int] = self.tokenizer.encode(
+                text, add_special_tokens=False, split_special_tokens=True
+            )
         return ids
 
     def opening_turn(self) -> list[int]:

@@ -30,6 +30,11 @@ def sleeping(
     if not told(core.mind.turns):
         raise SleepvizError("There is nothing to sleep on.", "Tell the model something first.")
     core.nights.require_all_on(core.mind.night)
+    if core.weights.scale == 0.0 and (core.weights.deltas or core.weights.slots):
+        raise SleepvizError(
+            "The dynamic weights are at strength 0: a sleep now would lose what they know.",
+            "Turn their strength up, on the page Compare, or undo the sleeps that they are of.",
+        )
     night, n_tokens = core.nights.begin(), core.context.n_tokens
     rng = Random(core.seed)
     attempt = Attempt(method, core.context, core.mind.turns, core.mind.slept, rng, held_out)

@@ -6,6 +6,7 @@ Knows what can be seen; does not know how events come to it (see fold.py), model
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from sleepviz import events as ev
 
@@ -149,14 +150,24 @@ class State:
         return last.next_position if last else 0
 
     def in_force(self, answer: ev.Answered) -> bool:
-        """Whether it was given under the dynamic weights and the strength of now.
+        """Whether it was given with the notes, the dynamic weights and the strength of now.
 
-        Without dynamic weights it counts at any time.
+        With neither notes nor dynamic weights it counts at any time.
         """
+        if self.other_notes(answer):
+            return False
         if answer.arm not in ("slept", "both"):
             return True
         nights = self.nights_in_force
         return (answer.night, answer.scale) == (nights[-1].number if nights else 0, self.scale)
+
+    def other_notes(self, answer: ev.Answered) -> bool:
+        """Whether it was given with notes in the context, and others than have been told now."""
+        return answer.arm in ("full", "both") and answer.told not in (0, self._told)
+
+    @cached_property
+    def _told(self) -> int:
+        return ev.fingerprint(t.text for t in self.turns if t.role == "notes")
 
     @property
     def asleep(self) -> bool:

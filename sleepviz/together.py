@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.functional import linear, pad
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from sleepviz.attention import Row, rows_apart
+from sleepviz.attention import Row, rows_apart, settled
 from sleepviz.context import Ahead, Context, KvLayer
 from sleepviz.llm import Llm
 
@@ -48,6 +48,7 @@ def feed_together(contexts: Sequence[Context]) -> list[Context]:
         return []
     began = time.perf_counter()
     grown, logits = _passed([c for c, _ in rows], [token for _, token in rows])
+    settled()
     ms = (time.perf_counter() - began) * 1e3
     for (context, token), layers, row in zip(rows, grown, logits, strict=True):
         assert context.logits is not None

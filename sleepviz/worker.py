@@ -240,7 +240,10 @@ class Worker:
         except StopIteration:
             self._end(job, JobState.DONE)
         except SleepvizError as error:
-            job.error = error
+            job.error = error.with_traceback(
+                None
+            )  # its frames would keep the session, and the model
+            error.__context__ = error.__cause__ = None
             self._end(job, JobState.FAILED)
         except Exception as error:
             log.exception("work of kind %s broke", job.kind)

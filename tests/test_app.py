@@ -169,10 +169,12 @@ def test_nights_are_asked_one_by_one_switched_and_taken_over_from_a_file(app: Ap
     for text in (story.text, "The dentist is called Ida Bloom."):
         act(app, lambda s, text=text: s.read(text))
         act(app, lambda s: s.sleep(nap, keep_anyway=True))
+    act(app, lambda s: s.scale(0.5))
     visit(app, "compare")
     app.button(key="compare.ask_nights").click().run()
     done(app)
     state = session_of(app).timeline.at()
+    assert state.scale == session_of(app).weights.scale == 0.5  # as it was before
     asked = {(a.night, a.question) for _, a in state.answers}
     assert asked == {(n, p.question) for n in (1, 2) for p in story.probes}
     assert [n.number for n in state.nights_in_force] == [1, 2]

@@ -23,6 +23,7 @@ from sleepviz.llm import Llm
 from sleepviz.session import Session
 from sleepviz.sleep import Notes, Step
 from sleepviz.stories import Probe
+from sleepviz.views.compare import outdated
 from sleepviz.weights import Delta, DynamicWeights
 
 NOTES = "The captain is Mira Okafor. The cat is Pixel. The bell was cast in Bergen in 1892."
@@ -228,6 +229,7 @@ def test_saved_weights_are_worn_by_a_new_session_and_say_the_same(tiny_llm: Llm,
         all_of(other.adopt(keeping.load(file, tiny_llm)))
     all_of(other.revert(1))
     assert other.weights.empty
+    assert other.timeline.at().turns == other.mind.turns == ()  # the notes went with it
 
 
 def test_weights_kept_against_the_gate_stay_marked_in_another_session(tiny_llm: Llm) -> None:
@@ -355,6 +357,67 @@ def test_forgetting_makes_slept_equal_cleared(tiny_llm: Llm) -> None:
     replies = [e.reply for e in events if isinstance(e, ev.Answered)]
     assert replies[0] == replies[1]
     assert session.timeline.at().tokens[0].fate == "gone"
+
+
+def test_answers_after_forgetting_are_those_of_now(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick("forget")))
+    all_of(session.compare((CAT,), ("full", "cleared", "slept")))
+    state = session.timeline.at()
+    given = {a.arm: a for _, a in state.answers}
+    assert {arm: a.night for arm, a in given.items()} == {"full": 0, "cleared": 0, "slept": 1}
+    assert all(map(state.in_force, given.values()))
+    assert outdated(state, given) == {}
+
+
+def test_answers_with_other_notes_are_not_those_of_now(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    all_of(session.compare((CAT,), ("full", "cleared")))
+    all_of(session.say("Hello.", max_new=2))  # no notes
+    given = {a.arm: a for _, a in session.timeline.at().answers}
+    assert outdated(session.timeline.at(), given) == {}
+    all_of(session.read("The dog is Rex."))
+    assert list(outdated(session.timeline.at(), given)) == ["full"]
+    assert not session.timeline.at().in_force(given["full"])
+    assert session.timeline.at().in_force(given["cleared"])
+    all_of(session.compare((CAT,), ("full",)))
+    newest = session.timeline.at().answers[-1][1]
+    assert session.timeline.at().in_force(newest)
+
+
+def test_a_sleep_under_weights_that_are_turned_off_is_refused(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    all_of(session.scale(0.0))
+    all_of(session.read("The dog is Rex."))
+    with pytest.raises(SleepvizError, match="at strength 0"):
+        all_of(session.sleep(quick("nap"), keep_anyway=True))
+    assert len(session.timeline.at().nights) == 1
+    all_of(session.scale(1.0))
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    assert len(session.timeline.at().nights_in_force) == 2
+
+
+def test_of_a_text_whose_reading_was_cancelled_only_what_was_read_counts(tiny_llm: Llm) -> None:
+    long = f"{NOTES} " * 3
+    n_events = len(all_of(Session(tiny_llm).read(long)))
+    seen = set()
+    for stop in range(1, n_events):
+        session = Session(tiny_llm)
+        reading = session.read(long)
+        for _ in range(stop):
+            next(reading)
+        reading.close()
+        state, turns = session.timeline.at(), session.mind.turns
+        assert [(t.role, t.text) for t in state.turns if t.role != "system"] == [
+            (t.role, t.text) for t in turns
+        ]
+        if turns:
+            assert long.strip().startswith(turns[0].text)
+            read = tiny_llm.decode([t.token.id for t in state.tokens])
+            assert turns[0].text in read
+            seen.add(len(turns[0].text))
+    assert {0, len(long.strip())} < seen  # nothing, all, and some part
 
 
 def test_forgetting_leaves_the_strength_and_says_it(tiny_llm: Llm) -> None:

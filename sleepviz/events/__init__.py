@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from sleepviz.events.asking import LEAK_SPAN, Answered, ArmUnavailable, DialRead, LeakAudited
+from sleepviz.events.asking import (
+    LEAK_SPAN,
+    Answered,
+    ArmUnavailable,
+    DialRead,
+    LeakAudited,
+    fingerprint,
+)
 from sleepviz.events.looking import (
     MEASURES,
     AttentionCaptured,
@@ -83,6 +90,7 @@ __all__ = [
     "TurnEnded",
     "WeightsReverted",
     "WeightsScaled",
+    "fingerprint",
     "plain",
 ]
 

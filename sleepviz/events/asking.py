@@ -5,6 +5,8 @@ Knows answers and audits; does not know how an arm came about.
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 LEAK_SPAN = 5  # this many consolidated tokens in a row count as a leak
@@ -34,7 +36,8 @@ class Answered:
 
     `gold_logprob` (nats, all tokens of the reference) is None where there is no reference;
     `correct` likewise. `ms` is 0 for one of many that were answered at once: it has no time of its
-    own, and its `kv_bytes` are those of the formula.
+    own, and its `kv_bytes` are those of the formula. `told` is the fingerprint of the notes that
+    had been told, 0 where it was not noted.
     """
 
     arm: str
@@ -51,6 +54,12 @@ class Answered:
     expected: tuple[str, ...]
     night: int  # sleeps in force when asked
     scale: float
+    told: int = 0
+
+
+def fingerprint(notes: Iterable[str]) -> int:
+    """A number above 0 that tells whether the same notes had been told."""
+    return 1 + zlib.crc32("\0".join(notes).encode("utf-8", "surrogatepass"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ class TokenGenerated:
 
 @dataclass(frozen=True, slots=True)
 class TurnEnded:
-    """A generated turn is complete; `text` is what was said."""
+    """A turn is complete: `text` is what was said, or of a text, what was read of it."""
 
     role: str
     text: str

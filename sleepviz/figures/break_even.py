@@ -218,9 +218,8 @@ def _costs(state: State) -> _Costs | None:
     if not nights or len(reports) < len(nights):
         return None
     night = nights[-1]
-    given = {
-        arm: [a for _, a in state.answers if a.arm == arm and a.ms > 0] for arm in ("full", "slept")
-    }
+    timed = [a for _, a in state.answers if a.ms > 0 and not state.other_notes(a)]
+    given = {arm: [a for a in timed if a.arm == arm] for arm in ("full", "slept")}
     given["slept"] = [a for a in given["slept"] if a.night == night.number]
     passes = [t for t in state.timings if t.phase == "prefill"]
     if not (given["full"] and given["slept"] and passes):

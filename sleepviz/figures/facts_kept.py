@@ -145,7 +145,7 @@ def _cell(state: State, rows: _Rows, question: str, arm: str) -> _Cell:
     if answer is None:
         others = [a for _, a in state.answers if (a.arm, a.question) == (arm, question)]
         if others:
-            then = "not asked under the dynamic weights of now, at their strength"
+            then = "not asked with the notes, the dynamic weights and the strength of now"
             return _Cell("", float("nan"), f"{theme.safe(question)}<br>{words}: {then}")
         why = [u.reason for u in state.unavailable if (u.arm, u.question) == (arm, question)]
         reason = why[-1] if why else "not asked"

@@ -6,6 +6,7 @@ Knows the model, the notes, the method and its scores; does not know tensors' la
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from sleepviz.catalogue import CATALOGUE
 from sleepviz.keeping.parcel import read_json, refused
 from sleepviz.weights import STRENGTH_LIMIT, DynamicWeights
 
+MOST_NUMBER = 10**9  # that tokens or a knob can be
 NAME, CARD = "dynamic_weights.json", "README.md"
 FORMAT, VERSION = "sleepviz dynamic weights", 1
 ABOUT = """What a language model's sleep left of its notes, made by sleepviz. It works on its base
@@ -90,6 +92,12 @@ def read(data: bytes) -> tuple[Origin, float]:
     notes, knobs, scores = field("notes", list), field("knobs", dict), field("scores", dict)
     all_of([*notes, *scores.values()], str)
     all_of(list(knobs.values()), int, float, str)
+    n_tokens = field("n_tokens", int)
+    numbers = [n_tokens, *(v for v in knobs.values() if isinstance(v, int))]
+    if n_tokens < 0 or any(abs(n) > MOST_NUMBER for n in numbers):
+        raise refused(NAME, f"a number in it is below 0 or above {MOST_NUMBER:,}")
+    if any(unicodedata.category(c) == "Cs" for text in notes for c in text):
+        raise refused(NAME, "its notes hold half a character")
     strength = field("strength", float, int)
     content.setdefault("forced", "")  # files from before it was told
     if not 0.0 <= strength <= STRENGTH_LIMIT:  # also refuses NaN
@@ -99,7 +107,7 @@ def read(data: bytes) -> tuple[Origin, float]:
         provenance=field("provenance", str),
         story=field("story", str),
         notes=tuple(notes),
-        n_tokens=field("n_tokens", int),
+        n_tokens=n_tokens,
         method=field("method", str),
         knobs=tuple(knobs.items()),
         seed=field("seed", int, type(None)),

@@ -45,7 +45,7 @@ class Notes:
 
         The notes of weights that were taken from a file may have stayed with whoever saved them.
         """
-        if not base.empty and not self.earlier:
+        if (base.deltas or base.slots) and not self.earlier:
             raise SleepvizError(
                 "This sleep practises all notes from the beginning, and those of the dynamic "
                 "weights in force are not here: what they know would be lost.",

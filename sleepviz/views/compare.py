@@ -198,13 +198,17 @@ def _pinned(state: State, probe: Probe | None) -> tuple[Probe, ...]:
 
 
 def outdated(state: State, got: dict[str, Answered]) -> dict[str, str]:
-    """Why an answer under dynamic weights is not what the model would say now, by arm."""
+    """Why an answer is not what the model would say now, by arm."""
     nights = state.nights_in_force
     now = nights[-1].number if nights else 0
-    told = {}
+    told = {
+        arm: "Asked when other notes had been told; ask again."
+        for arm, answer in got.items()
+        if state.other_notes(answer)
+    }
     for arm in ("slept", "both"):
         answer = got.get(arm)
-        if answer is None:
+        if answer is None or arm in told:
             continue
         if answer.night != now:
             told[arm] = f"Asked under sleep {answer.night}; ask again."

@@ -157,3 +157,20 @@ def test_markup_in_notes_is_text_and_a_closed_tab_breaks_nothing(visit: Visit) -
     )
     go(again, "Talk")
     expect(again.locator(".st-key-talk-say textarea")).to_be_enabled()
+
+
+def test_a_new_session_is_painted_where_the_old_one_lay_down(visit: Visit) -> None:
+    page = visit()
+    page.get_by_text("Your own text").click()
+    settled(page)
+    fill(page, "talk.own", MARKUP)
+    click(page, "talk.read")
+    expect(page.locator(".st-key-talk-shown")).to_be_visible(timeout=PATIENCE_MS)
+    done(page)
+    go(page, "Sleep")
+    expect(page.locator(".st-key-sleep-go")).to_be_visible()
+    page.locator(".st-key-frame-session button").first.click()
+    click(page, "frame.restart")
+    expect(page.get_by_text("Tell it something", exact=True).first).to_be_visible()
+    assert page.locator("[data-testid=stException]").count() == 0
+    page.context.close()
