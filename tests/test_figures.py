@@ -612,7 +612,8 @@ def test_a_sleep_is_weighed_by_the_memory_that_each_way_holds_too() -> None:
 
 def test_stretches_of_layers_lie_one_upon_the_other() -> None:
     state = Story().read(7).say(5).state
-    upper, lower = PICTURES["kv_by_layer"].draw(state).data
+    lower, upper = PICTURES["kv_by_layer"].draw(state).data
+    assert (lower.fill, upper.fill) == ("tozeroy", "tonexty")
     assert (lower.name, upper.name) == ("layer 0", "layer 1")
     whole = _trace("kv_growth", state, "KV cache")
     np.testing.assert_allclose(upper.y, whole.y)
@@ -620,7 +621,7 @@ def test_stretches_of_layers_lie_one_upon_the_other() -> None:
     np.testing.assert_allclose(upper.customdata[:, 0], lower.y)  # its own
     assert PICTURES["kv_by_layer"].moment is PICTURES["kv_growth"].moment
     slides = _windowed(Story().read(10), (4, 0))
-    assert PICTURES["kv_by_layer"].draw(slides).data[1].y[-1] * 2**20 == 4 * PER_TOKEN // N_LAYERS
+    assert PICTURES["kv_by_layer"].draw(slides).data[0].y[-1] * 2**20 == 4 * PER_TOKEN // N_LAYERS
 
 
 def test_nights_share_one_scale_of_colours() -> None:

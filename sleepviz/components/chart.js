@@ -66,6 +66,7 @@ class ChartPicture extends Painted {
         `<path d="M1 5H17" stroke="${colour}" stroke-width="${Math.min(3, series.width + 0.5)}" stroke-dasharray="${dash}" stroke-linecap="round"/>`
       : series.marker.startsWith("triangle")
         ? `<path d="M9 0L14.5 9.5H3.5Z" fill="${colour}"/>`
+        : series.marker === "square" ? `<rect x="5" y="1" width="8" height="8" fill="${colour}"/>`
         : series.marker === "diamond" ? `<path d="M9 0L14 5L9 10L4 5Z" fill="${colour}"/>`
         : `<circle cx="9" cy="5" r="4" fill="${colour}"/>`
     button.innerHTML = `<svg width="18" height="10" aria-hidden="true">${sign}</svg>` // colours of ours only
@@ -90,8 +91,7 @@ class ChartPicture extends Painted {
     const x = { low, high }
     const labelled = this.message.shapes.some((s) => s.label && s.kind !== "level")
     const room = labelled ? 1 - 18 / Math.max(60, box.bottom - box.top) : 1
-    const y = this.measureY("y", x, rows, room, axes.y)
-    const y2 = axes.y2 && this.measureY("y2", x, rows, room, axes.y2)
+    const { y, y2 } = this.closest([rows, rows + 1, rows - 1].filter((n) => n >= 2), x, room, axes)
     const pen = this.canvas.getContext("2d")
     pen.font = `12px ${this.colours.font}`
     const widest = (s) => Math.max(...ticksOf(s).map((v) => pen.measureText(tickText(s, v)).width))
@@ -126,6 +126,18 @@ class ChartPicture extends Painted {
     }
     if (!(high >= low)) return [0, 1]
     return high > low ? [low, high] : [low - 0.5, high + 0.5]
+  }
+
+  /** The scales of both y axes, with that number of steps which leaves the least of them empty. */
+  closest(numbers, x, room, axes) {
+    let best = null
+    for (const n of numbers) {
+      const y = this.measureY("y", x, n, room, axes.y)
+      const y2 = axes.y2 && this.measureY("y2", x, n, room, axes.y2)
+      const size = (y.high - y.low) * (y2 ? y2.high - y2.low : 1)
+      if (!best || size < best.size * (1 - 1e-9)) best = { y, y2, size }
+    }
+    return best
   }
 
   measureY(name, x, rows, room, axis) {
@@ -170,7 +182,8 @@ class ChartPicture extends Painted {
     pen.clip()
     for (const s of message.shapes) if (s.kind !== "label") paintShape(pen, s, box, axes, this.colour(s.colour))
     const scale = (s) => axes[s.axis] || axes.y
-    for (const s of this.shown) if (s.fill) paintFill(pen, s, axes.x, scale(s), this.tone(s))
+    for (const [at, s] of this.shown.entries())
+      if (s.fill) paintFill(pen, s, axes.x, scale(s), this.tone(s), s.fill === "below" && this.shown[at - 1])
     for (const s of this.shown) if (s.marker && !s.line) paintDots(pen, s, axes.x, scale(s), this.tone(s))
     for (const s of this.shown) if (s.line) paintLine(pen, s, axes.x, scale(s), this.tone(s))
     for (const s of this.shown) if (s.marker && s.line) paintDots(pen, s, axes.x, scale(s), this.tone(s))

@@ -173,7 +173,7 @@ def _series(trace: Json, columns: Columns, number: int) -> dict[str, object]:
         "width": line.get("width") or 2.5,
         "dash": line.get("dash") or "solid",
         "step": line.get("shape") == "hv",
-        "fill": trace.get("fill") == "tozeroy",
+        "fill": {"tozeroy": "zero", "tonexty": "below"}.get(trace.get("fill") or "", ""),
         "marker": (marker.get("symbol") or "circle") if "markers" in mode else "",
         "size": marker.get("size") or 6,
         "opacity": _told(trace, "opacity", 1.0),

@@ -74,12 +74,22 @@ function tracePath(pen, series, x, y, down) {
   if (down && end === end) pen.lineTo(end, zero)
 }
 
-function paintFill(pen, series, x, y, colour) {
-  tracePath(pen, series, x, y, true)
-  pen.globalAlpha = 0.18
+/** Shade what lies between a series and the zero line, or the series `below` it, which has the same x. */
+function paintFill(pen, series, x, y, colour, below) {
+  if (below) traceBetween(pen, series, below, x, y)
+  else tracePath(pen, series, x, y, true)
+  pen.globalAlpha = below ? 0.32 : 0.18
   pen.fillStyle = colour
   pen.fill()
   pen.globalAlpha = 1
+}
+
+function traceBetween(pen, series, below, x, y) {
+  const first = Math.max(0, lastAtOrBelow(series.x, x.low) - 1)
+  const last = Math.min(series.x.length - 1, lastAtOrBelow(series.x, x.high) + 2)
+  pen.beginPath()
+  for (let i = first; i <= last; i++) pen.lineTo(x.px(series.x[i]), y.px(series.y[i]))
+  for (let i = last; i >= first; i--) pen.lineTo(x.px(below.x[i]), y.px(below.y[i]))
 }
 
 function paintLine(pen, series, x, y, colour) {

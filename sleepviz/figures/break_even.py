@@ -138,6 +138,9 @@ def _add_way(figure: Draft, way: _Way, x: np.ndarray, name: str, colour: str) ->
     """A line with the terms of each sum, and what it were if all questions took less, or more."""
     unit, spread = way.each.unit, np.outer(x, way.spread) + float(way.once)
     once = f"{way.once.told(1)} + " if float(way.once) else ""
+    tenths = ""
+    if way.spread[0] < way.spread[1]:
+        tenths = "<br>p10 to p90: %{customdata[0]:,.1f} to %{customdata[1]:,.1f} " + unit
     traces.line(
         figure,
         way.each.kind,
@@ -145,9 +148,7 @@ def _add_way(figure: Draft, way: _Way, x: np.ndarray, name: str, colour: str) ->
         x=x,
         y=np.array([float(way.after(n)) for n in x]),
         custom=spread,
-        hover=f"%{{y:,.1f}} {unit} = {once}%{{x:,.0f}} · {way.each.told(2)}"
-        "<br>p10 to p90 of the questions: %{customdata[0]:,.1f} to %{customdata[1]:,.1f} "
-        f"{unit}",
+        hover=f"%{{y:,.1f}} {unit}<br>{once}%{{x:,.0f}} · {way.each.told(2)}{tenths}",
         colour=colour,
         width=2,
     )
@@ -190,7 +191,9 @@ def formula(state: State, choice: str = "seconds") -> str:
         f"{text} {told}. A question to come costs the mean of {len(costs.full)} asked with notes, "
         f"and of {len(costs.slept)} after sleep. {costs.reading.kind}: reading the notes "
         f"{costs.reading.told(2)}. {costs.sleep.kind}: asleep {costs.sleep.told(2)}, kept cache "
-        f"{theme.size(costs.kv_bytes)}, dynamic weights {theme.size(costs.dynamic_bytes)}."
+        f"{theme.size(costs.kv_bytes)}, dynamic weights {theme.size(costs.dynamic_bytes)}. p10 to "
+        "p90: were all questions as quick as the tenth percentile of those asked, or as slow as "
+        "the ninetieth."
     )
 
 

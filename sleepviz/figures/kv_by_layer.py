@@ -44,8 +44,7 @@ def kv_by_layer(state: State) -> go.Figure:
     own = theme.mib(np.stack([held[:, a:b].sum(1) for a, b in blocks], axis=1))
     upon = own.cumsum(axis=1)
     keep = theme.thin(upon[:, -1])
-    for at in reversed(range(len(blocks))):  # the highest first, those before it lie in front
-        first, end = blocks[at]
+    for at, (first, end) in enumerate(blocks):
         traces.line(
             figure,
             Kind.MEASURED,
@@ -53,11 +52,12 @@ def kv_by_layer(state: State) -> go.Figure:
             x=told[keep],
             y=upon[keep, at],
             custom=np.column_stack([own[keep, at], own[keep, at] * 1024 / (end - first)]),
-            hover="%{customdata[0]:,.2f} MiB, %{customdata[1]:,.1f} KiB a layer; "
-            "with those beneath %{y:,.2f} MiB",
+            hover="%{customdata[0]:,.2f} MiB, %{customdata[1]:,.0f} KiB a layer"
+            + ("<br>all layers: %{y:,.2f} MiB" if end == held.shape[1] else ""),
             colour=_COLOURS[at],
             width=1.5,
             fill=True,
+            upon=at > 0,
             ends=len(keep) <= 2,
         )
     for night in state.nights:

@@ -41,13 +41,15 @@ def line(
     custom: np.ndarray | None = None,
     step: bool = False,
     fill: bool = False,
+    upon: bool = False,
     ends: bool = False,
     right: bool = False,
 ) -> None:
     """Add a line, dashed as its `kind` is: MEASURED solid, DERIVED dashed, ESTIMATE dotted.
 
     `hover` is the template of what a point says, `custom` [point, column] more numbers for it.
-    step: a value holds until the next. ends: dots as well, where there are too few for a line.
+    step: a value holds until the next. fill: what is under it is shaded; `upon` the line before it,
+    which has the same x. ends: dots as well, where there are too few for a line.
     right: on the right axis.
     """
     trace = go.Scatter(
@@ -65,7 +67,7 @@ def line(
             "dash": DASHES[kind],
             "shape": "hv" if step else "linear",
         },
-        fill="tozeroy" if fill else None,
+        fill="tonexty" if upon else "tozeroy" if fill else None,
         yaxis="y2" if right else None,
     )
     figure.add_trace(trace)
