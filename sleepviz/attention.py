@@ -90,9 +90,11 @@ class Row:
 
 @dataclass(slots=True)
 class Clock:
-    """Seconds spent in attention calls."""
+    """Seconds spent in attention calls, and what `count` counted of them."""
 
+    count: Callable[[], int]
     seconds: float = 0.0
+    counted: int = 0
 
 
 _slots: ContextVar[Mapping[int, SlotBank] | None] = ContextVar("sleepviz_slots", default=None)
@@ -144,12 +146,12 @@ def observed(by: Observer) -> Iterator[None]:
 
 
 @contextmanager
-def clocked() -> Iterator[Clock]:
-    """Within, the seconds of every attention call are added up.
+def clocked(count: Callable[[], int] = lambda: 0) -> Iterator[Clock]:
+    """Within, the seconds of every attention call are added up, and by how much `count()` rose.
 
     Queues of an accelerator are waited for before and after each call: what runs within is slower.
     """
-    clock = Clock()
+    clock = Clock(count)
     token = _clock.set(clock)
     try:
         yield clock
@@ -182,10 +184,11 @@ def attend(
     if clock is None:
         return _routed(module, query, key, value, attention_mask, scaling, dropout, kwargs), None
     settled()
-    began = time.perf_counter()
+    began, before = time.perf_counter(), clock.count()
     output = _routed(module, query, key, value, attention_mask, scaling, dropout, kwargs)
     settled()
     clock.seconds += time.perf_counter() - began
+    clock.counted += clock.count() - before
     return output, None
 
 

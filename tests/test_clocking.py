@@ -10,6 +10,7 @@ import torch
 from sleepviz import SleepvizError, attention
 from sleepviz.clocking import TRIALS, attention_timed
 from sleepviz.events import AttentionTimed
+from sleepviz.formulas import attention_flops, other_flops
 from sleepviz.llm import Llm
 from sleepviz.session import Session
 from sleepviz.sleep.nap import Nap
@@ -28,6 +29,16 @@ def test_attention_is_a_part_of_a_pass_and_leaves_the_context_as_it_is(tiny_llm:
     assert session.context.ids == ids
     assert session.context.logits is logits
     assert session.timeline.at().attention_timed == timed
+
+
+def test_the_operations_of_a_pass_are_counted_and_near_the_formula(tiny_llm: Llm) -> None:
+    session = Session(tiny_llm)
+    for _ in session.read(NOTES):
+        pass
+    *_, timed = [e for e in session.time_attention() if isinstance(e, AttentionTimed)]
+    told = attention_flops(timed.n_context + 1, tiny_llm.shape)  # it reads itself, too
+    assert timed.attention_flops == told
+    assert told < timed.pass_flops <= told + other_flops(tiny_llm.shape)
 
 
 def test_slow_attention_is_what_the_clock_tells(

@@ -80,7 +80,7 @@ class AttentionTimed:
     """Milliseconds of one more token after `n_context`, and of its attention in all layers alone.
 
     Both are of the fastest of `n_passes`. Besides the context a KV head reads `n_slots` slots of
-    dynamic weights, on average.
+    dynamic weights, on average. Floating-point operations are counted in one more pass.
     """
 
     n_context: int
@@ -88,6 +88,8 @@ class AttentionTimed:
     attention_ms: float
     pass_ms: float
     n_passes: int
+    attention_flops: int = 0
+    pass_flops: int = 0
 
     @property
     def share(self) -> float:

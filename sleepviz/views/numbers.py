@@ -207,11 +207,18 @@ def _attention(state: State) -> None:
     else:
         slots = f" and {timed.n_slots:,.0f} slots a head" if timed.n_slots else ""
         share = formulas.attention_share(timed.n_context + round(timed.n_slots), facts)
+        counted = ""
+        if timed.pass_flops:
+            counted = (
+                f" Counted in one pass: {timed.attention_flops / 1e6:,.1f} of "
+                f"{timed.pass_flops / 1e6:,.1f} million operations, "
+                f"{timed.attention_flops / timed.pass_flops:.1%}."
+            )
         words = (
             f"{Kind.MEASURED}: {timed.attention_ms:,.2f} ms of {timed.pass_ms:,.2f} ms for one "
-            f"more token after {timed.n_context:,}{slots}, the fastest of {timed.n_passes} passes; "
-            f"{Kind.DERIVED}: {timed.share:.1%} of the time, where the operations are "
-            f"{share:.1%} of all."
+            f"more token after {timed.n_context:,}{slots}, the fastest of {timed.n_passes} passes."
+            f"{counted} {Kind.DERIVED}: {timed.share:.1%} of the time, where the operations are "
+            f"{share:.1%} of all by the formula."
         )
     said, button = st.columns([4, 1], gap="small", vertical_alignment="center")
     with said:
