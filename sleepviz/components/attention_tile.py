@@ -148,10 +148,14 @@ def detail_of(
     return Detail(query, key, cells, slots)
 
 
-def n_bytes(n_tokens: int) -> int:
-    """About how many bytes a tile of so many tokens is to send, without a zoomed window."""
-    side = min(n_tokens, MAX_CELLS)
-    return side * (side + 1) + 16 * n_tokens  # the triangle in 16 bit, and the words
+def n_bytes(n_tokens: int, key: str = "") -> int:
+    """About how many bytes a tile of so many tokens is to send.
+
+    With the window that the tile of that `key` is zoomed into, where it is pooled.
+    """
+    side, zoomed = min(n_tokens, MAX_CELLS), (st.session_state.get(key) or {}).get("window")
+    window = 2 * MAX_CELLS**2 if zoomed and n_tokens > MAX_CELLS else 0
+    return side * (side + 1) + window + 16 * n_tokens  # the triangle in 16 bit, and the words
 
 
 def visible(captured: AttentionCaptured, hide_sink: bool) -> np.ndarray:

@@ -120,7 +120,7 @@ def _attention(state: State, busy: bool, moving: Timeline | None) -> None:
             "look.tile",
             newest,
             of=(moving, newest.layer, newest.head),
-            every_s=n_bytes(len(newest.tokens)) / BYTES_PER_S,
+            every_s=n_bytes(len(newest.tokens), "look.tile") / BYTES_PER_S,
             moving=moving is not None,
         )
         row = choosing.row(state, len(captured.tokens))
