@@ -9,20 +9,17 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from transformers import DynamicCache
 
-from sleepviz import SleepvizError
 from sleepviz.events import Event, Progressed, TokenGenerated
 from sleepviz.llm import Llm
 from sleepviz.session import Session
-from sleepviz.studio import Studio
-from sleepviz.worker import Worker
 
 TICK_S = 0.5  # as often as a page looks while work goes on
 NOTES = "The lamp of the harbour is lit at six, and the ferry comes at seven with letters. " * 8
@@ -52,22 +49,6 @@ class Awake:
     @property
     def ratio(self) -> float:
         return self.session_ms / self.bare_ms
-
-
-@dataclass(frozen=True, slots=True)
-class AtOnce:
-    """Median tokens per second of one session alone, and of several that talk at once, in sum."""
-
-    alone: float
-    at_once: float
-    n_sessions: int
-    n_tokens: int
-    same_tokens: bool
-
-    @property
-    def ratio(self) -> float:
-        """How many times the tokens of one session; higher is better."""
-        return self.at_once / self.alone
 
 
 def measure_talking(
@@ -133,86 +114,6 @@ def _watched(session: Session, watch: Callable[[Session], None] | None) -> Itera
     finally:
         over.set()
         thread.join()
-
-
-def measure_at_once(llm: Llm, n_tokens: int = 40, rounds: int = 5) -> Iterator[Event | AtOnce]:
-    """Sessions of one studio talk alone and all at once in turns; progress, and last the result.
-
-    The first round warms up, and compares what everybody says with what they say alone.
-    """
-    alone, at_once = [], []
-    same = True
-    worker = Worker(slice_s=0.0, niceness=0)  # step by step, so that all begin about the same time
-    studio = Studio(worker)
-    studio.adopt(llm)
-    try:
-        for turn in range(rounds + 1):
-            all_said = _told(studio, ASKED, n_tokens)
-            for asked in ASKED if turn == 0 else (ASKED[turn % len(ASKED)],):
-                (said,) = _told(studio, (asked,), n_tokens)
-                same &= said.ids == all_said[ASKED.index(asked)].ids
-            if turn:
-                alone.append(_tokens_per_s([said]))
-                at_once.append(_tokens_per_s(all_said))
-            yield Progressed("rounds at once", turn + 1, rounds + 1)
-    finally:
-        worker.close()
-    medians = statistics.median(alone), statistics.median(at_once)
-    yield AtOnce(*medians, len(ASKED), n_tokens, same)
-
-
-@dataclass(slots=True)
-class _Said:
-    """What one session said, and when each token came."""
-
-    ids: list[int] = field(default_factory=list)
-    stamps: list[float] = field(default_factory=list)
-
-    def heard(self, events: Iterator[Event]) -> Iterator[Event]:
-        for event in events:
-            if isinstance(event, TokenGenerated):
-                self.stamps.append(time.perf_counter())
-                self.ids.append(event.token.id)
-            yield event
-
-
-def _told(studio: Studio, asked: Sequence[str], n_tokens: int) -> list[_Said]:
-    """New sessions are told the notes, and then answer these questions at the same time."""
-    owners = [str(n) for n in range(len(asked))]
-    for owner in owners:
-        studio.restart(owner)
-        studio.submit(owner, "reading", lambda session: session.read(NOTES))
-    _finished(studio, owners)
-    all_said = [_Said() for _ in owners]
-    for owner, question, said in zip(owners, asked, all_said, strict=True):
-
-        def answer(session: Session, said: _Said = said, text: str = question) -> Iterator[Event]:
-            return said.heard(session.say(text, n_tokens))
-
-        studio.submit(owner, "talking", answer)
-    _finished(studio, owners)
-    return all_said
-
-
-def _finished(studio: Studio, owners: Sequence[str]) -> None:
-    for owner in owners:
-        job = studio.worker.job(owner)
-        assert job is not None
-        job.finished.wait()
-        if job.error is not None:
-            raise job.error
-
-
-def _tokens_per_s(all_said: Sequence[_Said]) -> float:
-    """Tokens of all per second, over the time in which each of them was talking."""
-    if min(len(said.ids) for said in all_said) < 2:
-        raise SleepvizError(
-            "A reply was over at once: there is nothing to measure.", "Choose another model."
-        )
-    first = max(said.stamps[0] for said in all_said)
-    last = min(said.stamps[-1] for said in all_said)
-    n_tokens = sum(first < stamp <= last for said in all_said for stamp in said.stamps)
-    return n_tokens / (last - first)
 
 
 @torch.no_grad()

@@ -78,6 +78,7 @@ FLOORS = {
     "peer": 5,
     "frontier": 5,
     "awake": 5,
+    "at_once": 5,
     "checking": 5,
     "inspecting": 5,
     "visitor": 6,

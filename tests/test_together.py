@@ -10,8 +10,8 @@ import torch
 from architectures import FAMILIES, WINDOW, model_of
 
 from sleepviz import together
+from sleepviz.at_once import AtOnce, measure_at_once
 from sleepviz.attention import _rows, _slots
-from sleepviz.awake import AtOnce, measure_at_once
 from sleepviz.context import Context, Said
 from sleepviz.llm import Llm
 from sleepviz.mapping import kv_slack
@@ -223,9 +223,13 @@ def test_the_real_model_says_together_what_it_says_alone(real_llm: Llm) -> None:
     assert max(len(said) for said in expected) > 6
 
 
-def test_what_talking_at_once_brings_is_measured_with_the_same_tokens(tiny_llm: Llm) -> None:
-    *progress, result = measure_at_once(tiny_llm, n_tokens=6, rounds=2)
+@pytest.mark.parametrize("worn", [False, True])
+def test_what_talking_at_once_brings_is_measured_with_the_same_tokens(
+    tiny_llm: Llm, worn: bool
+) -> None:
+    *progress, result = measure_at_once(tiny_llm, n_tokens=6, rounds=2, worn=worn)
     assert isinstance(result, AtOnce)
+    assert result.worn is worn
     assert len(progress) == 3
     assert (result.n_sessions, result.n_tokens, result.same_tokens) == (4, 6, True)
     assert result.ratio == result.at_once / result.alone > 0

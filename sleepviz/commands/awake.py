@@ -17,7 +17,8 @@ from sleepviz.commands import models
 from sleepviz.commands.drawing import MIB, console, drawn
 
 if TYPE_CHECKING:
-    from sleepviz.awake import AtOnce, Awake
+    from sleepviz.at_once import AtOnce
+    from sleepviz.awake import Awake
     from sleepviz.commands.browsing import Browsed
     from sleepviz.commands.pages import Paged
     from sleepviz.inspecting import Inspected
@@ -30,7 +31,8 @@ WATCHED = ("kv_growth", "memory_over_time", "time_per_token", "kv_map")
 
 def awake(arguments: Namespace) -> int:
     """Measure everything in one run, and print a line for each ratio."""
-    from sleepviz.awake import AtOnce, Awake, measure_at_once, measure_talking
+    from sleepviz.at_once import AtOnce, measure_at_once
+    from sleepviz.awake import Awake, measure_talking
     from sleepviz.commands.browsing import Browsed, measure_browser
     from sleepviz.commands.pages import Paged, measure_pages
     from sleepviz.inspecting import Inspected, measure_looking
@@ -56,6 +58,7 @@ def awake(arguments: Namespace) -> int:
     )
     drawn("talking, a tile open", work(tile))
     drawn("talking at once", work(measure_at_once(llm)))
+    drawn("talking at once, each with weights of its own", work(measure_at_once(llm, worn=True)))
     drawn("looking inside", work(measure_looking(llm)))
     drawn("pages", work(measure_pages(llm)))
     drawn("a browser", work(measure_browser(arguments.model or default_name())))
@@ -87,7 +90,8 @@ def _painted(session: Session) -> None:
 
 
 def _row(result: Result) -> tuple[str, ...]:
-    from sleepviz.awake import AtOnce, Awake
+    from sleepviz.at_once import AtOnce
+    from sleepviz.awake import Awake
     from sleepviz.commands.browsing import Browsed
     from sleepviz.commands.pages import N_TOKENS, Paged
 
@@ -107,6 +111,7 @@ def _row(result: Result) -> tuple[str, ...]:
         return what, here, bare, ratio, _same(result.same_tokens)
     if isinstance(result, AtOnce):
         what = f"{result.n_sessions} sessions talking at once"
+        what += ", each with deltas of its own" if result.worn else ""
         here, one = f"{result.at_once:.1f} tokens/s", f"one alone {result.alone:.1f} tokens/s"
         return what, here, one, ratio, _same(result.same_tokens)
     what = f"{result.what}, {result.n_tokens:,} tokens"
