@@ -16,10 +16,12 @@ from statistics import median
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 
 from sleepviz import half
 from sleepviz.attention import settled
+from sleepviz.counting import Tally
 from sleepviz.llm import Llm
 
 LONG = 256  # tokens of a pass that tells the pace of a sleep's passes: most are as long
@@ -29,8 +31,11 @@ FEWEST_TOKENS = 48  # of a pass of reading that tells the pace: below, reading t
 FEWEST_PASSES = 3  # of reading, before they tell it
 RECENT = 7  # such passes
 ATTENDED_BACK = 2.5  # of attention's products in a forward pass: five products for two
-BACKWARD = 1.5  # of a forward pass: gradients of the states, and of a few small matrices
+BACKWARD = 1.4  # of a forward pass: gradients of the states, and of a few small matrices
+STEP_PASSES = 3.0  # a training step starts as many operations as so many passes: forward and back
+DELTA_STEP_PASSES = 5.0  # with low-rank deltas of every MLP matrix, and what optimises them
 SAVED_BACK = 0.45  # of what bfloat16 saves in a forward pass
+SWEPT_SHAPE = (6, 220, 220)  # of matrices that tell what numpy takes: heads of some 200 tokens
 TRIAL_TEXT = "The days get longer, the snow melts, and many birds come back to build their nests. "
 
 
@@ -40,10 +45,12 @@ class Work:
 
     forward: many in one pass, through all layers (half the layers count half). decoded: one by one.
     trained: forward and back. predicted: rows of the vocabulary's matrix, forward. attended: pairs
-    of a query and a key that it is held against, in every layer (in half the layers: half). And
-    what is left of it: `numbers` in the dynamic weights. `peak`: the most bytes of tensors that it
-    holds at once (see `peaks`); of one piece of work after another, those of the larger.
-    `in_halves`: passes of a token that multiply in bfloat16; back counts what it saves.
+    of a query and a key that it is held against, in every layer (in half the layers: half).
+    passes: those tokens go in so many, each of which starts every layer's operations once (a
+    training step: STEP_PASSES or more). swept: bytes of matrices that numpy goes through. And what
+    is left of it: `numbers` in the dynamic weights. `peak`: the most bytes of tensors that it holds
+    at once (see `peaks`); of one piece of work after another, those of the larger. `in_halves`:
+    passes of a token that multiply in bfloat16; back counts what it saves.
     """
 
     forward: float = 0.0
@@ -54,6 +61,8 @@ class Work:
     attended: float = 0.0
     peak: float = 0.0
     in_halves: float = 0.0
+    passes: float = 0.0
+    swept: float = 0.0
 
     def __add__(self, other: Work) -> Work:
         return Work(
@@ -65,6 +74,8 @@ class Work:
             self.attended + other.attended,
             max(self.peak, other.peak),
             self.in_halves + other.in_halves,
+            self.passes + other.passes,
+            self.swept + other.swept,
         )
 
     def halved(self, llm: Llm, wanted: object, *, kept: bool = True) -> Work:
@@ -99,35 +110,40 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds that one token takes on this machine, measured.
+    """Seconds that work takes on this machine, measured.
 
-    `forward` in a pass of LONG tokens, `short` in one of SHORT: the weights are read once a pass.
-    `attended` are those of a pair of a query and a key, derived: as long as so many operations of
-    a forward pass take. `saved` are those that bfloat16 saves in a pass, where it is faster.
+    `launch`: of a pass, whatever it reads: on a processor that is mostly reading the weights, on an
+    accelerator starting the operations. `forward`: of each token of it. `decoded`: of a pass of one
+    token. `counted`: what counting its operations adds to a pass. `swept`: of a byte that numpy
+    goes through. `attended` are those of a pair of a query and a key, derived: as long as so many
+    operations of a forward pass take. `saved` are those that bfloat16 saves for a token in a pass,
+    where it is faster.
     """
 
+    launch: float
     forward: float
-    short: float
     decoded: float
     predicted: float
     attended: float = 0.0
     saved: float = 0.0
+    counted: float = 0.0
+    swept: float = 0.0
 
     def pass_seconds(self, n_tokens: int, n_cached: int) -> float:
         """ESTIMATE of the seconds of a pass of so many tokens, which read as many cached ones."""
-        more = max(0.0, LONG * self.forward - SHORT * self.short) / (LONG - SHORT)
-        alone = SHORT * self.short + more * (n_tokens - SHORT)
-        return alone + self.attended * n_tokens * n_cached
+        return self.launch + self.forward * n_tokens + self.attended * n_tokens * n_cached
 
     def seconds(self, work: Work) -> float:
-        """ESTIMATE of the seconds that the work will take."""
+        """ESTIMATE of the seconds that the work will take, counted."""
         trained = (1.0 + BACKWARD) * self.forward
         return (
-            work.forward * self.forward
-            + work.decoded * self.decoded
+            work.passes * (self.launch + self.counted)
+            + work.forward * self.forward
+            + work.decoded * (self.decoded + self.counted)
             + work.trained * trained
             + work.predicted * self.predicted
             + work.attended * self.attended
+            + work.swept * self.swept
             - work.in_halves * self.saved
         )
 
@@ -151,18 +167,36 @@ def pace(llm: Llm) -> Pace:
         head = llm.model.get_output_embeddings()
         assert isinstance(head, torch.nn.Linear)
         states = torch.zeros(SHORT, head.in_features, device=llm.device, dtype=llm.dtype)
-        forward, short, decoded, predicted = [], [], [], []
+        long, short, decoded, counted, predicted = [], [], [], [], []
         for _ in range(TRIALS):
             context = llm.context()
-            short.append(_seconds(partial(context.feed, ids[:SHORT])) / SHORT)
+            short.append(_seconds(partial(context.feed, ids[:SHORT])))
             decoded.append(_seconds(partial(context.feed, ids[:1])))
-            forward.append(_seconds(partial(llm.context().feed, ids)) / LONG)
+            with Tally().counted():
+                counted.append(_seconds(partial(context.feed, ids[:1])))
+            long.append(_seconds(partial(llm.context().feed, ids)))
             with torch.inference_mode():
                 predicted.append(_seconds(lambda: head(states).log_softmax(-1)) / SHORT)
-        pair = min(forward) * _pair_flops(llm) / (2.0 * _body(llm))
-        saved = max(0.0, min(forward) - _in_halves(llm, ids))
-        _paces[llm] = Pace(min(forward), min(short), min(decoded), min(predicted), pair, saved)
+        one, further = min(decoded), (min(long) - min(short)) / (LONG - SHORT)
+        launch = min(max(min(long) - LONG * further, one / 2), one)  # two noisy ones tell it badly
+        forward = max(0.0, min(long) - launch) / LONG
+        _paces[llm] = Pace(
+            launch=launch,
+            forward=forward,
+            decoded=one,
+            predicted=min(predicted),
+            attended=forward * _pair_flops(llm) / (2.0 * _body(llm)),
+            saved=max(0.0, min(long) / LONG - _in_halves(llm, ids)),
+            counted=max(0.0, min(counted) - one),
+            swept=_swept(),
+        )
     return _paces[llm]
+
+
+def _swept() -> float:
+    """Seconds of a byte of matrices that numpy goes through, a few rows at a time."""
+    matrices, rows = np.ones(SWEPT_SHAPE), np.ones((SWEPT_SHAPE[0], 2, SWEPT_SHAPE[1]))
+    return min(_seconds(lambda: rows @ matrices) for _ in range(5 * TRIALS)) / matrices.nbytes
 
 
 def _in_halves(llm: Llm, ids: list[int]) -> float:
@@ -185,9 +219,10 @@ def passed(llm: Llm, n_tokens: int, n_cached: int, seconds: float) -> None:
     if known is None or n_tokens < FEWEST_TOKENS:
         return
     recent = _recent.setdefault(llm, deque(maxlen=RECENT))
-    recent.append(known.short * seconds / known.pass_seconds(n_tokens, n_cached))
+    usual = known.pass_seconds(SHORT, 0)
+    recent.append(usual * seconds / known.pass_seconds(n_tokens, n_cached))
     if len(recent) >= FEWEST_PASSES:
-        by = median(recent) / known.short
+        by = median(recent) / usual
         _paces[llm] = Pace(*(seconds * by for seconds in astuple(known)))
 
 

@@ -22,7 +22,7 @@ from sleepviz.context import NO_WEIGHTS
 from sleepviz.cost import Work
 from sleepviz.lessons import Lesson
 from sleepviz.llm import Llm
-from sleepviz.practising import packed
+from sleepviz.practising import PACK_TOKENS, packed
 from sleepviz.trunk import Trunk
 from sleepviz.weights import Delta
 
@@ -107,7 +107,8 @@ def expected(llm: Llm, first_layer: int, n: int) -> Work:
         return Work()
     asked = sum(len(llm.user_turn(q, first=True)) + anchors.N_REPLY for q in anchors.TRAINED)
     asked += sum(len(llm.encode_plain(text)) for text in anchors.TRAINED_TEXT)
-    return Work(forward=2.0 * (1.0 - first_layer / llm.shape.n_layers) * asked)
+    above = 1.0 - first_layer / llm.shape.n_layers
+    return Work(forward=2.0 * above * asked, passes=above * asked / PACK_TOKENS)
 
 
 def n_known(llm: Llm) -> int:

@@ -80,7 +80,7 @@ def expected(llm: Llm, n_noted: int = 0, bfloat16: object = 0) -> Work:
     n_replied = len(asked) * N_REPLY
     n_met = n_replied + sum(rows[len(asked) :])
     met = peaks.of_logits(llm, n_replied) + peaks.of_predictions(llm, n_met)
-    both = Work(forward=2.0 * padded(rows, len(rows))).halved(llm, bfloat16, kept=False)
+    both = Work(forward=2.0 * padded(rows, len(rows)), passes=2.0).halved(llm, bfloat16, kept=False)
     return both + Work(
         forward=first,
         decoded=DECODED,

@@ -6,6 +6,7 @@ the past: a cached token's, or one that an earlier sleep left.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -127,6 +128,7 @@ def expected_rereading(llm: Llm, context: Context, texts: tuple[str, ...]) -> Wo
     read = len(again) + answered
     return Work(
         forward=read,
+        passes=math.ceil(len(again) / AGAIN) + len(lengths),
         attended=read * context.position
         + len(again) ** 2 / 2
         + answered**2 / 2 / max(1, len(asked)),
@@ -166,6 +168,16 @@ def heads_of(context: Context) -> dict[At, Head]:
                 bias = torch.cat([before.bias.float() + strength.to(bias.device), bias])
             heads[layer, head] = Head(keys, values, bias)
     return heads
+
+
+def sizes_of(context: Context) -> list[int]:
+    """How many slots each of these heads has, layer after layer."""
+    old = {} if context.weights.empty else context.weights.slots
+    return [
+        cached.keys.shape[2] + (len(old[layer, head]) if (layer, head) in old else 0)
+        for layer, cached in enumerate(context.layers)
+        for head in range(cached.keys.shape[1])
+    ]
 
 
 def kept_by(chosen: Mapping[At, torch.Tensor], context: Context) -> np.ndarray:

@@ -7,17 +7,20 @@ and the newest (it closes the turn) of every head always stay.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 
 from sleepviz.context import Context
-from sleepviz.heads import At
+from sleepviz.heads import At, sizes_of
 
 N_LATEST = 1
 FEWEST_CANDIDATES = 512  # slots of a head that forward selection chooses from
 ROOM = 2**21  # bytes of matrices that it works on at once: what a processor's cache can hold
+ORDERED = 1.4  # of a head's slots, times the root of the kept share, come into its order: fitted
+ROWS_A_STEP = 80  # of a head's width, that a step of forward selection reads or writes: fitted
 EXHAUSTED = 1e-5  # of a slot's own size: what is left is rounding, the chosen ones have the rest
 
 
@@ -37,6 +40,19 @@ def numbers_of(context: Context, n_slots: float) -> float:
     """
     worn = sum(d.a.numel() + d.b.numel() for d in context.weights.deltas.values())
     return n_slots * (2 * context.llm.shape.head_dim + 1) + worn
+
+
+def swept_bytes(context: Context, keep: float) -> float:
+    """ESTIMATE of the bytes that ranking all heads' slots goes through (`cost.Work.swept`).
+
+    Every step reads the columns that were chosen before it.
+    """
+    swept, n_fair = 0.0, keep * context.position
+    for size in sizes_of(context):
+        n = min(size, _most_candidates(n_fair))
+        steps = n * min(1.0, ORDERED * math.sqrt(n_fair / max(1, n)))
+        swept += 8.0 * n * steps * (steps / 2 + ROWS_A_STEP)
+    return swept
 
 
 def most_read(importance: Mapping[At, torch.Tensor], budget: int) -> dict[At, torch.Tensor]:
@@ -121,10 +137,14 @@ class Ranking:
         return float(torch.cat(gains).topk(self.budget).values[-1])
 
 
+def _most_candidates(n_fair: float) -> int:
+    return max(FEWEST_CANDIDATES, round(2 * n_fair))
+
+
 def _candidates(gram: torch.Tensor, values: torch.Tensor, n_fair: float) -> torch.Tensor:
     """Indices of the slots to choose from, in order: in a long context, the most read ones."""
     n = len(gram)
-    most = max(FEWEST_CANDIDATES, round(2 * n_fair))
+    most = _most_candidates(n_fair)
     if n <= most:
         return torch.arange(n, device=gram.device)
     read = gram.diagonal() * values.square().sum(-1)

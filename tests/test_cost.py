@@ -21,8 +21,11 @@ NOTES = "The captain is Mira Okafor. The cat is Pixel. The bell was cast in Berg
 def test_work_adds_up_and_a_pace_makes_seconds_of_it() -> None:
     work = Work(forward=10.0, decoded=2.0) + Work(forward=5.0, trained=1.0, predicted=4.0)
     assert work == Work(15.0, 2.0, 1.0, 4.0)
-    pace = Pace(forward=1.0, short=1.5, decoded=3.0, predicted=0.5)
-    assert pace.seconds(work) == pytest.approx(15 + 6 + (1 + cost.BACKWARD) + 2)
+    pace = Pace(launch=20.0, forward=1.0, decoded=3.0, predicted=0.5, counted=5.0, swept=0.1)
+    told = 15 + 2 * (3 + 5) + (1 + cost.BACKWARD) + 2
+    assert pace.seconds(work) == pytest.approx(told)
+    more = Work(passes=3.0, swept=40.0)
+    assert pace.seconds(work + more) == pytest.approx(told + 3 * (20 + 5) + 4)
 
 
 def test_padding_is_work_too() -> None:
@@ -37,10 +40,10 @@ def test_the_pace_is_measured_once_for_a_model(tiny_llm: Llm) -> None:
 
 
 def test_a_pass_costs_by_its_length_and_by_what_it_reads() -> None:
-    pace = Pace(forward=1.0, short=1.75, decoded=3.0, predicted=0.5, attended=0.01)
-    assert pace.pass_seconds(cost.SHORT, 0) == pytest.approx(1.75 * cost.SHORT)
-    assert pace.pass_seconds(cost.LONG, 0) == pytest.approx(cost.LONG)
-    assert pace.pass_seconds(cost.LONG, 100) == pytest.approx(2 * cost.LONG)
+    pace = Pace(launch=20.0, forward=1.0, decoded=3.0, predicted=0.5, attended=0.01)
+    assert pace.pass_seconds(0, 100) == pytest.approx(20)
+    assert pace.pass_seconds(64, 0) == pytest.approx(20 + 64)
+    assert pace.pass_seconds(64, 100) == pytest.approx(20 + 2 * 64)
 
 
 def test_the_pace_follows_what_is_read() -> None:
@@ -89,3 +92,13 @@ def test_what_is_made_once_per_model_is_expected_until_it_is_made() -> None:
     assert later.forward < at_first.forward
     assert later.decoded == 0 < at_first.decoded
     assert later.trained == at_first.trained
+
+
+@pytest.mark.parametrize("name", sorted(sleep.methods()))
+def test_what_holds_no_word_to_dream_of_can_be_expected_too(tiny_llm: Llm, name: str) -> None:
+    session = Session(tiny_llm)
+    all_of(session.say("!!!", max_new=1))
+    attempt = Attempt(sleep.make(name), session.context, session.mind.turns, (), Random(0))
+    told = attempt.forecast()
+    assert told is not None
+    assert told.seconds >= 0

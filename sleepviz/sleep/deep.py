@@ -19,7 +19,7 @@ from typing import ClassVar
 import torch
 
 from sleepviz import SleepvizError, anchors, dreams, familiar, half, lessons, practising
-from sleepviz.cost import Work
+from sleepviz.cost import DELTA_STEP_PASSES, Work
 from sleepviz.events import Dreamed
 from sleepviz.lessons import Lesson
 from sleepviz.llm import Llm
@@ -86,7 +86,12 @@ class Deep:
         texts = (*notes.earlier, *notes.texts) if self.replay else notes.texts
         made = list(dreams.of_notes(texts, notes.held_out))
         work = practising.expected(
-            llm, made, self._practice, self.first_layer, bfloat16=self.bfloat16
+            llm,
+            made,
+            self._practice,
+            self.first_layer,
+            step_passes=DELTA_STEP_PASSES,
+            bfloat16=self.bfloat16,
         )
         work += Work(numbers=delta_numbers(llm, self._cut(llm), self.rank))
         if not self.spare:

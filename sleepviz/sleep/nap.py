@@ -30,7 +30,7 @@ from sleepviz.heads import (
     tally,
 )
 from sleepviz.llm import Llm
-from sleepviz.selection import Ranking, budget, numbers_of
+from sleepviz.selection import Ranking, budget, numbers_of, swept_bytes
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.weights import DynamicWeights, Slots
 
@@ -38,6 +38,7 @@ LOG_WEIGHT_LIMIT = 3.0  # |bias| at most
 N_PROJECTED = 2
 POWER_ROUNDS = 4
 FITTING = 2.5  # linear algebra for each token of the cache, in tokens of a pass (an estimate)
+LAYERS_A_HEAD = 2.0  # a head's linear algebra starts as many operations as so many layers do
 RIDGE = 1e-3  # of the mean diagonal
 
 
@@ -67,6 +68,8 @@ class Nap:
         read = expected_rereading(llm, notes.context, (*notes.earlier, *notes.texts))
         return read.halved(llm, self.bfloat16, kept=False) + Work(
             forward=FITTING * len(notes.context.ids),
+            passes=LAYERS_A_HEAD * llm.shape.n_kv_heads,
+            swept=swept_bytes(notes.context, self.keep),
             numbers=numbers_of(notes.context, budget(notes.context, self.keep)),
         )
 

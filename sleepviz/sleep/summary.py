@@ -54,7 +54,12 @@ class Summary:
         around = len([*llm.opening_turn(), *told, *llm.encode_plain(NOTES_REPLY)])
         written = max(LEAST, self.keep * n_past - around)
         n_slots = (written + around) * llm.shape.n_layers * llm.shape.n_kv_heads
-        return Work(forward=2 * around, decoded=written, numbers=numbers_of(notes.context, n_slots))
+        return Work(
+            forward=2 * around,
+            passes=2.0,
+            decoded=written,
+            numbers=numbers_of(notes.context, n_slots),
+        )
 
     def consolidate(
         self, llm: Llm, notes: Notes, base: DynamicWeights, rng: Random
