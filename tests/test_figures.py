@@ -17,8 +17,10 @@ import pytest
 from sleepviz import SleepvizError, figures
 from sleepviz import events as ev
 from sleepviz.components import picture as clicking
-from sleepviz.components.chart import GOES, chosen_x, packed, paints
+from sleepviz.components.chart import MOMENT, chosen_x, packed, paints
+from sleepviz.components.chart import told as how
 from sleepviz.components.export import table_of
+from sleepviz.components.report import report_table
 from sleepviz.figures import facts_by_night, facts_kept, theme, traces
 from sleepviz.figures.cost_elsewhere import interval
 from sleepviz.figures.draft import Draft
@@ -671,6 +673,22 @@ def test_a_dozen_controls_are_told_with_the_room_that_they_leave() -> None:
     assert "no longer right: Is ice cold?" in right.customdata[1][2]
 
 
+def test_the_report_of_a_sleep_leaves_as_a_table() -> None:
+    story = Story().read(8).sleep()
+    night = story.state.nights[0]
+    assert night.report is not None
+    gated = replace(night.report, gate=(ev.GateReading("anchor KL", 0.05, 0.15, "nat"),), flops=90)
+    expected = replace(night.started, estimate_s=4.0, estimate_flops=100.0)
+    table = report_table(gated, expected)
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert rows["asleep"] == (5.0, "s", "MEASURED", 4.0)
+    assert rows["operations"] == (90, "count", "MEASURED", 100.0)
+    assert rows["gate: anchor KL (limit 0.15)"] == (0.05, "nat", "DERIVED", None)
+    taken = report_table(replace(gated, slept_here=False, gate=()), expected)
+    assert [row[0] for row in taken.rows][-1] == "worth"  # nothing else was measured here
+    assert all(row[-1] is None for row in taken.rows)
+
+
 def test_a_click_on_a_row_of_facts_names_its_question() -> None:
     story = Story().read(8).sleep()
     story.answer("Who?", "slept", -1.0).answer("Is ice cold?", "slept", -1.0, kind="control")
@@ -890,13 +908,13 @@ def test_a_click_on_a_time_goes_to_the_last_pass_at_that_length() -> None:
 
 def test_a_picture_over_time_tells_the_canvas_that_a_click_goes_there() -> None:
     figure = PICTURES["kv_growth"].draw(Story().read(8).state)
-    header, _ = _unpacked(packed(figure, height=9, goes=True))
-    assert header["goes"] is True
-    assert str(header["alt"]).endswith(GOES)
+    header, _ = _unpacked(packed(figure, height=9, goes=MOMENT))
+    assert header["goes"] == MOMENT
+    assert str(header["alt"]).endswith(how(MOMENT))
     still, _ = _unpacked(packed(figure, height=9))
-    assert still["goes"] is False
-    nothing, _ = _unpacked(packed(PICTURES["kv_growth"].draw(State()), height=9, goes=True))
-    assert GOES not in str(nothing["alt"])
+    assert still["goes"] == ""
+    nothing, _ = _unpacked(packed(PICTURES["kv_growth"].draw(State()), height=9, goes=MOMENT))
+    assert how(MOMENT) not in str(nothing["alt"])
 
 
 @pytest.mark.parametrize("told", [None, 3, {}, {"x": "3"}, {"x": float("nan")}, {"x": True}])

@@ -48,7 +48,7 @@ def awake(arguments: Namespace) -> int:
                 yield item
 
     drawn("talking", work(measure_talking(llm)))
-    live = f"{len(WATCHED)} pictures live"
+    live = f"{len(WATCHED)} pictures, transcript and session line live"
     drawn("talking, watched", work(measure_talking(llm, watch=_painted, watched=live)))
     tile = measure_talking(
         llm,
@@ -75,6 +75,7 @@ def awake(arguments: Namespace) -> int:
 
 def _painted(session: Session) -> None:
     """What a page does for a live tick: the state, and its pictures made ready to send."""
+    from sleepviz.components import session_line, transcript
     from sleepviz.components.attention_tile import pack, tile_of
     from sleepviz.components.chart import packed
     from sleepviz.components.grid import is_grid
@@ -85,6 +86,8 @@ def _painted(session: Session) -> None:
     for name in WATCHED:
         figure = pictures()[name].draw(state)
         (packed_grid if is_grid(figure) else packed)(figure, height=300)
+    transcript.pack(state, 330, None)
+    session_line.pack(session.timeline, None)
     if state.attention is not None:
         pack(state.attention, tile_of(state.attention), 420, hide_sink=False)
 

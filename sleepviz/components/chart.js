@@ -14,7 +14,7 @@ class ChartPicture extends Painted {
   tell(message) {
     this.message = message
     this.chart.style.height = `${message.height}px`
-    this.chart.classList.toggle("goes", message.goes)
+    this.chart.classList.toggle("goes", Boolean(message.goes))
     this.canvas.setAttribute("aria-label", message.alt)
     this.empty.hidden = !message.empty
     this.empty.textContent = message.empty

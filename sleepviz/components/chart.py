@@ -23,7 +23,7 @@ from sleepviz.components.kept import Kept
 from sleepviz.components.packing import Columns, carried_alt, message, notes
 from sleepviz.figures import theme
 
-GOES = "Click a point, or choose one with the arrow keys and press Enter, to go to that moment."
+MOMENT = "go to this moment"
 
 _HTML = (
     "<div class='chart'><div class='legend' role='group' aria-label='Lines shown'></div>"
@@ -51,6 +51,7 @@ def chart(
     height: int = 260,
     alt: str = "",
     go: Callable[[float], None] | None = None,
+    does: str = MOMENT,
     lit: str = "",
 ) -> tuple[int, int] | None:
     """Show a figure; it stays as the reader left it while its data changes.
@@ -60,14 +61,14 @@ def chart(
     clicked in this run, else `None`. `lit` names the line or part that stands out. A figure of
     anything else is shown by Streamlit's own element. The title is left to the page, which has
     headings. `go` is called with the x of a point of lines and dots that was
-    clicked, or chosen with Enter, before the page runs again.
+    clicked, or chosen with Enter, before the page runs again; what it `does` is said beside it.
     """
     if is_grid(figure):
         return grid(figure, key=key, height=height, alt=alt)
     if is_bars(figure):
         return bars(figure, key=key, height=height, alt=alt, lit=lit)
     if paints(figure):
-        goes = go is not None
+        goes = does if go is not None else ""
         ready = _packed.of(
             figure,
             (height, alt, key, goes, lit),
@@ -120,12 +121,12 @@ def packed(
     height: int,
     alt: str = "",
     key: str = "",
-    goes: bool = False,
+    goes: str = "",
     lit: str = "",
 ) -> bytes:
     """A figure as a message of packing.py, `key` being its name on the page.
 
-    `goes`: a click on a point goes to the moment of it, and the words say so. `lit`: the line that
+    `goes`: what a click on a point does, such as MOMENT; the words say so. `lit`: the line that
     stands out, by its name; there is none of that name where nothing shall. A column that several
     lines share is sent once. Series are thinned to `theme.MOST_POINTS`, keeping extremes.
     """
@@ -136,7 +137,7 @@ def packed(
     header = {
         "key": key,
         "title": figure.layout.title.text or "",
-        "alt": f"{words} {GOES}" if goes and figure.data else words,
+        "alt": f"{words} {told(goes)}" if goes and figure.data else words,
         "goes": goes,
         "lit": lit if any(t.get("name") == lit for t in traces) else "",
         "height": height,
@@ -147,6 +148,11 @@ def packed(
         "note": notes(figure),
     }
     return message(header, columns)
+
+
+def told(goes: str) -> str:
+    """How to do what a click does."""
+    return f"Click a point, or choose one with the arrow keys and press Enter, to {goes}."
 
 
 Json: TypeAlias = Mapping[str, Any]  # a part of a figure: plotly's own objects are slow to read

@@ -236,7 +236,7 @@ class Chart extends ChartPicture {
     })
     const named = [...new Set(shapes.map((s) => s.label))].map((label) => make("div", "shape", label))
     const head = make("div", "at", filled(this.message.axes.x.hover, { x, y: x, custom: [] }))
-    const hints = this.message.goes ? [make("div", "hint", "Click or Enter: go to this moment")] : []
+    const hints = this.message.goes ? [make("div", "hint", `Click or Enter: ${this.message.goes}`)] : []
     this.tip.hidden = false
     const lines = [head, ...rows, ...named, ...hints]
     const told = lines.map((e) => e.textContent).join("|")

@@ -5,6 +5,8 @@ Knows a slider, a button and a picture; acts only through controls.
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from sleepviz import controls, frame
@@ -31,7 +33,14 @@ def dial(state: State, probe: Probe | None, pinned: tuple[Probe, ...], busy: boo
             return
         night = nights[-1].number
         _slider(state, probe, night, busy)
-        picture("strength_dial", state, key="compare.strength_dial", height=250)
+        picture(
+            "strength_dial",
+            state,
+            key="compare.strength_dial",
+            height=250,
+            go=None if busy else partial(_turned, state, probe),
+            does="set this strength",
+        )
         with st.container(horizontal=True, gap="xsmall"):
             facts = [p for p in pinned if p.kind != "control"]
             st.button(
@@ -54,6 +63,13 @@ def dial(state: State, probe: Probe | None, pinned: tuple[Probe, ...], busy: boo
             )
 
 
+def _turned(state: State, probe: Probe | None, strength: float) -> None:
+    """Set a strength; the question on the page is asked again, if it was asked after sleep."""
+    asked = [a for _, a in state.answers if probe and a.question == probe.question]
+    again = (probe,) if probe and any(a.arm == "slept" for a in asked) else ()
+    controls.scale(round(strength, 2), again)
+
+
 def _slider(state: State, probe: Probe | None, night: int, busy: bool) -> None:
     key = f"compare.strength.{night}"
     looks_back = controls.position() is not None
@@ -61,9 +77,7 @@ def _slider(state: State, probe: Probe | None, night: int, busy: bool) -> None:
         st.session_state[key] = round(state.scale, 1)  # what is in force, not what was dragged
 
     def turned() -> None:
-        asked = [a for _, a in state.answers if probe and a.question == probe.question]
-        again = (probe,) if probe and any(a.arm == "slept" for a in asked) else ()
-        controls.scale(float(st.session_state[key]), again)
+        _turned(state, probe, float(st.session_state[key]))
 
     st.slider(
         "Strength", 0.0, 1.5, step=0.1, key=key, format="×%.1f", disabled=busy,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sleepviz import controls
-from sleepviz.components.chart import chart
+from sleepviz.components.chart import MOMENT, chart
 from sleepviz.components.export import beneath
 from sleepviz.components.kept import Kept
 from sleepviz.components.turns import at_pace
@@ -28,18 +28,27 @@ _formulas: Kept[str] = Kept(MOST_KEPT)
 
 
 def picture(
-    name: str, state: State, *, key: str, height: int = 280, choice: str = "", lit: str = ""
+    name: str,
+    state: State,
+    *,
+    key: str,
+    height: int = 280,
+    choice: str = "",
+    lit: str = "",
+    go: Callable[[float], None] | None = None,
+    does: str = MOMENT,
 ) -> tuple[int, int] | None:
     """Show a picture by name, and beneath it what it is, its data, and ways to take both away.
 
     `choice` is one of the picture's own; without it, the picture's first. `lit` names a line or
     part that stands out. Returns the cell (row, column) that was clicked in this run, of a picture
     of cells, or (bar, part) of one of bars; else `None`. A click on a picture
-    over time looks back at that moment.
+    over time looks back at that moment; of another, `go` is called with the x, and `does` that.
     """
     shown, drawn = pictures()[name], figure(name, state, choice)
     chosen = (choice,) if choice else ()
-    cell = chart(drawn, key=key, height=height, go=_goes(shown, state, chosen), lit=lit)
+    goes = go or _goes(shown, state, chosen)
+    cell = chart(drawn, key=key, height=height, go=goes, does=does, lit=lit)
     moving = controls.busy() and controls.position() is None
     told = at_pace(f"{key}.told", state, of=(name, choice), every_s=TOLD_S, moving=moving)
     formula = _formulas.of(told, (name, choice), lambda: shown.formula(told, *chosen))

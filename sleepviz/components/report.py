@@ -5,12 +5,21 @@ Knows sleeps and their reports; does not know how a method works.
 
 from __future__ import annotations
 
-from sleepviz.components.markup import Node, el, tag
+from functools import partial
+
+from sleepviz.components.export import Table, beneath_words
+from sleepviz.components.markup import Node, el, markup, tag
 from sleepviz.components.pieces import Bar, Card, bars, cards, chip, split, told
 from sleepviz.events import GateReading, SessionStarted, SleepReport, SleepStarted
 from sleepviz.figures import theme
 from sleepviz.quantities import Kind, estimate, measured
 from sleepviz.state import Night
+
+SEES = (
+    "What this sleep has freed and left, what it took, and how far it moved what has nothing to do "
+    "with the notes; beside the measured numbers, what was expected before."
+)
+IS_NOT = "It does not say whether the notes are still known: that is asked in Compare."
 
 OTHERS = 1.25  # times as long as its own computing: then others had turns in between
 OUTCOMES = {
@@ -46,6 +55,20 @@ def outcome(night: Night) -> Node:
     )
 
 
+def show_report(
+    got: SleepReport, facts: SessionStarted | None, started: SleepStarted, *, key: str
+) -> None:
+    """The report, and beneath it what it is, its numbers as a table and as a file."""
+    markup(report(got, facts, started), key=key)
+    beneath_words(
+        partial(report_table, got, started),
+        of="",
+        file=f"sleep-{got.night}",
+        about=(SEES, IS_NOT),
+        key=f"{key}.about",
+    )
+
+
 def report(
     got: SleepReport, facts: SessionStarted | None, started: SleepStarted | None = None
 ) -> Node:
@@ -76,6 +99,41 @@ def report(
         _bill(got, started),
         el("div", "small muted", got.details) if got.details else None,
     )
+
+
+def report_table(got: SleepReport, started: SleepStarted | None = None) -> Table:
+    """Every number of the report with its unit and its kind, and what was expected before."""
+    said = started if got.slept_here else None
+    rows: list[tuple[str, float | int | None, str, Kind, float | None]] = [
+        ("tokens consolidated", got.n_tokens, "count", Kind.MEASURED, None),
+        ("KV cache freed", got.kv_bytes, "B", Kind.MEASURED, None),
+        (
+            "dynamic weights",
+            got.dynamic_bytes,
+            "B",
+            Kind.MEASURED,
+            said.estimate_bytes if said else None,
+        ),
+        ("worth", got.kv_token_equivalents, "tokens of KV", Kind.DERIVED, None),
+    ]
+    if got.slept_here:
+        peak, flops, seconds = (
+            (said.estimate_peak, said.estimate_flops, said.estimate_s) if said else (None,) * 3
+        )
+        rows += [
+            ("asleep", got.seconds, "s", Kind.MEASURED, seconds),
+            ("of it, the gate's check", got.gate_seconds, "s", Kind.MEASURED, None),
+            ("most tensors at once", got.peak_tensor_bytes, "B", Kind.MEASURED, peak),
+            ("process or accelerator grew by", got.peak_extra_bytes, "B", Kind.DERIVED, None),
+            ("operations", got.flops, "count", Kind.MEASURED, flops),
+            ("dreams", got.n_dreams, "count", Kind.MEASURED, None),
+        ]
+    for reading in got.gate:
+        name = f"gate: {reading.name} (limit {reading.limit:g})"
+        rows.append((name, reading.value, reading.unit, Kind.DERIVED, None))
+    names, values, units, kinds, expected = zip(*rows, strict=True)
+    heads = ("what", "value", "unit", "kind", f"expected before ({Kind.ESTIMATE})")
+    return Table(heads, (names, values, units, [k.value for k in kinds], expected))
 
 
 def _taken(got: SleepReport) -> Node:

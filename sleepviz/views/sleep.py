@@ -13,7 +13,7 @@ from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.method_form import CHOSEN, choose, knob_fields
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Card, cards, chip, empty, notice, split, told, track
-from sleepviz.components.report import forecast, outcome, report
+from sleepviz.components.report import forecast, outcome, show_report
 from sleepviz.components.strip import phase
 from sleepviz.quantities import Kind, estimate, measured
 from sleepviz.sleep import make, settings
@@ -246,7 +246,7 @@ def _report(state: State, night: Night) -> None:
     got = night.report
     left, right = st.columns([7, 6], gap="medium")
     with left:
-        markup(report(got, state.facts, night.started), key="sleep.report")
+        show_report(got, state.facts, night.started, key="sleep.report")
     with right:
         name = "slots_kept" if got.slots_kept is not None else "weight_change"
         if got.slots_kept is not None or got.delta_norms:
