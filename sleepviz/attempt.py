@@ -257,7 +257,7 @@ def _passed_limit(reading: GateReading) -> str:
 
 def told(turns: tuple[Turn, ...]) -> tuple[str, ...]:
     """What was told: notes, and what the person said."""
-    return tuple(t.text for t in turns if t.role in ("notes", "user"))
+    return tuple(t.text for t in turns if t.role in ("notes", "user") and t.text)
 
 
 _base_norms: WeakKeyDictionary[Llm, dict[str, float]] = WeakKeyDictionary()

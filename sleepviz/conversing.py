@@ -89,12 +89,13 @@ def _take_in(core: Core, role: str, text: str, ids: list[int]) -> Iterator[ev.Ev
     try:
         yield core.tell(ev.TurnAdded(role, text))
         yield from _read(core, ids)
-    except GeneratorExit:
-        read = _read_of(core, role, text, ids[: core.context.n_tokens - n_before])
-        if role != "system" and read != text:  # nobody may sleep on words that it has not read
-            core.mind = replace(core.mind, turns=(*core.mind.turns[:-1], Turn(role, read)))
-            core.tell(ev.TurnEnded(role, read, "cancelled"))
-        raise
+    finally:  # also when it is cancelled, or breaks
+        n_read = core.context.n_tokens - n_before
+        if role != "system" and n_read < len(ids):
+            read = _read_of(core, role, text, ids[:n_read])
+            if read != text:  # nobody may sleep on words that it has not read
+                core.mind = replace(core.mind, turns=(*core.mind.turns[:-1], Turn(role, read)))
+                core.tell(ev.TurnEnded(role, read, "cancelled"))
 
 
 def _read_of(core: Core, role: str, text: str, ids: list[int]) -> str:

@@ -23,6 +23,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from sleepviz.attention import Row, rows_apart, settled
 from sleepviz.context import Ahead, Context, KvLayer
 from sleepviz.llm import Llm
+from sleepviz.stacked import rows_worn
 
 ROOM = 64  # tokens by which a cache is made larger at once
 TRIED = 8  # layers of one shape, to see which way is quickest: more than a cache holds of most
@@ -47,10 +48,11 @@ def feed_together(contexts: Sequence[Context]) -> list[Context]:
     if len(rows) < 2 or not _traits(contexts[0].llm).rows_are_apart:
         return []
     began = time.perf_counter()
-    grown, logits = _passed([c for c, _ in rows], [token for _, token in rows])
+    alike = sorted(rows, key=lambda row: id(row[0]))  # whoever has the turn: weights stay stacked
+    grown, logits = _passed([c for c, _ in alike], [token for _, token in alike])
     settled()
     ms = (time.perf_counter() - began) * 1e3
-    for (context, token), layers, row in zip(rows, grown, logits, strict=True):
+    for (context, token), layers, row in zip(alike, grown, logits, strict=True):
         assert context.logits is not None
         context.ahead = Ahead(token, context.logits, layers, row, ms)
     return [c for c, _ in rows]
@@ -64,8 +66,7 @@ def _passed(
     llm = contexts[0].llm
     rows = _Rows(contexts)
     with ExitStack() as stack:
-        for n, context in enumerate(contexts):
-            stack.enter_context(context.weights.deltas_added(llm.model, row=n))
+        stack.enter_context(rows_worn(llm, [context.weights for context in contexts]))
         stack.enter_context(rows_apart(rows.of))
         stack.enter_context(_quick_rows(llm, len(contexts)))
         output = llm.model(

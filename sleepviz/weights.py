@@ -127,14 +127,14 @@ class DynamicWeights:
             yield
 
     @contextmanager
-    def deltas_added(self, model: nn.Module, row: int | None = None) -> Iterator[None]:
-        """Within, `model` computes with these deltas; with `row`, only in that row of a batch.
+    def deltas_added(self, model: nn.Module) -> Iterator[None]:
+        """Within, `model` computes with these deltas.
 
         Raises `KeyError` when a delta names a module that the model does not have.
         """
         with ExitStack() as stack:
             for name, delta in ({} if self.empty else self.deltas).items():
-                adding = _Adding(delta, self.scale, row)
+                adding = _Adding(delta, self.scale)
                 handle = model.get_submodule(name).register_forward_hook(adding)
                 stack.callback(handle.remove)
             yield
@@ -170,17 +170,14 @@ class DynamicWeights:
 
 
 class _Adding:
-    """The forward hook that adds a delta to its layer's output, or to one row of it."""
+    """The forward hook that adds a delta to its layer's output."""
 
-    def __init__(self, delta: Delta, scale: float, row: int | None) -> None:
-        self.delta, self.scale, self.row = delta, scale, row
+    def __init__(self, delta: Delta, scale: float) -> None:
+        self.delta, self.scale = delta, scale
 
     def __call__(
         self, _module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
     ) -> torch.Tensor:
-        x = inputs[0] if self.row is None else inputs[0][self.row]
+        x = inputs[0]
         change = linear(linear(x, self.delta.a.to(x.dtype)), self.delta.b.to(x.dtype))
-        if self.row is None:
-            return output + self.scale * change
-        output[self.row] += self.scale * change  # its own output: nobody else has seen it yet
-        return output
+        return output + self.scale * change

@@ -79,6 +79,7 @@ FLOORS = {
     "frontier": 5,
     "awake": 5,
     "at_once": 5,
+    "stacked": 2,
     "checking": 5,
     "inspecting": 5,
     "visitor": 6,

@@ -12,9 +12,10 @@ from architectures import FAMILIES, WINDOW, model_of
 from sleepviz import together
 from sleepviz.at_once import AtOnce, measure_at_once
 from sleepviz.attention import _rows, _slots
-from sleepviz.context import Context, Said
+from sleepviz.context import NO_WEIGHTS, Context, Said
 from sleepviz.llm import Llm
 from sleepviz.mapping import kv_slack
+from sleepviz.stacked import rows_worn
 from sleepviz.together import feed_together
 from sleepviz.weights import Delta, DynamicWeights, Slots
 
@@ -395,3 +396,32 @@ def told(llm: Llm, text: str) -> Context:
     context = llm.context()
     context.feed(llm.encode_plain(text))
     return context
+
+
+def test_each_row_is_computed_with_its_own_deltas_of_any_rank(tiny_llm: Llm) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def worn(rank: int, *names: str, scale: float = 1.0) -> DynamicWeights:
+        modules = {name: tiny_llm.model.get_submodule(name) for name in names}
+        return DynamicWeights(
+            {
+                name: Delta(
+                    torch.randn(rank, m.in_features, generator=generator) / 4,
+                    torch.randn(m.out_features, rank, generator=generator) / 4,
+                )
+                for name, m in modules.items()
+            },
+            scale=scale,
+        )
+
+    up, down = (f"model.layers.1.mlp.{name}_proj" for name in ("up", "down"))
+    each = [worn(3, up, down), worn(1, up, scale=0.5), NO_WEIGHTS, worn(2, down, scale=0.0)]
+    ids = torch.tensor([[5], [6], [7], [8]])
+    for rows in (each, each[::-1], each[:2]):  # stacked anew each time
+        with torch.no_grad(), rows_worn(tiny_llm, rows):
+            together = tiny_llm.model(ids[: len(rows)]).logits
+        for row, weights in enumerate(rows):
+            with torch.no_grad(), weights.applied(tiny_llm.model):
+                alone = tiny_llm.model(ids[row : row + 1]).logits
+            assert torch.allclose(together[row], alone[0], atol=1e-5)
+    assert not any(m._forward_hooks for m in tiny_llm.model.modules())

@@ -186,7 +186,7 @@ def last_answers(state: State, question: str) -> dict[str, Answered]:
     Where no night is in force, no answer given under one says what the model would say.
     """
     given = [a for _, a in state.answers if a.question == question]
-    given = [a for a in given if state.nights_in_force or state.in_force(a)]
+    given = [a for a in given if state.nights_in_force or a.arm not in ("slept", "both")]
     return {a.arm: a for a in sorted(given, key=state.in_force)}
 
 
