@@ -44,16 +44,18 @@ class _Adding:
             if not weights.empty and name in weights.deltas
         }
         self.a = torch.cat([delta.a for delta in found.values()])
-        self.b = torch.cat([worn[row].scale * delta.b.t() for row, delta in found.items()])
+        self.b = torch.cat([worn[row].scale * delta.b for row, delta in found.items()], dim=1)
         whose = torch.cat([torch.full((d.rank,), row) for row, d in found.items()])
-        self.own = (torch.arange(len(worn))[:, None, None] == whose).to(self.a)
+        self.own = (torch.arange(len(worn))[:, None] == whose).to(self.a)
 
     def __call__(
         self, _module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
     ) -> torch.Tensor:
-        x = inputs[0]
-        own = linear(x, self.a.to(x.dtype)).mul_(self.own).flatten(0, -2)
-        return torch.addmm(output.flatten(0, -2), own, self.b.to(x.dtype)).view_as(output)
+        x = inputs[0].flatten(0, 1)
+        n_tokens = len(x) // len(self.own)
+        own = self.own if n_tokens == 1 else self.own.repeat_interleave(n_tokens, dim=0)
+        through = linear(x, self.a.to(x.dtype)).mul_(own)
+        return torch.addmm(output.flatten(0, 1), through, self.b.to(x.dtype).t()).view_as(output)
 
 
 _latest: WeakKeyDictionary[Llm, tuple[tuple[DynamicWeights, ...], Mapping[str, _Adding]]]

@@ -96,7 +96,7 @@ def more(page: Page, n: int) -> None:
 def test_a_click_goes_to_its_moment_once_and_the_words_say_so(opened: Open) -> None:
     page = opened()
     chart = canvas(page, "goes")
-    expect(chart).to_have_attribute("aria-label", re.compile("to go to that moment"))
+    expect(chart).to_have_attribute("aria-label", re.compile("to go to this moment"))
     expect(canvas(page, "stays")).to_have_attribute("aria-label", "A line.")
     chart.hover(position=middle(chart))
     expect(page.locator(".st-key-goes .tip")).to_contain_text("go to this moment")
