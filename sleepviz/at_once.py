@@ -27,7 +27,7 @@ from sleepviz.weights import Delta, DynamicWeights
 from sleepviz.worker import Worker
 
 RANK = 8  # of each session's own deltas, of the MLP matrices of the upper half, as deep sleep's are
-SIZE = 1e-2  # of their numbers: half a per cent of a matrix, so that what is said stays language
+SIZE = 1e-2  # of their numbers: small, so that what is said stays language
 
 
 @dataclass(frozen=True, slots=True)

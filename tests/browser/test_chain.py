@@ -34,6 +34,14 @@ MARKUP = (
 )
 
 
+def tell(page: Any, text: str) -> None:
+    """Let the model read a text of one's own."""
+    page.get_by_text("Your own text").click()
+    settled(page)
+    fill(page, "talk.own", text)
+    click(page, "talk.read")
+
+
 @pytest.fixture(scope="session")
 def slept(visit: Visit) -> Any:
     """Somebody who has gone through the whole chain; returns the cookie for later visits."""
@@ -112,10 +120,7 @@ def test_an_empty_page_says_what_to_do_and_a_refusal_loses_nothing(
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         shot(page, f"{name}-empty-{scheme}-{width}")
     page = visit(page.context)
-    page.get_by_text("Your own text").click()
-    settled(page)
-    fill(page, "talk.own", TOO_LONG)
-    click(page, "talk.read")
+    tell(page, TOO_LONG)
     expect(page.locator(".st-key-frame-failure")).to_be_visible(timeout=PATIENCE_MS)
     settled(page)
     shot(page, f"talk-error-{scheme}-{width}")
@@ -131,10 +136,7 @@ def test_an_empty_page_says_what_to_do_and_a_refusal_loses_nothing(
 
 def test_markup_in_notes_is_text_and_a_closed_tab_breaks_nothing(visit: Visit) -> None:
     page = visit(scheme="dark")
-    page.get_by_text("Your own text").click()
-    settled(page)
-    fill(page, "talk.own", MARKUP)
-    click(page, "talk.read")
+    tell(page, MARKUP)
     expect(page.locator(".st-key-talk-shown")).to_be_visible(timeout=PATIENCE_MS)
     done(page)
     page.locator(".st-key-talk-shown").get_by_text("Text", exact=True).click()
@@ -161,10 +163,7 @@ def test_markup_in_notes_is_text_and_a_closed_tab_breaks_nothing(visit: Visit) -
 
 def test_a_new_session_is_painted_where_the_old_one_lay_down(visit: Visit) -> None:
     page = visit()
-    page.get_by_text("Your own text").click()
-    settled(page)
-    fill(page, "talk.own", MARKUP)
-    click(page, "talk.read")
+    tell(page, MARKUP)
     expect(page.locator(".st-key-talk-shown")).to_be_visible(timeout=PATIENCE_MS)
     done(page)
     go(page, "Sleep")
