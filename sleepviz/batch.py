@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from sleepviz import products
 from sleepviz.context import Context
 from sleepviz.llm import Llm
 
@@ -66,7 +67,7 @@ class Batch:
         ids = torch.tensor([[*r, *([0] * (longest - len(r)))] for r in rows], device=device)
         steps = torch.arange(longest, device=device)[None]
         self.seen = torch.cat([self.seen, steps < lengths[:, None]], dim=1)
-        with self.weights.applied(self.llm.model):
+        with self.weights.applied(self.llm.model), products.few(self.llm, ids.numel()):
             hidden = self.llm.model.base_model(
                 input_ids=ids,
                 attention_mask=self.seen,
@@ -95,9 +96,7 @@ class Batch:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """The head applied to hidden states; float32."""
-        head = self.llm.model.get_output_embeddings()
-        with torch.no_grad():
-            return head(hidden).float()
+        return products.predicted(self.llm, hidden)
 
 
 def reply_many(
@@ -210,5 +209,8 @@ def logprobs_many(
     head = context.llm.model.get_output_embeddings()
     at_once = max(1, HEAD_NUMBERS // head.weight.shape[0])
     with torch.no_grad():
-        parts = [torch.log_softmax(head(some).float(), dim=-1) for some in wanted.split(at_once)]
+        parts = [
+            torch.log_softmax(products.predicted(context.llm, some), dim=-1)
+            for some in wanted.split(at_once)
+        ]
     return list(torch.cat(parts).split([len(c) for c in continuations]))

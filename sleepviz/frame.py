@@ -124,7 +124,7 @@ def paint(view: View, timeline: Timeline, busy: bool) -> None:
     _strip(state if back is None else timeline.at(back), busy, back)
     with st.container():
         _troubles(state, busy)
-    with st.container():
+    with st.container(key=f"page_{view.name}"):
         view.render(timeline, back)
     with st.container(border=True, key="session_line"):
         session_line(timeline, back, controls.go_to, key="frame.line")

@@ -8,21 +8,21 @@ cache, position and dynamic weights.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from types import MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
-from torch.nn.functional import linear, pad
+from torch.nn.functional import pad
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from sleepviz.attention import Row, rows_apart, settled
 from sleepviz.context import Ahead, Context, KvLayer
 from sleepviz.llm import Llm
+from sleepviz.products import Way, by_onednn, going, multiplies_here, plainly, turned
 from sleepviz.stacked import rows_worn
 
 ROOM = 64  # tokens by which a cache is made larger at once
@@ -155,8 +155,6 @@ def _grow(
 
 # what a model allows, and how a few rows go through its matrices ----------------------------------
 
-Linear = Callable[[nn.Linear, torch.Tensor], torch.Tensor]
-
 
 @dataclass(frozen=True, slots=True)
 class _Traits:
@@ -168,7 +166,7 @@ class _Traits:
 
     rows_are_apart: bool
     linears: Mapping[torch.Size, list[nn.Linear]]
-    quickest: dict[tuple[torch.Size, int], Linear]
+    quickest: dict[tuple[torch.Size, int], Way]
 
 
 _known: WeakKeyDictionary[Llm, _Traits] = WeakKeyDictionary()
@@ -196,60 +194,35 @@ def _quick_rows(llm: Llm, n_rows: int) -> Iterator[None]:
     the time, but the two wait for each other at every layer, and where the cores had other work,
     too, that took a hundred times as long.
     """
-    if llm.device.type != "cpu" or llm.dtype != torch.float32:
+    if not multiplies_here(llm):
         yield
         return
     n_threads = torch.get_num_threads()
-    changed: list[nn.Linear] = []
     try:
         if n_threads == 2:
             torch.set_num_threads(1)
-        for modules in _traits(llm).linears.values():
-            way = _quickest(llm, modules, n_rows)
-            for module in modules:
-                if "forward" not in module.__dict__:
-                    changed.append(module)
-                    module.__dict__["forward"] = MethodType(way, module)
-        yield
+        found = _traits(llm).linears.values()
+        ways = ((m, _quickest(llm, alike, n_rows)) for alike in found for m in alike)
+        with going(ways):
+            yield
     finally:
-        for module in changed:
-            del module.__dict__["forward"]
         torch.set_num_threads(n_threads)
 
 
-def _quickest(llm: Llm, modules: Sequence[nn.Linear], n_rows: int) -> Linear:
+def _quickest(llm: Llm, modules: Sequence[nn.Linear], n_rows: int) -> Way:
     """The quickest way for layers of this shape; measured at the first call (milliseconds)."""
     quickest, first = _traits(llm).quickest, modules[0]
     if (first.weight.shape, n_rows) not in quickest:
         x = torch.ones(n_rows, 1, first.in_features, dtype=llm.dtype)
-        ways = (_plainly, _turned, *([_by_onednn] if torch.backends.mkldnn.is_available() else []))
+        ways = (plainly, turned, *([by_onednn] if torch.backends.mkldnn.is_available() else []))
         some = modules[:TRIED]
         took = {way: min(_seconds(way, some, x) for _ in range(TRIALS)) for way in ways}
         quickest[first.weight.shape, n_rows] = min(took, key=took.__getitem__)
     return quickest[first.weight.shape, n_rows]
 
 
-def _seconds(way: Linear, modules: Sequence[nn.Linear], x: torch.Tensor) -> float:
+def _seconds(way: Way, modules: Sequence[nn.Linear], x: torch.Tensor) -> float:
     began = time.perf_counter()
     for module in modules:
         way(module, x)
     return time.perf_counter() - began
-
-
-def _plainly(module: nn.Linear, x: torch.Tensor) -> torch.Tensor:
-    return linear(x, module.weight, module.bias)
-
-
-def _turned(module: nn.Linear, x: torch.Tensor) -> torch.Tensor:
-    """The matrix times the rows: MKL chooses by which of the two comes first."""
-    product = (module.weight @ x.reshape(-1, x.shape[-1]).t()).t().contiguous()
-    if module.bias is not None:
-        product += module.bias
-    return product.view(*x.shape[:-1], -1)
-
-
-def _by_onednn(module: nn.Linear, x: torch.Tensor) -> torch.Tensor:
-    """The operator with which torch.compile does it."""
-    by = torch.ops.mkldnn._linear_pointwise
-    product: torch.Tensor = by(x, module.weight, module.bias, "none", [], "")
-    return product

@@ -42,6 +42,7 @@ FLOORS = {
     "peaks": 2,
     "llm": 2,
     "half": 2,
+    "products": 2,
     "context": 2,
     "batch": 2,
     "trunk": 2,

@@ -14,28 +14,25 @@ from sleepviz import events as ev
 from sleepviz.awake import Awake, measure_talking
 from sleepviz.llm import Llm
 from sleepviz.session import Session
-from sleepviz.stories import Probe, controls, presets, read_stories
+from sleepviz.stories import Probe, Story, presets, read_stories
 
 pytestmark = pytest.mark.model
+SHORT = {"epochs": 3, "first_layer": 0.7, "spare": 0}  # the browser's tests sleep by the defaults
 STORIES, CONTROLS = read_stories(Path(__file__).parent / "stories.json")
 
 
-def run_of(
-    llm: Llm, story_id: str, method: sleep.SleepMethod, n_asked: int | None = None
-) -> bench.Run:
-    story = next(s for s in STORIES if s.id == story_id)
-    story = replace(story, probes=story.probes[:n_asked])
-    run = list(bench.measure(llm, story, CONTROLS[:2], method, 0))[-1]
+def run_of(llm: Llm, story: Story, method: str, n_controls: int) -> bench.Run:
+    run = list(bench.measure(llm, story, CONTROLS[:n_controls], sleep.make(method), 0))[-1]
     assert isinstance(run, bench.Run)
     return run
 
 
-def test_a_nap_at_30_percent_keeps_most_of_what_the_full_context_answers(real_llm: Llm) -> None:
-    run = run_of(real_llm, "glass-orchard", sleep.make("nap", {"keep": 0.3}), n_asked=8)
-    recall = {arm: sum(score.recall) for arm, score in run.arms.items()}
-    assert recall["full"] >= 4
-    assert recall["cleared"] == 0
-    assert recall["slept"] >= 0.8 * recall["full"]
+def test_a_nap_keeps_of_a_preset_what_its_lesson_says(real_llm: Llm) -> None:
+    story = replace(presets()[0], probes=presets()[0].probes[:5])
+    run = run_of(real_llm, story, "nap", 2)
+    assert run.recall("full") >= 0.7
+    assert run.recall("cleared") == 0
+    assert run.recall("slept") >= 0.6
     assert run.arms["slept"].kl < 0.03 < run.arms["cleared"].kl
     assert run.leak_audit
     assert run.base_unchanged
@@ -47,7 +44,7 @@ def test_a_nap_at_30_percent_keeps_most_of_what_the_full_context_answers(real_ll
 
 
 def test_forgetting_keeps_nothing(real_llm: Llm) -> None:
-    run = run_of(real_llm, "clock-museum", sleep.make("forget"), n_asked=2)
+    run = run_of(real_llm, replace(STORIES[0], probes=STORIES[0].probes[:1]), "forget", 1)
     assert sum(run.arms["slept"].recall) == 0
     assert run.arms["slept"].replies == run.arms["cleared"].replies
 
@@ -58,7 +55,7 @@ def test_a_short_deep_sleep_learns_and_can_be_undone(real_llm: Llm) -> None:
     logits, before = session.context.logits, real_llm.fingerprint()
     cat = Probe("What is the name of the ship's cat?", ("Pixel",), kind="direct")
     all_of(session.ask(cat, "cleared"))
-    events = all_of(session.sleep(sleep.make("deep", {"epochs": 3}), keep_anyway=True))
+    events = all_of(session.sleep(sleep.make("deep", SHORT), keep_anyway=True))
     losses = [e.loss for e in events if isinstance(e, ev.SleepStepped) and e.loss is not None]
     assert sum(losses[-3:]) / 3 < 0.7 * losses[0]
     assert all(d.source for d in events if isinstance(d, ev.Dreamed))
@@ -80,15 +77,6 @@ def test_one_by_one_answers_equal_batched_ones(real_llm: Llm) -> None:
     assert [a.reply for a in alone] == list(batched.replies)
     for one, gold in zip(alone, batched.gold_logprob, strict=True):
         assert one.gold_logprob == pytest.approx(gold, abs=0.01)
-
-
-def test_the_presets_teach_what_their_lessons_say(real_llm: Llm) -> None:
-    easy = replace(presets()[0], probes=presets()[0].probes[:5])
-    run = list(bench.measure(real_llm, easy, controls()[:2], sleep.make("nap"), 0))[-1]
-    assert isinstance(run, bench.Run)
-    assert run.recall("full") >= 0.7
-    assert run.recall("cleared") == 0
-    assert run.recall("slept") >= 0.6
 
 
 def test_talking_says_what_a_bare_loop_says(real_llm: Llm) -> None:

@@ -379,19 +379,6 @@ def test_nothing_of_a_pass_that_breaks_outlives_it(llm: Llm, n_threads: int) -> 
     assert [[one.id for one in said] for _, _, said in talks] == expected
 
 
-@pytest.mark.parametrize("way", [together._plainly, together._turned, together._by_onednn])
-@pytest.mark.parametrize("bias", [False, True])
-def test_every_way_to_multiply_a_few_rows_is_what_the_layer_computes(
-    way: together.Linear, bias: bool
-) -> None:
-    layer = torch.nn.Linear(48, 80, bias=bias).requires_grad_(False)
-    for n_rows in (1, 2, 5):
-        x = torch.randn(n_rows, 1, 48)
-        met = way(layer, x)
-        assert met.is_contiguous()
-        torch.testing.assert_close(met, layer(x))
-
-
 def told(llm: Llm, text: str) -> Context:
     context = llm.context()
     context.feed(llm.encode_plain(text))

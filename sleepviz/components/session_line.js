@@ -41,7 +41,7 @@ class SessionLine {
     canvas.onkeydown = (e) => this.typed(e)
     this.back.onclick = () => this.step(-1)
     this.on.onclick = () => this.step(1)
-    this.now.onclick = () => this.want(null)
+    this.now.onclick = () => this.want(null, 0)
     this.play.onclick = () => (this.playing ? this.stop() : this.start())
     this.unit.onclick = () => { this.seconds = !this.seconds; this.draw() }
   }
@@ -63,12 +63,14 @@ class SessionLine {
   /** Where we look: a number of events, or null for now. */
   get at() { return this.wanted === undefined ? this.d.position : this.wanted }
 
-  want(position) {
+  want(position, patience = PATIENCE) {
     if (position === this.at && this.wanted === undefined) return
     const { n } = this.d
     this.wanted = position === null || position >= n ? null : Math.max(1, position)
     clearTimeout(this.soon)
-    this.soon = setTimeout(() => this.go(this.wanted), PATIENCE) // a drag is one question, not a hundred
+    const go = () => this.go(this.wanted)
+    if (patience) this.soon = setTimeout(go, patience) // a drag is one question, not a hundred
+    else go()
     this.draw()
   }
 
@@ -102,8 +104,8 @@ class SessionLine {
   typed(e) {
     if (e.ctrlKey || e.metaKey || e.altKey) return
     if (e.key === "ArrowLeft" || e.key === "ArrowRight") this.step(e.key === "ArrowLeft" ? -1 : 1)
-    else if (e.key === "Home") this.want(this.stops[0] ?? null)
-    else if (e.key === "End" || e.key === "Escape") this.want(null)
+    else if (e.key === "Home") this.want(this.stops[0] ?? null, 0)
+    else if (e.key === "End" || e.key === "Escape") this.want(null, 0)
     else if (e.key === " ") this.play.click()
     else return
     e.preventDefault()

@@ -27,6 +27,7 @@ from sleepviz.views import views
 PAGES = {name: view.title for name, view in views().items()}
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = ROOT / "screenshots"
+DONE = f"{IDLE}:not(:has(.st-key-frame-cancel)):not(:has(.strip.busy))"
 expect.set_options(timeout=60_000)
 
 
@@ -161,13 +162,33 @@ def go(page: Page, title: str) -> None:
     """To another page, by the navigation on top."""
     page.get_by_role("link", name=title, exact=True).first.click()
     expect(page).to_have_title(re.compile(title))
+    name = next(name for name, known in PAGES.items() if known == title)
+    expect(page.locator(f".st-key-page_{name}")).to_be_visible()  # the title comes before the page
     settled(page)
+
+
+@contextmanager
+def begun(page: Page) -> Iterator[None]:
+    """What is done within begins work: wait until the page shows the first of it.
+
+    Until then a page looks as if nothing went on, and as if that were over which has not begun.
+    """
+    line = page.locator(".st-key-session_line canvas")
+    expect(line).to_have_attribute("data-n", re.compile(r"\d"))
+    before = line.get_attribute("data-n")
+    yield
+    expect(line).not_to_have_attribute("data-n", str(before), timeout=PATIENCE_MS)
+
+
+def begin(page: Page, key: str) -> None:
+    """Click the button with this widget key, and wait until its work has begun."""
+    with begun(page):
+        click(page, key)
 
 
 def done(page: Page) -> None:
-    """Wait until the work that goes on is over."""
-    expect(page.locator(".st-key-frame-cancel")).to_have_count(0, timeout=PATIENCE_MS)
-    settled(page)
+    """Wait until the work that goes on is over, and the page says so."""
+    page.wait_for_selector(DONE, timeout=PATIENCE_MS)
 
 
 def fill(page: Page, key: str, text: str) -> None:

@@ -10,6 +10,8 @@ import pytest
 from conftest import (  # type: ignore[import-not-found]
     SHOTS,
     Visit,
+    begin,
+    begun,
     click,
     done,
     go,
@@ -19,7 +21,7 @@ from conftest import (  # type: ignore[import-not-found]
 )
 from playwright.sync_api import expect
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.model]
 PARTS = ("One head", "All heads", "Cache", "Weights")
 
 
@@ -37,11 +39,11 @@ def heavy(visit: Visit) -> Any:
     go(page, "Numbers")
     shot(page, "numbers-empty-light-1280")
     go(page, "Talk")
-    click(page, "talk.read")
+    begin(page, "talk.read")
     done(page)
     go(page, "Look inside")
     part(page, "All heads")
-    click(page, "look.glance")
+    begin(page, "look.glance")
     done(page)
     return page
 
@@ -104,8 +106,8 @@ def test_the_tile_follows_the_talk(heavy: Any) -> None:
     go(heavy, "Talk")
     before = n_cached(heavy)
     heavy.get_by_placeholder("Say something to the model").fill("Who keeps the lamp?")
-    heavy.keyboard.press("Enter")
-    expect(heavy.locator(".st-key-frame-cancel")).to_have_count(1)
+    with begun(heavy):
+        heavy.keyboard.press("Enter")
     go(heavy, "Look inside")
     done(heavy)
     now = n_cached(heavy)
@@ -132,7 +134,7 @@ def test_the_cache_shows_every_key_and_value(heavy: Any) -> None:
 
 def test_the_self_check_holds_on_this_machine(heavy: Any) -> None:
     go(heavy, "About")
-    click(heavy, "about.check")
+    begin(heavy, "about.check")
     done(heavy)
     expect(heavy.locator(".st-key-about_check")).to_contain_text("7 of 7 hold")
     shot(heavy, "about-done-light-1280")
@@ -143,12 +145,12 @@ def napped(heavy: Any, visit: Visit) -> Any:
     """The same person after a nap and one more question; the cookie for later visits."""
     state = heavy.context.storage_state()
     page = visit(state=state, path="sleep")
-    click(page, "sleep.go")
+    begin(page, "sleep.go")
     done(page)
     page = visit(page.context)
     page.get_by_placeholder("Say something to the model").fill("Who keeps the lamp?")
-    page.keyboard.press("Enter")
-    expect(page.locator(".st-key-frame-cancel")).to_have_count(1)
+    with begun(page):
+        page.keyboard.press("Enter")
     done(page)
     return state
 
@@ -161,7 +163,7 @@ def test_numbers_and_weights_after_a_nap(
     page = visit(state=napped, scheme=scheme, size=size, path="numbers")
     timed = page.locator(".st-key-numbers_attention")
     expect(timed).to_contain_text("(now)")
-    click(page, "numbers.attention.go")
+    begin(page, "numbers.attention.go")
     done(page)
     expect(timed).to_contain_text(re.compile(r"fastest of 9 passes.*of the time"))
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]

@@ -11,6 +11,8 @@ from conftest import (  # type: ignore[import-not-found]
     PAGES,
     PATIENCE_MS,
     Visit,
+    begin,
+    begun,
     click,
     done,
     fill,
@@ -34,11 +36,8 @@ def told(page: Page, notes: Path) -> int:
     page.get_by_text("A file").click()
     settled(page)
     page.locator(".st-key-talk-file input[type=file]").set_input_files(notes)
-    click(page, "talk.read")
-    expect(page.locator(".st-key-talk-shown")).to_be_visible(timeout=PATIENCE_MS)
+    begin(page, "talk.read")
     done(page)
-    whole = re.compile(r"^(?!1?\d /)")  # more than the opening, whose 16 tokens go in first
-    expect(page.locator(".st-key-strip .gauge").first).to_have_text(whole, timeout=PATIENCE_MS)
     return n_cached(page)
 
 
@@ -67,7 +66,7 @@ def test_a_deep_sleep_is_cancelled_refused_kept_anyway_and_undone(
     go(page, "Sleep")
     click(page, "sleep.choose.deep")
     settled(page)
-    click(page, "sleep.go")
+    begin(page, "sleep.go")
     asleep(page)
     shot(page, "sleep-busy-deep-light-1280")
     for name, title in PAGES.items():
@@ -75,7 +74,7 @@ def test_a_deep_sleep_is_cancelled_refused_kept_anyway_and_undone(
         expect(page.locator(".st-key-frame-cancel")).to_be_visible()
         shot(page, f"{name}-busy-deep-light-1280")
     go(page, "Sleep")
-    click(page, "frame.cancel")
+    begin(page, "frame.cancel")
     done(page)
     expect(page.locator(".st-key-sleep_report")).to_contain_text("cancelled")
     assert n_cached(page) == n_told
@@ -83,20 +82,20 @@ def test_a_deep_sleep_is_cancelled_refused_kept_anyway_and_undone(
     page.get_by_text("More", exact=True).click()
     fill(page, "sleep.deep.lr", "0.5")
     fill(page, "sleep.deep.epochs", "1")
-    click(page, "sleep.go")
+    begin(page, "sleep.go")
     expect(page.locator(".st-key-sleep-refusal")).to_be_visible(timeout=PATIENCE_MS)
     done(page)
     assert n_cached(page) == n_told
     shot(page, "sleep-refused-light-1280")
 
-    click(page, "sleep.anyway")
+    begin(page, "sleep.anyway")
     expect(page.locator(".st-key-strip")).to_contain_text("dynamic weights v3", timeout=PATIENCE_MS)
     done(page)
     expect(page.locator(".st-key-sleep-outcome")).to_contain_text("against the gate")
     assert n_cached(page) == 0
     shot(page, "sleep-anyway-light-1280")
 
-    click(page, "sleep.undo")
+    begin(page, "sleep.undo")
     expect(page.locator(".st-key-strip")).to_contain_text(f"{n_told} /")
     done(page)
     assert n_cached(page) == n_told
@@ -111,7 +110,7 @@ def test_what_a_deep_sleep_has_learnt_goes_with_its_strength_and_into_a_file(
     go(page, "Sleep")
     click(page, "sleep.choose.deep")
     settled(page)
-    click(page, "sleep.go")
+    begin(page, "sleep.go")
     asleep(page)
     shot(page, "sleep-busy-deep-dark-1280")
     expect(page.locator(".st-key-strip")).to_contain_text("dynamic weights v1", timeout=PATIENCE_MS)
@@ -123,7 +122,7 @@ def test_what_a_deep_sleep_has_learnt_goes_with_its_strength_and_into_a_file(
     go(page, "Compare")
     fill(page, "compare.own", "What is the name of the keeper's goat?")
     fill(page, "compare.expected", "Pickle")
-    click(page, "compare.ask")
+    begin(page, "compare.ask")
     slept = page.locator(".arm").nth(2)
     expect(page.locator(".arm .facts")).to_have_count(4, timeout=PATIENCE_MS)
     done(page)
@@ -138,16 +137,17 @@ def test_what_a_deep_sleep_has_learnt_goes_with_its_strength_and_into_a_file(
 
     dial = page.locator(".st-key-compare_dial").get_by_role("slider")
     dial.focus()
-    dial.press("Home")
-    expect(page.locator(".st-key-strip")).to_contain_text("×0.0")
+    with begun(page):
+        dial.press("Home")
     done(page)
+    expect(page.locator(".st-key-strip")).to_contain_text("×0.0")
     expect(slept).not_to_contain_text("Pickle")
     shot(page, "compare-dial-deep-dark-1280")
 
     other = visit(path="sleep")
     other.get_by_text("Or wake up with saved dynamic weights").click()
     other.locator(".st-key-sleep-saved input[type=file]").set_input_files(file)
-    click(other, "sleep.adopt")
+    begin(other, "sleep.adopt")
     expect(other.locator(".st-key-strip")).to_contain_text("dynamic weights v1")
     done(other)
     shot(other, "sleep-done-saved-light-1280")
