@@ -162,6 +162,7 @@ class Attempt:
             step.anchor_loss,
             left,
             forming,
+            step.practised,
         )
 
     def refusal(self, night: int) -> SleepRefused | None:

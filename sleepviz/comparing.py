@@ -120,6 +120,7 @@ class Comparison:
             n_prompt=len(prompt),
             kv_bytes=fork.kv_bytes,
             gold=gold,
+            top=[s.top for s in said],
         )
 
     def asked_many(self, probes: Sequence[Probe], arm: str) -> Iterator[Event]:
@@ -177,6 +178,7 @@ class Comparison:
         n_prompt: int,
         kv_bytes: int,
         gold: float | None,
+        top: Sequence[Sequence[tuple[int, float]]] = (),
     ) -> Answered:
         """What was said, each token with its probability, and what it is worth."""
         llm, ids = self.llm, [token for token, _ in said]
@@ -198,6 +200,10 @@ class Comparison:
             night=self.night if arm in ("slept", "both") else 0,
             scale=context.weights.scale if worn else 1.0,
             told=self._fingerprint,
+            top=tuple(
+                tuple((llm.tokens([other], 0)[0].text, likely) for other, likely in some)
+                for some in top
+            ),
         )
 
     def _gold(self, context: Context, prompt: list[int], probe: Probe) -> float | None:

@@ -35,7 +35,8 @@ class Lesson:
     predictions. teacher: top ids and log-probabilities [answer, N_TOP] of what shall be said, or
     None where only the answer's own words count. `gold` is False for anchors, whose answer is
     only the teacher's; `prose` marks those that are plain text. `p`: how surely the student says
-    the answer (geometric mean over its tokens), as last practised.
+    the answer (geometric mean over its tokens), as last practised. `asks`: the prompt of a dream,
+    in words.
     """
 
     hidden: torch.Tensor
@@ -44,6 +45,7 @@ class Lesson:
     gold: bool
     prose: bool = False
     p: float = field(default=0.0)
+    asks: str = ""
 
 
 def of_dreams(
@@ -60,7 +62,10 @@ def of_dreams(
             asked = [llm.user_turn(d.prompt, first=teacher.fresh) for d in some]
             taught = [_top(row) for row in _met(trunk, teacher, asked, answers)]
         prompts = [llm.user_turn(d.prompt, first=first) for d in some]
-        yield _made(trunk, _states(trunk, prompts, answers), answers, taught)
+        made = _made(trunk, _states(trunk, prompts, answers), answers, taught)
+        for lesson, dream in zip(made, some, strict=True):
+            lesson.asks = dream.prompt
+        yield made
 
 
 _anchored: WeakKeyDictionary[Llm, dict[int, list[Lesson]]] = WeakKeyDictionary()

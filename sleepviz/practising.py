@@ -41,7 +41,8 @@ GOLD = 0.3  # weight of the dream's own words, where a teacher speaks too
 class Practised:
     """One training step: losses in nats per token, None where the step held none of its kind.
 
-    `optimiser_bytes` are measured after it.
+    `optimiser_bytes` are measured after it; `asked` is what the dream in it asks that was said
+    least surely, of `n_dreams`.
     """
 
     done: int
@@ -49,6 +50,16 @@ class Practised:
     loss: float | None
     anchor_loss: float | None
     optimiser_bytes: int
+    asked: str = ""
+    n_dreams: int = 0
+
+    @property
+    def words(self) -> str:
+        """What was practised, for a person."""
+        if not self.n_dreams:
+            return "only other text"
+        dreams = "1 dream" if self.n_dreams == 1 else f"{self.n_dreams:,} dreams, least surely"
+        return f"{dreams}: “{self.asked}”"
 
 
 @dataclass(frozen=True)
@@ -113,7 +124,10 @@ class Practice:
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
                 left = len(packs) - at - 1 + len(packs) * (self.epochs - epoch - 1)
-                yield Practised(done, done + left, *losses, optimiser_bytes(optimiser))
+                dreamt = [x for x in pack if x.gold]
+                hardest = min(dreamt, key=lambda x: x.p).asks if dreamt else ""
+                n_bytes = optimiser_bytes(optimiser)
+                yield Practised(done, done + left, *losses, n_bytes, hardest, len(dreamt))
 
 
 def expected(

@@ -18,7 +18,7 @@ from sleepviz.last_check import LastCheck
 from sleepviz.llm import Llm
 from sleepviz.serving import COOKIE, HIDDEN, Guard
 from sleepviz.state import State
-from sleepviz.stories import presets
+from sleepviz.stories import Probe, presets
 from sleepviz.views import views
 from sleepviz.views.compare import everything_asked
 
@@ -121,7 +121,6 @@ def test_every_page_says_what_to_do_while_nothing_has_been_told(app: AppTest, na
 
 def test_every_page_paints_a_session_that_has_slept(app: AppTest) -> None:
     from sleepviz.sleep import make
-    from sleepviz.stories import Probe
 
     act(app, lambda s: s.read(TEXT))
     act(app, lambda s: s.look(1, 2))
@@ -204,6 +203,29 @@ def test_what_a_story_suggests_is_one_click_away(app: AppTest) -> None:
     visit(app, "sleep")
     app.button(key="sleep.suggested").click().run()
     assert app.number_input(key="sleep.deep.lr").value == sleep.make("deep").lr  # type: ignore[attr-defined]
+
+
+def test_answers_are_said_again_and_stay_pinned_beneath_those_of_now(app: AppTest) -> None:
+    act(app, lambda s: s.read(TEXT))
+    asked = Probe("Who lives in Bergen?", ("Pixel",), (), "direct")
+    act(app, lambda s: s.compare((asked,)))
+    visit(app, "compare")
+    assert not [s for s in app.slider if str(s.key).startswith("compare.said.")]
+    app.toggle(key="compare.replay").set_value(True).run()
+    (said,) = (s for s in app.slider if str(s.key).startswith("compare.said."))
+    assert (said.min, said.value) == (1, 1)
+    said.set_value(2).run()
+    assert "log P(expected answer)" not in painted(app)
+    app.toggle(key="compare.replay").set_value(False).run()
+    app.button(key="compare.pin").click().run()
+    assert "Pinned: “Who lives in Bergen?”" in painted(app)
+    app.button(key="compare.unpin").click().run()
+    assert "Pinned:" not in painted(app)
+    app.button(key="compare.pin").click().run()
+    app.button(key="frame.restart").click().run()
+    act(app, lambda s: s.read(TEXT))
+    visit(app, "compare")
+    assert "Pinned:" not in painted(app)  # they were another session's
 
 
 def test_a_fact_that_was_asked_again_is_judged_by_the_newest_answer() -> None:

@@ -97,6 +97,17 @@ def test_the_line_of_a_long_talk_is_small(tiny_llm: Llm) -> None:
     assert "5,000 tokens said" in str(sent["alt"])
 
 
+def test_the_line_is_a_table_too(tiny_llm: Llm) -> None:
+    session = Session(tiny_llm)
+    all_of(session.read("The cat is Pixel."))
+    table = session_line.table(session.timeline)
+    assert "since the start (s)" in table.names
+    lanes = [row[3] for row in table.rows]
+    assert set(lanes) <= set(LANES)
+    assert any("The cat is Pixel." in str(row[4]) for row in table.rows)
+    assert session_line.table(Timeline()).rows == []
+
+
 def test_a_line_without_anything_says_what_will_be_on_it() -> None:
     assert session_line.pack(Timeline(), None)["alt"] == (
         "Session line. Your session will be drawn here."

@@ -737,6 +737,50 @@ def test_a_word_of_an_answer_tells_how_likely_its_tokens_were() -> None:
     assert answers.likelihoods(other) == []  # the reply is not what its tokens spell
 
 
+def answer_of(reply: str, *tokens: str, arm: str = "slept", night: int = 1) -> ev.Answered:
+    said = tuple((text, 0.5) for text in tokens)
+    top = tuple(((text, 0.5), ("Orla", 0.25)) for text in tokens)
+    about = (5.0, 9, 0, 0, -1.5, True, "direct", ("Mira",), night, 1.0)
+    return ev.Answered(arm, "Who?", reply, said, *about, top=top)  # type: ignore[misc]
+
+
+def test_an_answer_tells_what_else_was_likely() -> None:
+    said = answers.likelihoods(answer_of("Mira", "Mir", "a"))
+    assert said == ["“Mir” 50% (else “Orla” 25%), “a” 50% (else “Orla” 25%) (MEASURED)"]
+
+
+def test_answers_are_said_again_token_by_token() -> None:
+    got = {"slept": answer_of("Mira Okafor", "Mir", "a", " Okafor"), "full": answer_of("Ok", "Ok")}
+    first, second, whole = (
+        json.dumps(answers.answers(got, {}, {}, step), ensure_ascii=False) for step in (1, 2, None)
+    )
+    assert "Okafor" not in first + second
+    assert "✓ right" not in json.dumps(answers.answers({"slept": got["slept"]}, {}, {}, 1))
+    assert "then it ended" in second
+    assert "then it ended" not in first + whole
+    assert "“Orla”" in first
+    assert "25.0%" in first
+    assert "log P(expected answer)" in whole
+    assert "log P(expected answer)" not in first
+
+
+def test_pinned_answers_stand_beside_those_of_now() -> None:
+    before, now = answer_of("Mira Okafor"), answer_of("Mira Smith")
+    told = json.dumps(answers.pinned_answers({"slept": before}, {"slept": now}), ensure_ascii=False)
+    assert '["b", {}, ["Okafor"]]' in told
+    assert "under sleep 1, strength ×1.0" in told
+    assert "words that differ from the answer above" in told
+    other = replace(now, question="What?")
+    told = json.dumps(
+        answers.pinned_answers({"slept": before}, {"slept": other}), ensure_ascii=False
+    )
+    assert '["b"' not in told
+    assert "words that differ" not in told
+    unslept = answer_of("Mira", arm="full", night=0)
+    unslept = replace(unslept, gold_logprob=None)
+    assert "without dynamic weights" in json.dumps(answers.pinned_answers({"full": unslept}, {}))
+
+
 def test_the_answers_leave_as_a_table() -> None:
     answer = ev.Answered(
         "full", "Who?", "Mira", (), 0.0, 9, 64, 0, -1.5, True, "direct", ("Mira", "M."), 0, 1.0

@@ -414,6 +414,19 @@ def test_steps_are_counted_on_where_a_phase_begins_again_at_one() -> None:
     assert [s.label.text for s in shapes] == ["learning", "checking"]
 
 
+def test_a_step_of_a_sleep_tells_what_was_practised() -> None:
+    story = Story().read(4).begin_sleep(1, [2.0])
+    said = "2 dreams, least surely: “Is <b>Pixel</b> a cat?”"
+    step = ev.SleepStepped("learning", 2, 2, 9.0, 0.5, 0.4, None, practised=said)
+    state = story.add(step).state
+    dreams, other = (_trace("falling_asleep", state, name) for name in ("dreams", "other text"))
+    assert [row[1] for row in dreams.customdata] == ["", f"<br>{theme.safe(said)}"]
+    assert dreams.hovertemplate.endswith("%{customdata[1]}")
+    assert other.customdata.shape == (2, 1)
+    sent = packed(PICTURES["falling_asleep"].draw(state), key="k", height=200)
+    assert "&lt;b&gt;Pixel" in sent.decode("utf-8", "replace")
+
+
 def test_a_sleep_without_a_loss_says_so_in_a_sentence() -> None:
     story = Story().read(4).begin_sleep(1, [None, None]).add(ev.SleepCancelled(1, 2.0))
     said = theme.sentence(PICTURES["falling_asleep"].draw(story.state))

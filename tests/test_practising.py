@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -53,6 +54,16 @@ def test_practice_brings_the_loss_of_its_dreams_down(tiny_llm: Llm) -> None:
     assert told[-1] < told[0]
     assert [s.done for s in steps] == list(range(1, len(steps) + 1))
     assert steps[-1].of == steps[-1].done
+
+
+def test_a_step_says_what_was_practised_in_it(tiny_llm: Llm) -> None:
+    steps = losses(tiny_llm, Practice(1e-9, 1, n_anchors=2, anchor_weight=1.0, drift_limit=9.0))
+    asked = {d.prompt for d in DREAMS}
+    assert sum(s.n_dreams for s in steps) == len(DREAMS)
+    assert all((s.asked in asked) == (s.loss is not None) for s in steps)
+    one, none = Practised(1, 1, 2.0, None, 0, "Who?", 1), Practised(1, 1, None, 2.0, 0)
+    assert (one.words, none.words) == ("1 dream: “Who?”", "only other text")
+    assert replace(one, n_dreams=12).words == "12 dreams, least surely: “Who?”"
 
 
 def test_what_is_known_is_practised_in_every_third_epoch(tiny_llm: Llm) -> None:

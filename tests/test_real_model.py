@@ -9,28 +9,23 @@ import pytest
 import torch
 from tiny import all_of
 
-from sleepviz import awake, bench, sleep
+from sleepviz import anchors, awake, bench, sleep
 from sleepviz import events as ev
 from sleepviz.awake import Awake, measure_talking
 from sleepviz.llm import Llm
 from sleepviz.session import Session
-from sleepviz.stories import Probe, Story, presets, read_stories
+from sleepviz.stories import Probe, presets, read_stories
 
 pytestmark = pytest.mark.model
 SHORT = {"epochs": 3, "first_layer": 0.7, "spare": 0}  # the browser's tests sleep by the defaults
 STORIES, CONTROLS = read_stories(Path(__file__).parent / "stories.json")
 
 
-def run_of(llm: Llm, story: Story, method: str, n_controls: int) -> bench.Run:
-    run = list(bench.measure(llm, story, CONTROLS[:n_controls], sleep.make(method), 0))[-1]
-    assert isinstance(run, bench.Run)
-    return run
-
-
 def test_a_nap_keeps_of_a_preset_what_its_lesson_says(real_llm: Llm) -> None:
-    story = replace(presets()[0], probes=presets()[0].probes[:5])
-    run = run_of(real_llm, story, "nap", 2)
-    assert run.recall("full") >= 0.7
+    story = replace(presets()[0], probes=presets()[0].probes[:3])
+    run = list(bench.measure(real_llm, story, CONTROLS[:1], sleep.make("nap"), 0))[-1]
+    assert isinstance(run, bench.Run)
+    assert run.recall("full") >= 0.6
     assert run.recall("cleared") == 0
     assert run.recall("slept") >= 0.6
     assert run.arms["slept"].kl < 0.03 < run.arms["cleared"].kl
@@ -43,13 +38,10 @@ def test_a_nap_keeps_of_a_preset_what_its_lesson_says(real_llm: Llm) -> None:
     assert run.cost["expected_flops"] == pytest.approx(run.cost["flops"], rel=0.4)
 
 
-def test_forgetting_keeps_nothing(real_llm: Llm) -> None:
-    run = run_of(real_llm, replace(STORIES[0], probes=STORIES[0].probes[:1]), "forget", 1)
-    assert sum(run.arms["slept"].recall) == 0
-    assert run.arms["slept"].replies == run.arms["cleared"].replies
-
-
-def test_a_short_deep_sleep_learns_and_can_be_undone(real_llm: Llm) -> None:
+def test_a_short_deep_sleep_learns_and_can_be_undone(
+    real_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anchors, "TRAINED", anchors.TRAINED[:24])
     session = Session(real_llm)
     all_of(session.read("The ship's cat is named Pixel. The code of the cabin is 7413."))
     logits, before = session.context.logits, real_llm.fingerprint()

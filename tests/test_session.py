@@ -19,11 +19,11 @@ from tiny import all_of
 
 from sleepviz import SleepvizError, keeping, sleep
 from sleepviz import events as ev
+from sleepviz.components.answered import outdated
 from sleepviz.llm import Llm
 from sleepviz.session import Session
 from sleepviz.sleep import Notes, Step
 from sleepviz.stories import Probe
-from sleepviz.views.compare import outdated
 from sleepviz.weights import Delta, DynamicWeights
 
 NOTES = "The captain is Mira Okafor. The cat is Pixel. The bell was cast in Bergen in 1892."

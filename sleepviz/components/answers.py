@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
-from itertools import accumulate
+from itertools import accumulate, chain
 
 from sleepviz.components.export import Table
 from sleepviz.components.markup import Node, el, tag
@@ -35,18 +36,24 @@ ANSWERS_ARE_NOT = (
 
 
 def answers(
-    got: Mapping[str, Answered], missing: Mapping[str, str], outdated: Mapping[str, str]
+    got: Mapping[str, Answered],
+    missing: Mapping[str, str],
+    outdated: Mapping[str, str],
+    step: int | None = None,
 ) -> Node:
     """Four columns. `missing`: why an arm has no answer; `outdated`: what has changed since.
 
-    Words that differ from the first column's are bold and underlined.
+    Words that differ from the first column's are bold and underlined. `step`: only so many tokens
+    of each have been said, and the last of them tells what else was likely.
     """
+    if step is not None:
+        got = {arm: _begun(answer, step) for arm, answer in got.items()}
     first = got.get("full")
     columns = el(
         "div",
         "arms",
         *[
-            _answer(arm, got[arm], first, outdated.get(arm, ""))
+            _answer(arm, got[arm], first, outdated.get(arm, ""), step)
             if arm in got
             else _nothing(arm, missing.get(arm, "Not asked yet."))
             for arm in ARMS
@@ -87,10 +94,74 @@ def answers_table(got: Mapping[str, Answered]) -> Table:
     )
 
 
-def _answer(arm: str, answer: Answered, first: Answered | None, outdated: str) -> Node:
+def pinned_answers(pinned: Mapping[str, Answered], got: Mapping[str, Answered]) -> Node:
+    """The answers that were pinned; words that differ from the same arm's answer now are marked."""
+    question = next(iter(pinned.values())).question
+    alike = any(answer.question == question for answer in got.values())
+    columns = [
+        el(
+            "div",
+            f"arm pinned {ARMS[arm][2]}",
+            el("div", "head", el("span", "title", ARMS[arm][0]), _verdict(answer)),
+            el("div", "who", _when(answer)),
+            el("div", "reply", *marked(_now(got, arm, answer), answer.reply, likelihoods(answer))),
+        )
+        for arm in ARMS
+        if (answer := pinned.get(arm)) is not None
+    ]
+    differs = "; words that differ from the answer above are underlined." if alike else ""
+    head = el("div", "small muted", f"Pinned: “{question}”{differs}")
+    return el("div", "stack", head, el("div", "arms", *columns))
+
+
+def _now(got: Mapping[str, Answered], arm: str, answer: Answered) -> str:
+    """What the same arm answers to the same question now."""
+    other = got.get(arm)
+    return other.reply if other is not None and other.question == answer.question else answer.reply
+
+
+def _when(answer: Answered) -> str:
+    """Under what it was given."""
+    sleep = f"under sleep {answer.night}, strength ×{answer.scale:.1f}" if answer.night else ""
+    gold = answer.gold_logprob
+    expected = "" if gold is None else f"log P(expected answer) {gold:,.2f} nat"
+    return "; ".join(filter(None, (sleep, expected))) or "without dynamic weights"
+
+
+def _begun(answer: Answered, n_said: int) -> Answered:
+    """An answer of which only the first tokens have been said."""
+    if n_said >= len(answer.tokens):
+        return answer
+    said = "".join(text for text, _ in answer.tokens[:n_said]).strip()
+    return replace(answer, reply=said, correct=None, tokens=answer.tokens[:n_said])
+
+
+def _latest(answer: Answered, step: int) -> Node:
+    """The last of the tokens said so far, and what else was likely instead of it."""
+    if step > len(answer.tokens):
+        return el("div", "facts", *_fact("then it ended", ""))
+    text, p = answer.tokens[step - 1]
+    top = answer.top[step - 1] if step <= len(answer.top) else ((text, p),)
+    return el("div", "facts", *chain(*(_fact(_quoted(t), f"{likely:.1%}") for t, likely in top)))
+
+
+def _answer(
+    arm: str, answer: Answered, first: Answered | None, outdated: str, step: int | None
+) -> Node:
     title, about, tone = ARMS[arm]
     words = marked((first or answer).reply, answer.reply, likelihoods(answer))
     gold = "no reference" if answer.gold_logprob is None else f"{answer.gold_logprob:,.2f} nat"
+    if step is not None:
+        facts = _latest(answer, step)
+    else:
+        facts = el(
+            "div",
+            "facts",
+            *_fact("log P(expected answer)", gold),
+            *_fact("time to answer", f"{answer.ms:,.0f} ms" if answer.ms else "one of many"),
+            *_fact("KV cache" if answer.ms else "KV cache (derived)", theme.size(answer.kv_bytes)),
+            *_fact("dynamic weights", theme.size(answer.dynamic_bytes)),
+        )
     return el(
         "div",
         f"arm {tone}" + (" off" if outdated else ""),
@@ -98,14 +169,7 @@ def _answer(arm: str, answer: Answered, first: Answered | None, outdated: str) -
         el("div", "who", about),
         el("div", "reply", *(words if answer.reply else [el("i", "muted", "It said nothing.")])),
         el("div", "small muted", outdated) if outdated else None,
-        el(
-            "div",
-            "facts",
-            *_fact("log P(expected answer)", gold),
-            *_fact("time to answer", f"{answer.ms:,.0f} ms" if answer.ms else "one of many"),
-            *_fact("KV cache" if answer.ms else "KV cache (derived)", theme.size(answer.kv_bytes)),
-            *_fact("dynamic weights", theme.size(answer.dynamic_bytes)),
-        ),
+        facts,
     )
 
 
@@ -160,12 +224,22 @@ def likelihoods(answer: Answered) -> list[str]:
     for word in _words(answer.reply):
         start, at = at, at + len(word)
         some = [
-            f"“{text.strip() or text}” {p:.0%}"
-            for (text, p), end in zip(answer.tokens, ends, strict=True)
+            f"{_quoted(text)} {p:.0%}{_instead(answer, number)}"
+            for number, ((text, p), end) in enumerate(zip(answer.tokens, ends, strict=True))
             if end > start and end - len(text) < start + len(word.rstrip())
         ]
         told.append(f"{', '.join(some)} ({Kind.MEASURED})")
     return told
+
+
+def _instead(answer: Answered, number: int) -> str:
+    """What else was likely where a token was said."""
+    others = answer.top[number][1:] if number < len(answer.top) else ()
+    return f" (else {', '.join(f'{_quoted(t)} {p:.0%}' for t, p in others)})" if others else ""
+
+
+def _quoted(text: str) -> str:
+    return f"“{text.strip() or text}”"
 
 
 def _words(text: str) -> Sequence[str]:

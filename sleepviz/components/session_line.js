@@ -22,6 +22,7 @@ class SessionLine {
     this.canvas = this.stage.querySelector("canvas")
     this.pointed = null // the event under the pointer
     this.wanted = undefined // a position asked for that the server has not shown yet
+    this.deaf = answerAsked(() => this.d?.key, () => this.sheet())
     this.sizes = new ResizeObserver(() => this.draw())
     this.sizes.observe(this.stage)
     const { canvas } = this
@@ -47,6 +48,7 @@ class SessionLine {
   }
 
   close() {
+    this.deaf()
     this.sizes.disconnect()
     this.stop()
     clearTimeout(this.soon)
@@ -110,6 +112,12 @@ class SessionLine {
     else return
     e.preventDefault()
     e.stopPropagation()
+  }
+
+  /** The line as an image, as it is now. */
+  sheet() {
+    const { canvas } = this
+    return sheetOf({ canvas, title: "Session line", note: this.where.textContent, colours: pageColours(canvas) })
   }
 
   // places -------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from weakref import WeakKeyDictionary
 
@@ -15,6 +16,7 @@ import streamlit as st
 
 from sleepviz.chronicle import LANES, Chronicle, Stretch
 from sleepviz.components.code import component
+from sleepviz.components.export import Table, beneath_words
 from sleepviz.timeline import Timeline
 
 _HTML = (
@@ -34,6 +36,14 @@ _HTML = (
 _MOUNT = component(
     "session_line", html=_HTML, css="session_line.css", js=("sheet.js", "session_line.js")
 )
+SEES = (
+    "All that has happened in this session, in the order of its events; drag the cursor, or press "
+    "the arrow keys, and every picture shows that moment."
+)
+IS_NOT = (
+    "To look back undoes nothing, and the model computes nothing again: what was measured then is "
+    "shown. Seconds are MEASURED; by event, an hour takes no more room than a moment."
+)
 _chronicles: WeakKeyDictionary[Timeline, Chronicle] = WeakKeyDictionary()
 _lock = Lock()
 
@@ -52,13 +62,32 @@ def session_line(
             to = told.get("to")
             chosen(to if isinstance(to, int) and to > 0 else None)
 
-    _MOUNT(data=pack(timeline, position), key=key, on_position_change=moved)
+    _MOUNT(data=pack(timeline, position, key), key=key, on_position_change=moved)
+    beneath_words(
+        partial(table, timeline), of=key, file="session", about=(SEES, IS_NOT), key=f"{key}.about"
+    )
 
 
-def pack(timeline: Timeline, position: int | None) -> dict[str, object]:
+def table(timeline: Timeline) -> Table:
+    """What happened, a row for each stretch of the line."""
+    stretches, _, _ = _stretches(timeline)
+    return Table(
+        ("first event (number)", "last event (number)", "since the start (s)", "lane", "what"),
+        (
+            [s.first + 1 for s in stretches],
+            [s.last + 1 for s in stretches],
+            [round(s.at_s, 3) for s in stretches],
+            [s.lane for s in stretches],
+            [s.words for s in stretches],
+        ),
+    )
+
+
+def pack(timeline: Timeline, position: int | None, key: str = "") -> dict[str, object]:
     """The stretches of the timeline: a few dozen bytes each, and tokens are told by the hundred."""
     stretches, n, seconds = _stretches(timeline)
     return {
+        "key": key,
         "n": n,
         "seconds": seconds,
         "position": position,

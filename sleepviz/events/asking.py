@@ -37,7 +37,8 @@ class Answered:
     `gold_logprob` (nats, all tokens of the reference) is None where there is no reference;
     `correct` likewise. `ms` is 0 for one of many that were answered at once: it has no time of its
     own, and its `kv_bytes` are those of the formula. `told` is the fingerprint of the notes that
-    had been told, 0 where it was not noted.
+    had been told, 0 where it was not noted. `top`: for each token the likeliest ones (text,
+    probability), that one first; none for one of many.
     """
 
     arm: str
@@ -55,6 +56,7 @@ class Answered:
     night: int  # sleeps in force when asked
     scale: float
     told: int = 0
+    top: tuple[tuple[tuple[str, float], ...], ...] = ()
 
 
 def fingerprint(notes: Iterable[str]) -> int:

@@ -44,7 +44,7 @@ class Dreamed:
 class SleepStepped:
     """Consolidation advanced to `step` of `of` in `phase`.
 
-    Losses in nats per token; lower is better.
+    Losses in nats per token; lower is better. `practised`: what was practised in it, in words.
     """
 
     phase: str
@@ -55,6 +55,7 @@ class SleepStepped:
     anchor_loss: float | None
     estimate_s: float | None  # ESTIMATE of the seconds left, None before there is a basis
     forming: tuple[tuple[str, float], ...] = ()  # (module, ||dW|| / ||W||) so far, now and then
+    practised: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ TITLE = "Falling asleep"
 SEES = "The loss on the dreams falls as they are learnt; the loss on other text should stay flat."
 IS_NOT = "A low loss is not a fact kept: whether it still knows is asked afterwards, in Compare."
 
+MOST_LETTERS = 90  # of what was practised
 _EMPTY = "Not asleep."
 
 
@@ -39,6 +40,8 @@ def falling_asleep(state: State) -> go.Figure:
     x = _running_steps(steps)
     began = next((a.seconds for a, b in pairwise(night.steps) if b is steps[0]), 0.0)
     ms = 1e3 * np.diff([s.seconds for s in steps], prepend=began)
+    custom = np.empty((len(steps), 2), dtype=object)
+    custom[:, 0], custom[:, 1] = ms, [_practised(s) for s in steps]
     for name, colour, width, values in (
         ("dreams", theme.KV, 2.5, [s.loss for s in steps]),
         ("other text, to be kept", theme.CONTROL, 1.25, [s.anchor_loss for s in steps]),
@@ -54,8 +57,9 @@ def falling_asleep(state: State) -> go.Figure:
             name=name,
             x=x[known][keep],
             y=y[keep],
-            custom=ms[known][keep, None],
-            hover="%{y:,.3f} nat per token, a step of %{customdata[0]:,.0f} ms",
+            custom=custom[known][keep, : 2 if name == "dreams" else 1],
+            hover="%{y:,.3f} nat per token, a step of %{customdata[0]:,.0f} ms"
+            + ("%{customdata[1]}" if name == "dreams" else ""),
             colour=colour,
             width=width,
             ends=len(keep) == 1,
@@ -99,6 +103,12 @@ def formula(state: State) -> str:
     if last.loss is not None:
         loss = f" Last: {last.loss:.3f}."
     return f"{text}{loss}{told}"
+
+
+def _practised(step: SleepStepped) -> str:
+    """What was practised, as the end of a hover text."""
+    words = theme.shortened(step.practised, MOST_LETTERS)
+    return f"<br>{theme.safe(words)}" if words else ""
 
 
 def _nothing(state: State) -> str:

@@ -59,6 +59,7 @@ class Step:
 
     `forming` are deltas in training, as they are now: to be looked at, not kept. `kept_by`
     [layer, kv_head, token] bool: who kept which token of the context, where slots are tokens.
+    `practised`: what was practised in it, in a few words.
     """
 
     phase: str
@@ -72,6 +73,7 @@ class Step:
     details: str = ""
     forming: Mapping[str, Delta] | None = None
     kept_by: np.ndarray | None = None
+    practised: str = ""
 
 
 class SleepMethod(Protocol):

@@ -132,7 +132,14 @@ class Cartridge:
                 learnt = {k: _frozen(s, llm.dtype) for k, s in slots.items()}
                 weights = replace(worn, slots=learnt)
             yield Step(
-                "learn", at.done, at.of, at.loss, at.anchor_loss, None, at.optimiser_bytes, weights
+                "learn",
+                at.done,
+                at.of,
+                at.loss,
+                at.anchor_loss,
+                optimiser_bytes=at.optimiser_bytes,
+                weights=weights,
+                practised=at.words,
             )
 
 

@@ -173,6 +173,7 @@ class Deep:
                 optimiser_bytes=at.optimiser_bytes,
                 weights=weights,
                 forming=forming,
+                practised=at.words,
             )
 
     def _fresh_deltas(

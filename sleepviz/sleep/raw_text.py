@@ -97,14 +97,31 @@ class RawText:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             n_bytes = optimiser_bytes(optimiser)
+            said = f"the text, part {at + 1:,} of {len(chunks):,}"
             if step < len(plan):
-                yield Step("learn", step, len(plan), loss, optimiser_bytes=n_bytes, forming=deltas)
+                yield Step(
+                    "learn",
+                    step,
+                    len(plan),
+                    loss,
+                    optimiser_bytes=n_bytes,
+                    forming=deltas,
+                    practised=said,
+                )
         learnt = {
             n: Delta(d.a.detach().to(llm.dtype), d.b.detach().to(llm.dtype))
             for n, d in deltas.items()
         }
         weights = DynamicWeights(learnt)
-        yield Step("learn", len(plan), len(plan), loss, optimiser_bytes=n_bytes, weights=weights)
+        yield Step(
+            "learn",
+            len(plan),
+            len(plan),
+            loss,
+            optimiser_bytes=n_bytes,
+            weights=weights,
+            practised=said,
+        )
 
 
 def _chunks(llm: Llm, text: str) -> list[list[int]]:

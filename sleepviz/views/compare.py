@@ -5,19 +5,16 @@ Knows arms and questions; acts only through controls.
 
 from __future__ import annotations
 
-from functools import partial
-
 import streamlit as st
 
 from sleepviz import controls, frame
-from sleepviz.components.answers import ANSWERS_ARE_NOT, ANSWERS_SEE, answers, answers_table
+from sleepviz.components.answered import answered
 from sleepviz.components.audit import leak_audit
 from sleepviz.components.dial import dial
-from sleepviz.components.export import beneath_words
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import track
-from sleepviz.events import Answered, Progressed
+from sleepviz.events import Progressed
 from sleepviz.figures import facts_by_night, facts_kept
 from sleepviz.state import State
 from sleepviz.stories import Probe, Story, presets
@@ -45,7 +42,7 @@ def render(timeline: Timeline, position: int | None) -> None:
         probe = _question(state, busy)
     if state.job == "asking" and state.progress:
         markup(_progress(*state.progress), key="compare.progress")
-    _answers(state, probe)
+    answered(state, probe)
     left, right = st.columns([8, 5], gap="small")
     with left.container(border=True, key="compare_facts"):
         st.markdown("##### What survived")
@@ -162,59 +159,11 @@ def _free(state: State) -> tuple[Probe, ...]:
     return tuple(Probe(a.question) for _, a in state.answers if not a.expected)
 
 
-# the answers ------------------------------------------------------------------------------------
-
-
-def _answers(state: State, probe: Probe | None) -> None:
-    question = probe.question if probe else ""
-    got = last_answers(state, question)
-    missing = {u.arm: u.reason for u in state.unavailable if u.question == question}
-    markup(answers(got, missing, outdated(state, got)), key="compare.answers")
-    if got:
-        beneath_words(
-            partial(answers_table, got),
-            of="",
-            file=f"answers-{state.position}",
-            about=(ANSWERS_SEE, ANSWERS_ARE_NOT),
-            key="compare.answers.about",
-        )
-
-
-def last_answers(state: State, question: str) -> dict[str, Answered]:
-    """The last answer of each arm to a question; where there is one, under the weights of now.
-
-    Where no night is in force, no answer given under one says what the model would say.
-    """
-    given = [a for _, a in state.answers if a.question == question]
-    given = [a for a in given if state.nights_in_force or a.arm not in ("slept", "both")]
-    return {a.arm: a for a in sorted(given, key=state.in_force)}
-
-
 def _pinned(state: State, probe: Probe | None) -> tuple[Probe, ...]:
     """What the dial is read for: the question shown, the facts asked so far, and the controls."""
     asked = [Probe(a.question, a.expected, kind=a.kind) for _, a in state.answers if a.expected]
     facts = [p for p in ([probe] if probe else []) + asked if p.answers and p.kind != "control"]
     return (*{p.question: p for p in facts}.values(), *unrelated())
-
-
-def outdated(state: State, got: dict[str, Answered]) -> dict[str, str]:
-    """Why an answer is not what the model would say now, by arm."""
-    nights = state.nights_in_force
-    now = nights[-1].number if nights else 0
-    told = {
-        arm: "Asked when other notes had been told; ask again."
-        for arm, answer in got.items()
-        if state.other_notes(answer)
-    }
-    for arm in ("slept", "both"):
-        answer = got.get(arm)
-        if answer is None or arm in told:
-            continue
-        if answer.night != now:
-            told[arm] = f"Asked under sleep {answer.night}; ask again."
-        elif answer.scale != state.scale:
-            told[arm] = f"Asked at strength ×{answer.scale:.1f}; now it is ×{state.scale:.1f}."
-    return told
 
 
 # nights, and what they cost ---------------------------------------------------------------------
