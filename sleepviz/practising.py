@@ -21,6 +21,7 @@ from sleepviz.dreams import Dream
 from sleepviz.lessons import ROWS, Lesson, share_made, share_said
 from sleepviz.llm import Llm
 from sleepviz.trunk import Trunk
+from sleepviz.vocabulary import All, Noticed, Some, Words, can_choose, expected_share
 from sleepviz.weights import DynamicWeights
 
 PACK_TOKENS = 320  # tokens in one training step
@@ -70,7 +71,8 @@ class Practice:
     probabilities) is practised only in every third epoch; of the anchors, at most `n_anchors` are
     drawn for each epoch, all plain texts among them. `anchor_weight` is what a token of an anchor
     counts beside one of a dream, at least: it rises while the student is further than `drift_limit`
-    (nats per token) from what the anchors say.
+    (nats per token) from what the anchors say. `some_words`: after the first epoch predictions are
+    over the words that matter, and a sample of the others (vocabulary.py).
     """
 
     lr: float
@@ -79,6 +81,7 @@ class Practice:
     anchor_weight: float
     drift_limit: float
     known: float = 0.9
+    some_words: bool = False
 
     def drawn(self, n_dreams: int) -> int:
         """Anchors in one epoch: fewer where there is little to dream of, so that it is heard."""
@@ -103,11 +106,16 @@ class Practice:
         prose = [x for x in held if x.prose][: self.drawn(len(dreams))]
         others = [x for x in held if not x.prose]
         done, weight, drift = 0, self.anchor_weight, 0.0
+        everything, noticed = All(trunk.llm), Noticed()
+        cut = self.some_words and can_choose(trunk.llm)
         for epoch in range(self.epochs):
             due = [x for i, x in enumerate(dreams) if x.p < self.known or (epoch + i) % 3 == 0]
             due = due or list(dreams)
             n_drawn = min(self.drawn(len(dreams)) - len(prose), len(others))
             chosen = [*due, *prose, *rng.sample(others, n_drawn)]
+            words: Words = everything
+            if cut and epoch:
+                words = Some(trunk.llm, noticed.with_all_of(chosen), seed=epoch)
             packs = list(packed(chosen, rng, self.pack_tokens(sum(len(x.hidden) for x in chosen))))
             for at, pack in enumerate(packs):
                 done += 1
@@ -115,7 +123,8 @@ class Practice:
                 rate = min(done / WARM_UP, 1.0 - (1.0 - FINAL_RATE) * share)
                 for group in optimiser.param_groups:
                     group["lr"] = self.lr * rate
-                losses = _backward(trunk, worn(), pack, weight)
+                watched = noticed if cut and words is everything else None
+                losses = _backward(trunk, worn(), pack, weight, words, watched)
                 if losses[1] is not None:
                     drift += DRIFT_SHARE * (losses[1] - drift)
                     change = WEIGHT_UP if drift > self.drift_limit else WEIGHT_DOWN
@@ -165,13 +174,15 @@ def expected(
     opening = len(llm.opening_turn()) * trained / per_pack
     read = per_pack + len(llm.opening_turn()) + n_slots  # by each token, the masked ones too
     predicted = due * sum(answers) + n_anchors * anchors.N_REPLY  # in an epoch
+    # epochs' worth of predictions over the whole vocabulary
+    wholes = 1.0 + (epochs - 1) * (expected_share(llm) if practice.some_words else 1.0)
     made_in = math.ceil(len(rows) / ROWS)
     work = Work(
         forward=first_layer * padded(rows, ROWS),
         passes=first_layer * made_in + above * step_passes * trained / per_pack,
         trained=above * (trained + opening),
         attended=above * (1.0 + ATTENDED_BACK) * (trained + opening) * read,
-        predicted=2.0 * epochs * predicted,
+        predicted=2.0 * wholes * predicted,
         peak=peaks.of_states(llm, sum(rows) + n_anchors * per_anchor)
         + peaks.of_training(
             llm, per_pack + len(llm.opening_turn()), predicted * per_pack * epochs / trained, above
@@ -218,20 +229,30 @@ def optimiser_bytes(optimiser: torch.optim.Optimizer) -> int:
 
 
 def _backward(
-    trunk: Trunk, worn: DynamicWeights, pack: Sequence[Lesson], anchor_weight: float
+    trunk: Trunk,
+    worn: DynamicWeights,
+    pack: Sequence[Lesson],
+    anchor_weight: float,
+    words: Words,
+    noticed: Noticed | None = None,
 ) -> tuple[float | None, float | None]:
     """One backward pass; the losses of the pack's dreams and of its anchors, nats per token.
 
     A teacher's distribution is cut to its top N_TOP, so the divergence of a student that agrees can
     be a little below 0.
     """
-    outputs = trunk.predictions(worn, [x.hidden for x in pack], [len(x.answer) for x in pack])
+    lengths = [len(x.answer) for x in pack]
+    states = trunk.final(worn, [x.hidden for x in pack], lengths)
+    outputs = words.logits(states).split(lengths)
     weights = [1.0 if x.gold else anchor_weight for x in pack]
     n_weighted = sum(w * len(x.answer) for w, x in zip(weights, pack, strict=True))
     sums, counts = {True: 0.0, False: 0.0}, {True: 0, False: 0}
     total = torch.zeros((), device=trunk.llm.device)
     for lesson, weight, logits in zip(pack, weights, outputs, strict=True):
-        loss = _loss(lesson, torch.log_softmax(logits.float(), dim=-1))
+        logprobs = torch.log_softmax(logits.float(), dim=-1)
+        if noticed is not None and lesson.gold:
+            noticed.notice(logprobs)
+        loss = _loss(lesson, logprobs, words)
         sums[lesson.gold] += float(loss.detach())
         counts[lesson.gold] += len(lesson.answer)
         total = total + loss * (weight / n_weighted)
@@ -240,14 +261,14 @@ def _backward(
     return dream, anchor
 
 
-def _loss(lesson: Lesson, logprobs: torch.Tensor) -> torch.Tensor:
+def _loss(lesson: Lesson, logprobs: torch.Tensor, words: Words) -> torch.Tensor:
     """The lesson's loss, summed over its answer; notes how surely the answer was said."""
     loss = torch.zeros((), device=logprobs.device)
     if lesson.teacher is not None:
         ids, wanted = lesson.teacher
-        loss = (wanted.exp() * (wanted - logprobs.gather(1, ids))).sum()
+        loss = (wanted.exp() * (wanted - logprobs.gather(1, words.at(ids)))).sum()
     if lesson.gold:
-        own = logprobs.gather(1, lesson.answer[:, None])
+        own = logprobs.gather(1, words.at(lesson.answer)[:, None])
         lesson.p = float(own.detach().mean().exp())
         loss = loss - own.sum() * (1.0 if lesson.teacher is None else GOLD)
     return loss

@@ -141,11 +141,21 @@ class Trunk:
         Rows are hidden states at the cut; each sees the beginning and itself, none sees another.
         Gradients reach the weights.
         """
+        states = self.final(weights, rows, n_answer)
+        return list(self.llm.model.get_output_embeddings()(states).split(list(n_answer)))
+
+    def final(
+        self,
+        weights: DynamicWeights,
+        rows: Sequence[torch.Tensor],
+        n_answer: Sequence[int],
+    ) -> torch.Tensor:
+        """The states [token, hidden] that `predictions` are made of, row after row."""
         states, ends = self.above(weights, rows)
         wanted = [torch.arange(e - n, e) for e, n in zip(ends, n_answer, strict=True)]
         at = torch.cat(wanted).to(states.device) + len(self._opening)
-        logits = self.llm.model.get_output_embeddings()(self._norm(states[at]))
-        return list(logits.split(list(n_answer)))
+        normed: torch.Tensor = self._norm(states[at])
+        return normed
 
     def above(
         self, weights: DynamicWeights, rows: Sequence[torch.Tensor]

@@ -54,6 +54,7 @@ FLOORS = {
     "anchors": 3,
     "dreams": 3,
     "lessons": 3,
+    "vocabulary": 3,
     "practising": 3,
     "familiar": 3,
     "probes": 3,

@@ -66,6 +66,13 @@ def test_a_step_says_what_was_practised_in_it(tiny_llm: Llm) -> None:
     assert replace(one, n_dreams=12).words == "12 dreams, least surely: “Who?”"
 
 
+def test_over_some_words_the_loss_is_what_it_is_over_all(tiny_llm: Llm) -> None:
+    practice = Practice(0.02, 4, n_anchors=2, anchor_weight=0.1, drift_limit=9.0)
+    every, some = (losses(tiny_llm, replace(practice, some_words=on)) for on in (False, True))
+    assert [s.loss for s in some] == pytest.approx([s.loss for s in every], abs=0.02)
+    assert [s.asked for s in some] == [s.asked for s in every]
+
+
 def test_what_is_known_is_practised_in_every_third_epoch(tiny_llm: Llm) -> None:
     practice = Practice(1e-9, 3, n_anchors=0, anchor_weight=1.0, drift_limit=9.0, known=0.0)
     steps = losses(tiny_llm, practice, known_p=1.0)

@@ -135,7 +135,9 @@ class Deep:
 
     @property
     def _practice(self) -> Practice:
-        return Practice(self.lr, self.epochs, N_ANCHORS, ANCHOR_WEIGHT, DRIFT_LIMIT)
+        return Practice(
+            self.lr, self.epochs, N_ANCHORS, ANCHOR_WEIGHT, DRIFT_LIMIT, some_words=True
+        )
 
     def _trained(
         self,
