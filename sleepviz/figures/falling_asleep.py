@@ -91,7 +91,9 @@ def formula(state: State) -> str:
         f"{Kind.MEASURED}: the loss that is practised away, in nats per token; lower is better. It "
         "is −(1/n) Σ ln p(token) where a token shall be said, and KL(teacher ‖ now) over the "
         "teacher’s likeliest tokens where somebody says how likely each shall be: of other text "
-        "always, of dreams in a cartridge, beside the other."
+        "always, of dreams in a cartridge, beside the other. A deep sleep takes p from its second "
+        f"epoch on over the words that matter and a sample of the others: an {Kind.ESTIMATE} of p "
+        "over all words."
     )
     if not state.nights or not state.nights[-1].steps:
         return text
