@@ -2,6 +2,7 @@
 // It knows stretches [lane, first, last, second, words]; what a place means is the server's business.
 
 const LEFT = 74, TOP = 4, AXIS = 16, PATIENCE = 180
+const ASKED = 3, ANSWERED = 3000 // how often a place is asked for, each so many ms after the last
 const KINDS = ["--st-text-color", "#5B4BDB", "#D9730D", "#0E9F8E", "#6B7280"]
 const BRIGHT = ["--st-text-color", "#A79BFF", "#FBA94C", "#3FD6C3", "#9CA3AF"]
 
@@ -70,10 +71,21 @@ class SessionLine {
     const { n } = this.d
     this.wanted = position === null || position >= n ? null : Math.max(1, position)
     clearTimeout(this.soon)
-    const go = () => this.go(this.wanted)
-    if (patience) this.soon = setTimeout(go, patience) // a drag is one question, not a hundred
-    else go()
+    if (patience) this.soon = setTimeout(() => this.ask(), patience) // a drag is one question, not a hundred
+    else this.ask()
     this.draw()
+  }
+
+  /** Ask for the place that is wanted. Streamlit loses what was sent as a page changed: then ask again. */
+  ask(times = ASKED) {
+    if (this.wanted === undefined) return // answered
+    if (times) {
+      this.go(this.wanted)
+      this.soon = setTimeout(() => this.ask(times - 1), ANSWERED)
+    } else { // show where the page is instead
+      this.wanted = undefined
+      this.draw()
+    }
   }
 
   /** The places worth a stop: after each stretch. */

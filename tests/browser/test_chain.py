@@ -141,7 +141,7 @@ def test_markup_in_notes_is_text_and_a_closed_tab_breaks_nothing(visit: Visit) -
     expect(page.locator(".st-key-talk-shown")).to_be_visible(timeout=PATIENCE_MS)
     done(page)
     page.locator(".st-key-talk-shown").get_by_text("Text", exact=True).click()
-    expect(page.get_by_text(MARKUP)).to_be_visible()
+    expect(page.locator(".st-key-talk_text").get_by_text(MARKUP)).to_be_visible()
     assert page.locator(".st-key-talk_text img").count() == 0
 
     go(page, "Sleep")
