@@ -163,6 +163,7 @@ class Attempt:
             left,
             forming,
             step.practised,
+            step.sampled,
         )
 
     def refusal(self, night: int) -> SleepRefused | None:

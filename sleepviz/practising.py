@@ -7,7 +7,7 @@ practises names the trainable tensors and how they are worn.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -20,9 +20,10 @@ from sleepviz.cost import ATTENDED_BACK, STEP_PASSES, Work, padded
 from sleepviz.dreams import Dream
 from sleepviz.lessons import ROWS, Lesson, share_made, share_said
 from sleepviz.llm import Llm
+from sleepviz.sleep import Step
 from sleepviz.trunk import Trunk
 from sleepviz.vocabulary import All, Noticed, Some, Words, can_choose, expected_share
-from sleepviz.weights import DynamicWeights
+from sleepviz.weights import Delta, DynamicWeights
 
 PACK_TOKENS = 320  # tokens in one training step
 FEWEST_PACK_TOKENS = 96  # where there is little to practise: the steps are what is learnt by
@@ -42,8 +43,9 @@ GOLD = 0.3  # weight of the dream's own words, where a teacher speaks too
 class Practised:
     """One training step: losses in nats per token, None where the step held none of its kind.
 
-    `optimiser_bytes` are measured after it; `asked` is what the dream in it asks that was said
-    least surely, of `n_dreams`.
+    `sampled`: they are estimates, over some words and a sample of the others. `optimiser_bytes`
+    are measured after it; `asked` is what the dream in it asks that was said least surely, of
+    `n_dreams`.
     """
 
     done: int
@@ -53,6 +55,7 @@ class Practised:
     optimiser_bytes: int
     asked: str = ""
     n_dreams: int = 0
+    sampled: bool = False
 
     @property
     def words(self) -> str:
@@ -61,6 +64,23 @@ class Practised:
             return "only other text"
         dreams = "1 dream" if self.n_dreams == 1 else f"{self.n_dreams:,} dreams, least surely"
         return f"{dreams}: “{self.asked}”"
+
+    def step(
+        self, weights: DynamicWeights | None, forming: Mapping[str, Delta] | None = None
+    ) -> Step:
+        """As a step of the sleep in which it happened; `weights`, where it was the last."""
+        return Step(
+            "learn",
+            self.done,
+            self.of,
+            self.loss,
+            self.anchor_loss,
+            optimiser_bytes=self.optimiser_bytes,
+            weights=weights,
+            forming=forming,
+            practised=self.words,
+            sampled=self.sampled,
+        )
 
 
 @dataclass(frozen=True)
@@ -136,7 +156,8 @@ class Practice:
                 dreamt = [x for x in pack if x.gold]
                 hardest = min(dreamt, key=lambda x: x.p).asks if dreamt else ""
                 n_bytes = optimiser_bytes(optimiser)
-                yield Practised(done, done + left, *losses, n_bytes, hardest, len(dreamt))
+                n, sampled = len(dreamt), words is not everything
+                yield Practised(done, done + left, *losses, n_bytes, hardest, n, sampled)
 
 
 def expected(

@@ -427,6 +427,19 @@ def test_a_step_of_a_sleep_tells_what_was_practised() -> None:
     assert "&lt;b&gt;Pixel" in sent.decode("utf-8", "replace")
 
 
+def test_losses_from_a_sample_of_the_vocabulary_are_estimates() -> None:
+    story = Story().read(4).begin_sleep(1, [2.0])
+    step = ev.SleepStepped("learning", 2, 2, 9.0, 0.5, 0.4, None, sampled=True)
+    state = story.add(step).state
+    lines = {t.name: t for t in PICTURES["falling_asleep"].draw(state).data}
+    assert [(list(t.x), t.meta["kind"]) for name, t in lines.items() if "dreams" in name] == [
+        ([1], Kind.MEASURED),
+        ([2], Kind.ESTIMATE),
+    ]
+    assert "0.50 nat per token (ESTIMATE" in PICTURES["falling_asleep"].alt(state)
+    assert "Last: 0.500 (ESTIMATE)." in PICTURES["falling_asleep"].formula(state)
+
+
 def test_a_sleep_without_a_loss_says_so_in_a_sentence() -> None:
     story = Story().read(4).begin_sleep(1, [None, None]).add(ev.SleepCancelled(1, 2.0))
     said = theme.sentence(PICTURES["falling_asleep"].draw(story.state))

@@ -71,6 +71,8 @@ def test_over_some_words_the_loss_is_what_it_is_over_all(tiny_llm: Llm) -> None:
     every, some = (losses(tiny_llm, replace(practice, some_words=on)) for on in (False, True))
     assert [s.loss for s in some] == pytest.approx([s.loss for s in every], abs=0.02)
     assert [s.asked for s in some] == [s.asked for s in every]
+    assert not any(s.sampled for s in every)
+    assert [s.sampled for s in some] == [s.done > some[-1].of // 4 for s in some]
 
 
 def test_what_is_known_is_practised_in_every_third_epoch(tiny_llm: Llm) -> None:

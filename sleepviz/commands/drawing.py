@@ -50,7 +50,8 @@ def drawn(label: str, work: Iterator[ev.Event]) -> None:
 
 
 def _of_step(event: ev.SleepStepped) -> tuple[str, int, int, str]:
-    loss = f"loss {event.loss:.3f}" if event.loss is not None else ""
+    about = "about " if event.sampled else ""
+    loss = f"loss {about}{event.loss:.3f}" if event.loss is not None else ""
     return event.phase, event.step, event.of, f"{event.step}/{event.of} {loss}"
 
 

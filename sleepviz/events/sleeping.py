@@ -44,7 +44,8 @@ class Dreamed:
 class SleepStepped:
     """Consolidation advanced to `step` of `of` in `phase`.
 
-    Losses in nats per token; lower is better. `practised`: what was practised in it, in words.
+    Losses in nats per token; lower is better; `sampled`: ESTIMATEs, from a sample of the
+    vocabulary, and MEASURED otherwise. `practised`: what was practised in it, in words.
     """
 
     phase: str
@@ -56,6 +57,7 @@ class SleepStepped:
     estimate_s: float | None  # ESTIMATE of the seconds left, None before there is a basis
     forming: tuple[tuple[str, float], ...] = ()  # (module, ||dW|| / ||W||) so far, now and then
     practised: str = ""
+    sampled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

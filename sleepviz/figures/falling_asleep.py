@@ -42,24 +42,31 @@ def falling_asleep(state: State) -> go.Figure:
     ms = 1e3 * np.diff([s.seconds for s in steps], prepend=began)
     custom = np.empty((len(steps), 2), dtype=object)
     custom[:, 0], custom[:, 1] = ms, [_practised(s) for s in steps]
-    for name, colour, width, values in (
-        ("dreams", theme.KV, 2.5, [s.loss for s in steps]),
-        ("other text, to be kept", theme.CONTROL, 1.25, [s.anchor_loss for s in steps]),
+    dreamt, others = [s.loss for s in steps], [s.anchor_loss for s in steps]
+    sampled = np.array([s.sampled for s in steps])
+    for name, colour, width, values, kind in (
+        ("dreams", theme.KV, 2.5, dreamt, Kind.MEASURED),
+        ("dreams, from a sample", theme.KV, 2.5, dreamt, Kind.ESTIMATE),
+        ("other text, to be kept", theme.CONTROL, 1.25, others, Kind.MEASURED),
+        ("other text, from a sample", theme.CONTROL, 1.25, others, Kind.ESTIMATE),
     ):
-        known = np.array([i for i, v in enumerate(values) if v is not None], dtype=int)
+        of_kind = sampled == (kind is Kind.ESTIMATE)
+        known = np.array(
+            [i for i, v in enumerate(values) if v is not None and of_kind[i]], dtype=int
+        )
         if not len(known):
             continue
         y = np.array([values[i] for i in known], dtype=float)
         keep = theme.thin(y)
         traces.line(
             figure,
-            Kind.MEASURED,
+            kind,
             name=name,
             x=x[known][keep],
             y=y[keep],
-            custom=custom[known][keep, : 2 if name == "dreams" else 1],
+            custom=custom[known][keep, : 2 if values is dreamt else 1],
             hover="%{y:,.3f} nat per token, a step of %{customdata[0]:,.0f} ms"
-            + ("%{customdata[1]}" if name == "dreams" else ""),
+            + ("%{customdata[1]}" if values is dreamt else ""),
             colour=colour,
             width=width,
             ends=len(keep) == 1,
@@ -77,8 +84,11 @@ def alt(state: State) -> str:
         return f"{TITLE}. {_nothing(state)}"
     night = state.nights[-1]
     last = night.steps[-1]
-    losses = [s.loss for s in night.steps if s.loss is not None]
-    told = f"loss from {losses[0]:.2f} to {losses[-1]:.2f} nat per token" if losses else "no loss"
+    told = "no loss"
+    if losses := [(s.loss, s.sampled) for s in night.steps if s.loss is not None]:
+        (first, _), (final, sampled) = losses[0], losses[-1]
+        told = f"loss from {first:.2f} to {final:.2f} nat per token"
+        told += f" ({Kind.ESTIMATE} from a sample)" if sampled else ""
     return (
         f"{TITLE}, {theme.night_label(night)} ({night.started.method}): "
         f"{len(night.steps):,} steps, {told}, now {last.phase} {last.step:,} of {last.of:,}."
@@ -91,9 +101,9 @@ def formula(state: State) -> str:
         f"{Kind.MEASURED}: the loss that is practised away, in nats per token; lower is better. It "
         "is −(1/n) Σ ln p(token) where a token shall be said, and KL(teacher ‖ now) over the "
         "teacher’s likeliest tokens where somebody says how likely each shall be: of other text "
-        "always, of dreams in a cartridge, beside the other. A deep sleep takes p from its second "
-        f"epoch on over the words that matter and a sample of the others: an {Kind.ESTIMATE} of p "
-        "over all words."
+        "always, of dreams in a cartridge, beside the other. From its second epoch on a deep sleep "
+        "takes p over the words that matter and a sample of the others: dotted, each an "
+        f"{Kind.ESTIMATE}."
     )
     if not state.nights or not state.nights[-1].steps:
         return text
@@ -103,7 +113,7 @@ def formula(state: State) -> str:
     told = "" if over else f" {left.kind}: about {left.told()} left."
     loss = ""
     if last.loss is not None:
-        loss = f" Last: {last.loss:.3f}."
+        loss = f" Last: {last.loss:.3f}{f' ({Kind.ESTIMATE})' if last.sampled else ''}."
     return f"{text}{loss}{told}"
 
 

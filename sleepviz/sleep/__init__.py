@@ -57,6 +57,7 @@ class Notes:
 class Step:
     """One step of consolidation. Losses in nats per token. Only the last step carries `weights`.
 
+    `sampled`: the losses are over a sample of the vocabulary, so they are estimates.
     `forming` are deltas in training, as they are now: to be looked at, not kept. `kept_by`
     [layer, kv_head, token] bool: who kept which token of the context, where slots are tokens.
     `practised`: what was practised in it, in a few words.
@@ -74,6 +75,7 @@ class Step:
     forming: Mapping[str, Delta] | None = None
     kept_by: np.ndarray | None = None
     practised: str = ""
+    sampled: bool = False
 
 
 class SleepMethod(Protocol):

@@ -131,16 +131,7 @@ class Cartridge:
             if at.done == at.of:
                 learnt = {k: _frozen(s, llm.dtype) for k, s in slots.items()}
                 weights = replace(worn, slots=learnt)
-            yield Step(
-                "learn",
-                at.done,
-                at.of,
-                at.loss,
-                at.anchor_loss,
-                optimiser_bytes=at.optimiser_bytes,
-                weights=weights,
-                practised=at.words,
-            )
+            yield at.step(weights)
 
 
 def _trainable(slots: Slots) -> Slots:

@@ -166,17 +166,7 @@ class Deep:
                         for n, d in forming.items()
                     }
                 )
-            yield Step(
-                "learn",
-                at.done,
-                at.of,
-                at.loss,
-                at.anchor_loss,
-                optimiser_bytes=at.optimiser_bytes,
-                weights=weights,
-                forming=forming,
-                practised=at.words,
-            )
+            yield at.step(weights, forming)
 
     def _fresh_deltas(
         self, llm: Llm, trunk: Trunk, start: dict[str, Delta], rng: Random
