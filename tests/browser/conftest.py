@@ -76,9 +76,28 @@ def browser() -> Iterator[Browser]:
     if path is None:
         pytest.skip("there is no chromium, chromium-browser or google-chrome; CHROMIUM names one")
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        flags = [*FLAGS, "--process-per-site"]  # a page's scripts are read once, not for each page
+        opened = playwright.chromium.launch(executable_path=path, args=flags)
         yield opened
         opened.close()
+
+
+def looked_at(context: BrowserContext, address: str, scheme: str, size: tuple[int, int]) -> Page:
+    """A new, empty page of a browser for this server, in a colour scheme and a size."""
+    if not context.pages:  # one that stays keeps the process that has read the scripts already
+        context.new_page().goto(f"{address}/_stcore/health")
+    page = context.new_page()
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    return page
+
+
+@pytest.fixture(scope="module")
+def somebody(browser: Browser) -> Iterator[BrowserContext]:
+    """Whose browser keeps the scripts of a page that comes again: then that is there at once."""
+    context = browser.new_context()
+    yield context
+    context.close()
 
 
 Visit = Callable[..., Page]
@@ -118,19 +137,14 @@ def visit(browser: Browser, server: str) -> Iterator[Visit]:
         scheme: str = "light",
         size: tuple[int, int] = (1280, 720),
         path: str = "",
-        state: object = None,
         address: str = server,
         until: str = ".st-key-strip",
     ) -> Page:
         if context is None:
-            context = browser.new_context(
-                viewport={"width": size[0], "height": size[1]},
-                color_scheme=scheme,  # type: ignore[arg-type]
-                storage_state=state,  # type: ignore[arg-type]
-            )
+            context = browser.new_context()
             contexts.append(context)
         ours.add(urlsplit(address).netloc)
-        page = watched(context.new_page())
+        page = watched(looked_at(context, address, scheme, size))
         page.goto(f"{address}/{path}")
         page.wait_for_selector(until, timeout=PATIENCE_MS)
         settled(page)

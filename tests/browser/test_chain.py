@@ -19,7 +19,7 @@ from conftest import (  # type: ignore[import-not-found]
     settled,
     shot,
 )
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from sleepviz.stories import presets
 
@@ -45,7 +45,7 @@ def tell(page: Any, text: str) -> None:
 
 @pytest.fixture(scope="session")
 def slept(visit: Visit) -> Any:
-    """Somebody who has gone through the whole chain; returns the cookie for later visits."""
+    """Somebody who has gone through the whole chain; returns the browser for later visits."""
     page = visit()
     for name, title in PAGES.items():
         go(page, title)
@@ -89,11 +89,12 @@ def slept(visit: Visit) -> Any:
     expect(page.locator(".arm").nth(2).locator(".reply")).not_to_be_empty()
     expect(page.locator(".st-key-compare_audit")).to_contain_text("0 of")
     shot(page, "compare-done-light-1280")
-    return page.context.storage_state()
+    page.close()
+    return page.context
 
 
 def test_the_chain_ends_with_four_answers_beside_each_other(slept: Any) -> None:
-    assert slept["cookies"]
+    assert slept.cookies()
 
 
 @pytest.mark.parametrize("name", list(PAGES))
@@ -102,25 +103,30 @@ def test_every_page_comes_back_after_a_reload_and_fits(
     slept: Any, visit: Visit, name: str, scheme: str, width: int, height: int
 ) -> None:
     path = "" if name == "talk" else name
-    page = visit(scheme=scheme, size=(width, height), path=path, state=slept)
+    page = visit(slept, scheme, (width, height), path)
     expect(page.locator(".st-key-strip")).to_contain_text("dynamic weights v1")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     shot(page, f"{name}-done-{scheme}-{width}")
-    page.context.close()
+    page.close()
 
 
 @pytest.mark.parametrize(("scheme", "width", "height"), LOOKS[:2])
 def test_an_empty_page_says_what_to_do_and_a_refusal_loses_nothing(
     visit: Visit, scheme: str, width: int, height: int
 ) -> None:
-    page = visit(scheme=scheme, size=(width, height))
+    def again(page: Page, **given: Any) -> Page:
+        page.close()
+        return visit(page.context, **given)
+
+    look = {"scheme": scheme, "size": (width, height)}
+    page = visit(**look)
     for name in PAGES:
-        page = visit(page.context, path="" if name == "talk" else name)
+        page = again(page, path="" if name == "talk" else name, **look)
         if name not in ("talk", "about"):
             expect(page.get_by_text("Tell it something", exact=True).first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         shot(page, f"{name}-empty-{scheme}-{width}")
-    page = visit(page.context)
+    page = again(page, **look)
     tell(page, TOO_LONG)
     expect(page.locator(".st-key-frame-failure")).to_be_visible(timeout=PATIENCE_MS)
     settled(page)
@@ -128,7 +134,7 @@ def test_an_empty_page_says_what_to_do_and_a_refusal_loses_nothing(
     assert page.locator(".st-key-talk-own textarea").input_value() == TOO_LONG
     for name in PAGES:
         if name != "talk":
-            page = visit(page.context, path=name)
+            page = again(page, path=name, **look)
             expect(page.locator(".st-key-frame-failure")).to_be_visible()
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             shot(page, f"{name}-error-{scheme}-{width}")

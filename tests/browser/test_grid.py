@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SHOTS, serving_page, settled  # type: ignore[import-not-found]
-from playwright.sync_api import Browser, Locator, Page, Position, expect
+from conftest import SHOTS, looked_at, serving_page, settled  # type: ignore[import-not-found]
+from playwright.sync_api import BrowserContext, Locator, Page, Position, expect
 
 pytestmark = pytest.mark.browser
 PAGE = """
@@ -99,18 +99,13 @@ Open = Callable[..., Page]
 
 
 @pytest.fixture
-def opened(browser: Browser, address: str) -> Iterator[Open]:
+def opened(somebody: BrowserContext, address: str) -> Iterator[Open]:
     """Open the page in a colour scheme and a width; no script of ours may fail on it."""
-    contexts, troubles = [], []
+    pages, troubles = [], []
 
     def visit(scheme: str = "light", width: int = 1280) -> Page:
-        contexts.append(
-            browser.new_context(
-                viewport={"width": width, "height": 1300},
-                color_scheme=scheme,  # type: ignore[arg-type]
-            )
-        )
-        page = contexts[-1].new_page()
+        page = looked_at(somebody, address, scheme, (width, 1300))
+        pages.append(page)
         page.on("pageerror", lambda e: troubles.append(str(e)))
         page.on(
             "console",
@@ -123,8 +118,8 @@ def opened(browser: Browser, address: str) -> Iterator[Open]:
         return page
 
     yield visit
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert not troubles, "\n".join(troubles)
 
 

@@ -142,17 +142,17 @@ def test_the_self_check_holds_on_this_machine(heavy: Any) -> None:
 
 @pytest.fixture(scope="module")
 def napped(heavy: Any, visit: Visit) -> Any:
-    """The same person after a nap and one more question; the cookie for later visits."""
-    state = heavy.context.storage_state()
-    page = visit(state=state, path="sleep")
+    """The same person after a nap and one more question; the browser for later visits."""
+    page = visit(heavy.context, path="sleep")
     begin(page, "sleep.go")
     done(page)
-    page = visit(page.context)
+    go(page, "Talk")
     page.get_by_placeholder("Say something to the model").fill("Who keeps the lamp?")
     with begun(page):
         page.keyboard.press("Enter")
     done(page)
-    return state
+    page.close()
+    return heavy.context
 
 
 @pytest.mark.parametrize(("scheme", "size"), [("dark", (1280, 720)), ("light", (390, 844))])
@@ -160,7 +160,7 @@ def test_numbers_and_weights_after_a_nap(
     napped: Any, visit: Visit, scheme: str, size: tuple[int, int]
 ) -> None:
     name = f"{scheme}-{size[0]}"
-    page = visit(state=napped, scheme=scheme, size=size, path="numbers")
+    page = visit(napped, scheme, size, "numbers")
     timed = page.locator(".st-key-numbers_attention")
     expect(timed).to_contain_text("(now)")
     begin(page, "numbers.attention.go")
@@ -179,7 +179,8 @@ def test_numbers_and_weights_after_a_nap(
     page.locator(".st-key-numbers_time_per_token").get_by_text("Log scale").click()
     settled(page)
     shot(page, f"numbers-lit-{name}")
-    page = visit(page.context, path="look")
+    page.close()
+    page = visit(napped, scheme, size, "look")
     part(page, "Weights")
     label = page.locator(".st-key-look_tokens_kept canvas").first
     expect(label).to_have_attribute("aria-label", re.compile("Which tokens were kept, sleep 1"))

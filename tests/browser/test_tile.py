@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import SHOTS, serving_page, settled  # type: ignore[import-not-found]
-from playwright.sync_api import Browser, Locator, Page, Position, expect
+from conftest import SHOTS, looked_at, serving_page, settled  # type: ignore[import-not-found]
+from playwright.sync_api import BrowserContext, Locator, Page, Position, expect
 
 pytestmark = pytest.mark.browser
 PAGE = """
@@ -57,16 +57,13 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def opened(browser: Browser, address: str) -> Iterator[Open]:
+def opened(somebody: BrowserContext, address: str) -> Iterator[Open]:
     """Open the page in a colour scheme; no script of ours may fail on it."""
-    contexts, troubles = [], []
+    pages, troubles = [], []
 
     def visit(scheme: str = "light") -> Page:
-        viewport = {"width": 1280, "height": 1100}
-        contexts.append(
-            browser.new_context(viewport=viewport, color_scheme=scheme)  # type: ignore[arg-type]
-        )
-        page = contexts[-1].new_page()
+        page = looked_at(somebody, address, scheme, (1280, 1100))
+        pages.append(page)
         page.on("pageerror", lambda e: troubles.append(str(e)))
         page.goto(address)
         settled(page)
@@ -74,8 +71,8 @@ def opened(browser: Browser, address: str) -> Iterator[Open]:
         return page
 
     yield visit
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert not troubles, "\n".join(troubles)
 
 
