@@ -56,6 +56,7 @@ FLOORS = {
     "lessons": 3,
     "vocabulary": 3,
     "practising": 3,
+    "practice_cost": 3,
     "familiar": 3,
     "probes": 3,
     "gate": 3,

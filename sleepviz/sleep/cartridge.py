@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import torch
 
-from sleepviz import SleepvizError, dreams, half, lessons, practising
+from sleepviz import SleepvizError, dreams, half, lessons, practice_cost
 from sleepviz.cost import Work
 from sleepviz.events import Dreamed
 from sleepviz.lessons import Lesson
@@ -61,7 +61,7 @@ class Cartridge:
 
     def expected(self, llm: Llm, notes: Notes) -> Work:
         made = list(dreams.of_notes((*notes.earlier, *notes.texts), notes.held_out))
-        taught = practising.expected(
+        taught = practice_cost.expected(
             llm,
             made,
             self._practice,

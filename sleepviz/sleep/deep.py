@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import torch
 
-from sleepviz import SleepvizError, anchors, dreams, familiar, half, lessons, practising
+from sleepviz import SleepvizError, anchors, dreams, familiar, half, lessons, practice_cost
 from sleepviz.cost import DELTA_STEP_PASSES, Work
 from sleepviz.events import Dreamed
 from sleepviz.lessons import Lesson
@@ -85,7 +85,7 @@ class Deep:
     def expected(self, llm: Llm, notes: Notes) -> Work:
         texts = (*notes.earlier, *notes.texts) if self.replay else notes.texts
         made = list(dreams.of_notes(texts, notes.held_out))
-        work = practising.expected(
+        work = practice_cost.expected(
             llm,
             made,
             self._practice,
