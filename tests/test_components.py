@@ -15,12 +15,12 @@ import pytest
 
 from sleepviz import SleepvizError
 from sleepviz import events as ev
-from sleepviz.components import answers, bars, code, export, grid
+from sleepviz.components import answers, bars, code, export, grid, picture
 from sleepviz.components import attention_tile as tile
 from sleepviz.components import transcript as talk
 from sleepviz.components.chart import packed as packed_chart
 from sleepviz.components.chart import paints
-from sleepviz.figures import theme, traces
+from sleepviz.figures import theme, thinning, traces
 from sleepviz.figures.facts_by_night import facts_by_night
 from sleepviz.figures.facts_kept import facts_kept
 from sleepviz.figures.memory_over_time import memory_over_time, moment
@@ -433,6 +433,15 @@ def test_a_line_on_the_right_axis_has_the_unit_of_that_axis() -> None:
     figure.add_scatter(name="memory", x=[1], y=[3], yaxis="y2")
     figure.update_layout(yaxis2={"title": {"text": "memory (MiB)"}})
     assert export.table_of(figure).names == ("step (count)", "loss (nat)", "memory (MiB)")
+
+
+def test_the_table_beneath_a_picture_has_what_the_picture_leaves_out() -> None:
+    timeline = sampled(*range(7, 7 + 2 * thinning.MOST_POINTS))
+    state = timeline.at()
+    drawn = export.table_of(picture.figure("memory_over_time", state))
+    whole = export.table_of(picture._whole("memory_over_time", state, ""))
+    assert len(drawn.rows) < len(whole.rows) == 2 * thinning.MOST_POINTS
+    assert all(value is not None for row in whole.rows for value in row)
 
 
 def test_bars_are_names_and_values_whichever_way_they_lie() -> None:

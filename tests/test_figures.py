@@ -21,7 +21,7 @@ from sleepviz.components.chart import MOMENT, chosen_x, packed, paints
 from sleepviz.components.chart import told as how
 from sleepviz.components.export import table_of
 from sleepviz.components.report import report_table
-from sleepviz.figures import facts_by_night, facts_kept, theme, traces
+from sleepviz.figures import facts_by_night, facts_kept, theme, thinning, traces
 from sleepviz.figures.cost_elsewhere import interval
 from sleepviz.figures.draft import Draft
 from sleepviz.quantities import Kind
@@ -304,9 +304,23 @@ def test_grids_of_words_have_their_names_above_and_read_downwards(name: str) -> 
 def test_a_picture_of_many_points_is_thinned_and_says_so(name: str) -> None:
     figure = PICTURES[name].draw(STATES["many"])
     lines = [t for t in figure.data if t.type == "scatter"]
-    assert all(len(t.x) <= theme.MOST_POINTS for t in lines)
+    assert all(len(t.x) <= thinning.MOST_POINTS for t in lines)
     if any(len(t.x) > 1000 for t in lines):
         assert any("drawn" in a.text for a in figure.layout.annotations if a.name == "note")
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_drawn_whole_leaves_nothing_out(name: str) -> None:
+    drawn = PICTURES[name].draw(STATES["many"])
+    with thinning.whole():
+        whole = PICTURES[name].draw(STATES["many"])
+    assert not any("the CSV has all" in a.text for a in whole.layout.annotations)
+    left_out = any("the CSV has all" in a.text for a in drawn.layout.annotations)
+    sizes = [
+        sum(np.size(t.z if t.type == "heatmap" else t.y) for t in f.data) for f in (drawn, whole)
+    ]
+    assert (sizes[0] < sizes[1]) == left_out
+    assert PICTURES[name].draw(STATES["many"]).to_json() == drawn.to_json()
 
 
 def test_pictures_need_neither_torch_nor_streamlit() -> None:
@@ -328,8 +342,8 @@ def test_a_picture_that_breaks_the_protocol_is_named_with_what_it_lacks() -> Non
 def test_thinning_keeps_the_ends_and_the_only_spike() -> None:
     values = np.zeros(100_000)
     values[61_803], values[0], values[-1] = 9.0, 1.0, 2.0
-    kept = values[theme.thin(values)]
-    assert len(kept) <= theme.MOST_POINTS
+    kept = values[thinning.thin(values)]
+    assert len(kept) <= thinning.MOST_POINTS
     assert kept[0] == 1.0
     assert kept[-1] == 2.0
     assert kept.max() == 9.0

@@ -21,7 +21,7 @@ from sleepviz.components.code import component
 from sleepviz.components.grid import grid, is_grid
 from sleepviz.components.kept import Kept
 from sleepviz.components.packing import Columns, carried_alt, message, notes
-from sleepviz.figures import theme
+from sleepviz.figures import theme, thinning
 
 MOMENT = "go to this moment"
 
@@ -128,7 +128,7 @@ def packed(
 
     `goes`: what a click on a point does, such as MOMENT; the words say so. `lit`: the line that
     stands out, by its name; there is none of that name where nothing shall. A column that several
-    lines share is sent once. Series are thinned to `theme.MOST_POINTS`, keeping extremes.
+    lines share is sent once. Series are thinned to `thinning.MOST_POINTS`, keeping extremes.
     """
     columns = Columns()
     layout, traces = figure.layout.to_plotly_json(), [t.to_plotly_json() for t in figure.data]
@@ -162,7 +162,7 @@ def _series(trace: Json, columns: Columns, number: int) -> dict[str, object]:
     y = np.asarray(_told(trace, "y", []), dtype=float)
     x = np.asarray(_told(trace, "x", np.arange(len(y))), dtype=float)
     custom = np.asarray(_told(trace, "customdata", np.empty((len(y), 0)))).reshape(len(y), -1)
-    keep = theme.thin(y)
+    keep = thinning.thin(y)
     mode, line, marker = trace.get("mode") or "lines", trace.get("line"), trace.get("marker")
     line, marker = line or {}, marker or {}
     colour = line.get("color") or (marker.get("color") if "markers" in mode else None)

@@ -229,7 +229,9 @@ class Chart extends ChartPicture {
       const dot = make("i", "", "")
       dot.style.background = this.colour(series.colour)
       const custom = series.custom.map((column) => column[i])
-      const [value, ...more] = filled(series.hover, { x: series.x[i], y: series.y[i], custom }).split("<br>")
+      const own = { x: series.x[i], y: series.y[i], custom }
+      const [value, ...more] = filled(series.hover, own).split("<br>")
+      if (!series.step && own.x !== x) more.push(filled(this.message.axes.x.hover, own)) // it has none at this x
       row.append(dot, make("span", "", series.name), make("b", "", plain(value)))
       for (const line of more) row.append(make("span", "more", plain(line)))
       return row

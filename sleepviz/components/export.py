@@ -45,41 +45,54 @@ class Table:
         return list(zip(*self.columns, strict=True))
 
 
-def beneath(figure: go.Figure, *, of: str, file: str, about: Iterable[str], key: str) -> None:
+def beneath(
+    figure: go.Figure,
+    *,
+    of: str,
+    file: str,
+    about: Iterable[str],
+    key: str,
+    whole: Callable[[], go.Figure] | None = None,
+) -> None:
     """Show the row beneath the picture that has the key `of`; `about` are sentences on it.
 
     `file` is the name of what is downloaded, without its ending. A canvas of ours hands itself over
-    as an image; of what plotly has drawn, the browser makes one.
+    as an image; of what plotly has drawn, the browser makes one. `whole` draws the picture with all
+    that was left out of it, for its table.
     """
-    make = (lambda: table_of(figure)) if figure.data else None
-    title, remark = figure.layout.title.text or "", notes(figure)
-    _row(make, of=of, file=file, about=about, key=key, title=title, remark=remark)
+
+    def make() -> tuple[Table, str]:
+        all_of_it = figure if whole is None else whole()
+        return table_of(all_of_it), notes(all_of_it)
+
+    title = figure.layout.title.text or ""
+    _row(make if figure.data else None, of=of, file=file, about=about, key=key, title=title)
 
 
 def beneath_words(
     make: Callable[[], Table], *, of: str, file: str, about: Iterable[str], key: str
 ) -> None:
     """Show the row beneath something that is words, not a figure, and has the key `of`."""
-    _row(make, of=of, file=file, about=about, key=key, title="")
+    _row(lambda: (make(), ""), of=of, file=file, about=about, key=key, title="")
 
 
 def _row(
-    make: Callable[[], Table] | None,
+    make: Callable[[], tuple[Table, str]] | None,
     *,
     of: str,
     file: str,
     about: Iterable[str],
     key: str,
     title: str,
-    remark: str = "",
 ) -> None:
-    """`make` makes the table, and is None where there is no data; `of` is "" without an image.
-
-    `remark` says what the picture, and so the table, leaves out.
+    """`make` makes the table and remarks on it, and is None where there is no data; `of` is ""
+    without an image.
     """
     asked = st.session_state.get(key)  # as the browser left it before this run
     asked = asked if isinstance(asked, Mapping) else {}
-    table = make() if make is not None and (asked.get("table") or asked.get("csv")) else None
+    table, remark = None, ""
+    if make is not None and (asked.get("table") or asked.get("csv")):
+        table, remark = make()
     _MOUNT(
         data={
             "of": of,

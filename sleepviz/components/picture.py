@@ -14,7 +14,7 @@ from sleepviz.components.chart import MOMENT, chart
 from sleepviz.components.export import beneath
 from sleepviz.components.kept import Kept
 from sleepviz.components.turns import at_pace
-from sleepviz.figures import Picture, pictures
+from sleepviz.figures import Picture, pictures, thinning
 from sleepviz.state import State
 
 if TYPE_CHECKING:
@@ -58,14 +58,24 @@ def picture(
         file="-".join((name, *chosen, str(told.position))),
         about=(shown.sees, shown.is_not, formula),
         key=f"{key}.about",
+        whole=lambda: _whole(name, state, choice),
     )
     return cell
 
 
 def figure(name: str, state: State, choice: str = "") -> go.Figure:
     """The figure of a state, drawn once: a state is the same object until the next event."""
-    chosen = (choice,) if choice else ()
-    return _drawn.of(state, (name, choice), lambda: pictures()[name].draw(state, *chosen))
+    return _drawn.of(state, (name, choice), lambda: _draw(name, state, choice))
+
+
+def _whole(name: str, state: State, choice: str) -> go.Figure:
+    """The figure with all that a screen has no room for."""
+    with thinning.whole():
+        return _drawn.of(state, (name, choice, "whole"), lambda: _draw(name, state, choice))
+
+
+def _draw(name: str, state: State, choice: str) -> go.Figure:
+    return pictures()[name].draw(state, *((choice,) if choice else ()))
 
 
 def _goes(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from sleepviz.events import Answered
-from sleepviz.figures import theme, traces
+from sleepviz.figures import theme, thinning, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import Night, State
 
@@ -30,7 +30,7 @@ def facts_by_night(state: State) -> go.Figure:
     if not rows:
         return theme.empty(TITLE, _EMPTY)
     nights = state.nights_kept
-    shown = list(rows)[-_MOST_ROWS:]
+    shown = list(rows)[-thinning.at_most(_MOST_ROWS) :]
     marks = [[_mark(rows[q].get(n.number)) for n in nights] for q in shown]
     figure = theme.blank(TITLE, alt(state), x="night (number)", y="question")
     figure.update_layout(height=96 + 30 * len(shown))
@@ -38,7 +38,7 @@ def facts_by_night(state: State) -> go.Figure:
         figure,
         Kind.MEASURED,
         x=[_column(n) for n in nights],
-        y=[theme.safe(theme.shortened(q, 52)) for q in shown],
+        y=[theme.safe(theme.shortened(q, thinning.at_most(52))) for q in shown],
         z=[[{"✓": 1.0, "✗": 0.0}.get(m) for m in line] for line in marks],
         limits=(0.0, 1.0),
         colours=_COLOURS,
@@ -50,13 +50,13 @@ def facts_by_night(state: State) -> go.Figure:
     figure.update_xaxes(type="category")
     theme.as_grid(figure, names_on_top=True)
     if len(shown) < len(rows):
-        theme.note(figure, f"the last {len(shown):,} of {len(rows):,} questions")
+        theme.note(figure, f"the last {len(shown):,} of {len(rows):,} questions; the CSV has all")
     return figure
 
 
 def question_at(state: State, row: int) -> str | None:
     """The question of a row of the grid; None where there is none."""
-    shown = list(_rows(state))[-_MOST_ROWS:]
+    shown = list(_rows(state))[-thinning.at_most(_MOST_ROWS) :]
     return shown[row] if 0 <= row < len(shown) else None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.events import Answered
-from sleepviz.figures import theme, traces
+from sleepviz.figures import theme, thinning, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 
@@ -56,8 +56,8 @@ def facts_kept(state: State) -> go.Figure:
     figure.update_layout(height=96 + 48 * len(lines))
     _add_grid(figure, state, rows, lines, _arms(rows))
     theme.as_grid(figure, names_on_top=True)
-    if len(rows) > _MOST_ROWS:
-        theme.note(figure, f"the last {_MOST_ROWS:,} of {len(rows):,} questions")
+    if len(rows) > thinning.at_most(_MOST_ROWS):
+        theme.note(figure, f"the last {_MOST_ROWS:,} of {len(rows):,} questions; the CSV has all")
     return figure
 
 
@@ -113,7 +113,7 @@ def _rows(state: State) -> _Rows:
 
 def _lines(rows: _Rows) -> list[str]:
     """What stands along the rows: the newest questions, the controls beneath their own line."""
-    shown = list(rows)[-_MOST_ROWS:]
+    shown = list(rows)[-thinning.at_most(_MOST_ROWS) :]
     facts = [q for q in shown if not _is_control(rows[q])]
     controls = [q for q in shown if _is_control(rows[q])]
     return [*facts, *([_BETWEEN] if controls else []), *controls]
@@ -209,7 +209,9 @@ def _labels(questions: Sequence[str]) -> list[str]:
     """The questions in the room that an axis has, each still different from the others."""
     labels: list[str] = []
     for question in questions:
-        label = _wrapped(theme.shortened(question, _MOST_LETTERS), _LETTERS_PER_LINE)
+        label = _wrapped(
+            theme.shortened(question, thinning.at_most(_MOST_LETTERS)), _LETTERS_PER_LINE
+        )
         twins = sum(other.partition(" (")[0] == label for other in labels)
         labels.append(f"{label} ({twins + 1})" if twins else label)
     return labels

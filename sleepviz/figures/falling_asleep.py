@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.events import SleepStepped
-from sleepviz.figures import theme, traces
+from sleepviz.figures import theme, thinning, traces
 from sleepviz.figures.draft import Draft
 from sleepviz.quantities import Kind, estimate
 from sleepviz.state import Night, State
@@ -57,7 +57,7 @@ def falling_asleep(state: State) -> go.Figure:
         if not len(known):
             continue
         y = np.array([values[i] for i in known], dtype=float)
-        keep = theme.thin(y)
+        keep = thinning.thin(y)
         traces.line(
             figure,
             kind,
@@ -71,7 +71,7 @@ def falling_asleep(state: State) -> go.Figure:
             width=width,
             ends=len(keep) == 1,
         )
-        theme.thinned(figure, len(keep), len(y), f"steps of {name.partition(',')[0]}")
+        thinning.thinned(figure, len(keep), len(y), f"steps of {name.partition(',')[0]}")
     _add_phases(figure, steps, x)
     if night.outcome not in ("kept", "running"):
         theme.note(figure, f"{theme.night_label(night)}; nothing has changed")

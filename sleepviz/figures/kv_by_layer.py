@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import plotly.graph_objects as go
 
-from sleepviz.figures import kv_growth, theme, traces
+from sleepviz.figures import kv_growth, theme, thinning, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 
@@ -43,7 +43,7 @@ def kv_by_layer(state: State) -> go.Figure:
     blocks = _blocks(held.shape[1])
     own = theme.mib(np.stack([held[:, a:b].sum(1) for a, b in blocks], axis=1))
     upon = own.cumsum(axis=1)
-    keep = theme.thin(upon[:, -1])
+    keep = thinning.thin(upon[:, -1])
     for at, (first, end) in enumerate(blocks):
         traces.line(
             figure,
@@ -66,7 +66,7 @@ def kv_by_layer(state: State) -> go.Figure:
             float(told[kv_growth.point_at(state, night.started_s)]),
             theme.night_label(night),
         )
-    theme.thinned(figure, len(keep), len(told))
+    thinning.thinned(figure, len(keep), len(told))
     return figure.made()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.events import SessionStarted
-from sleepviz.figures import theme, traces
+from sleepviz.figures import theme, thinning, traces
 from sleepviz.figures.draft import Draft
 from sleepviz.quantities import Kind, derived, measured
 from sleepviz.state import State
@@ -54,7 +54,7 @@ def kv_growth(state: State, choice: str = "tokens") -> go.Figure:
     n_tokens = np.array([0, *(p.n_tokens for p in state.kv)])
     measured = theme.mib([0, *(p.n_bytes for p in state.kv)])
     predicted = theme.mib([0, *(p.predicted_bytes for p in state.kv)])
-    keep = theme.thin(measured)
+    keep = thinning.thin(measured)
     each = measured * 1024 / np.maximum(n_tokens, 1)
     custom = [n_tokens[keep], ((measured - predicted) * 2**20)[keep], each[keep]]
     hover = (
@@ -113,7 +113,7 @@ def kv_growth(state: State, choice: str = "tokens") -> go.Figure:
             theme.band(figure, night.started_s, night.ended_s or state.at_s, label)
         else:
             theme.mark(figure, float(told[point_at(state, night.started_s)]), label)
-    theme.thinned(figure, len(keep), len(measured))
+    thinning.thinned(figure, len(keep), len(measured))
     return figure.made()
 
 

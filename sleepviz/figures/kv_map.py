@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from sleepviz.figures import theme, traces
+from sleepviz.figures import theme, thinning, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 
@@ -27,7 +27,7 @@ def kv_map(state: State, choice: str = "keys") -> go.Figure:
     if not norms.size:
         return theme.empty(TITLE, _EMPTY)
     n_layers, n_tokens = norms.shape
-    pool = -(-n_tokens // _MOST_COLUMNS)
+    pool = -(-n_tokens // thinning.at_most(_MOST_COLUMNS))
     pooled = _pooled(norms, pool)
     with np.errstate(divide="ignore"):
         log = np.where(pooled > 0, np.log10(pooled), np.nan)
@@ -61,7 +61,7 @@ def kv_map(state: State, choice: str = "keys") -> go.Figure:
     )
     theme.as_grid(figure)
     if pool > 1:
-        theme.note(figure, f"{pool} tokens a column, the largest shown")
+        theme.note(figure, f"{pool} tokens a column, the largest shown; the CSV has all")
     if state.facts and any(state.facts.windows):
         theme.note(figure, f"{_slides(state)}; what they have dropped is left blank")
     return figure

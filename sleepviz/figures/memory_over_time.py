@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.events import MemorySampled
-from sleepviz.figures import theme, traces
+from sleepviz.figures import theme, thinning, traces
 from sleepviz.figures.draft import Draft
 from sleepviz.quantities import Kind
 from sleepviz.state import MemoryPoint, State
@@ -75,7 +75,7 @@ def memory_over_time(state: State, choice: str = "seconds") -> go.Figure:
             first, last = (float(places[_sample_at(state, at_s)]) for at_s in (first, end))
         theme.band(figure, first, last, theme.night_label(night))
     n = len(state.memory)
-    theme.thinned(figure, min(n, theme.MOST_POINTS), n, "samples")
+    thinning.thinned(figure, min(n, thinning.at_most(thinning.MOST_POINTS)), n, "samples")
     return figure.made()
 
 
@@ -181,7 +181,7 @@ def _bytes(given: Sequence[int | None]) -> np.ndarray:
 def _add_line(figure: Draft, places: np.ndarray, line: _Line) -> None:
     mib = theme.mib(line.n_bytes)
     since = np.diff(mib, prepend=np.nan)
-    keep = theme.thin(mib)
+    keep = thinning.thin(mib)
     traces.line(
         figure,
         Kind.MEASURED,

@@ -11,7 +11,7 @@ from statistics import fmean
 import plotly.graph_objects as go
 
 from sleepviz.events import DialRead
-from sleepviz.figures import theme, traces
+from sleepviz.figures import theme, thinning, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 
@@ -40,11 +40,12 @@ def strength_dial(state: State) -> go.Figure:
     figure.update_xaxes(unifiedhovertitle_text="strength ×%{x:.2f}")
     x = [r.scale for r in readings]
     facts = _lines(readings, control=False)
-    for number, (question, values) in enumerate(list(facts.items())[:_MOST_LINES]):
+    shown = list(facts.items())[: thinning.at_most(_MOST_LINES)]
+    for number, (question, values) in enumerate(shown):
         traces.line(
             figure,
             Kind.MEASURED,
-            name=theme.safe(theme.shortened(question, 44)),
+            name=theme.safe(theme.shortened(question, thinning.at_most(44))),
             x=x,
             y=[100 * p for p in values],
             hover="%{y:.2f} %",
@@ -64,8 +65,8 @@ def strength_dial(state: State) -> go.Figure:
             colour=theme.PROCESS,
         )
     theme.mark(figure, state.scale, "in force")
-    if len(facts) > _MOST_LINES:
-        theme.note(figure, f"the first {_MOST_LINES} of {len(facts):,} facts")
+    if len(shown) < len(facts):
+        theme.note(figure, f"the first {_MOST_LINES} of {len(facts):,} facts; the CSV has all")
     return figure
 
 

@@ -1,6 +1,6 @@
 """How every picture looks: colours, axes, bands, notes, the picture of nothing yet.
 
-Knows plotly, and how to thin a long series; does not know what is drawn, or where. A picture adds
+Knows plotly; does not know what is drawn, or where. A picture adds
 data through `sleepviz.figures.traces`.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -46,9 +45,6 @@ DIVERGING: tuple[tuple[float, str], ...] = (
     (1.0, "#2563EB"),
 )
 """Orange, grey, blue; white text is legible on all of it, on a light page and on a dark one."""
-
-MOST_POINTS = 1500
-"""More points than this are thinned before they are drawn; no screen shows them apart."""
 
 COLOURWAY = (KV, DYNAMIC, CONTROL, OPTIMISER, RESERVED, PROCESS)
 
@@ -234,25 +230,6 @@ def as_grid(figure: go.Figure, *, names_on_top: bool = False) -> None:
         figure.update_xaxes(side="top", tickangle=0)
         figure.update_yaxes(tickfont_size=11)
         figure.update_layout(margin={"t": 56, "b": 8, "l": 8, "r": 8})
-
-
-def thin(values: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
-    """The indices of at most `most` values: first, lowest, highest and last of each stretch."""
-    if len(values) <= most:
-        return np.arange(len(values))
-    edges = np.linspace(0, len(values), most // 4 + 1).astype(int)
-    low = np.where(np.isnan(values), np.inf, values)
-    high = np.where(np.isnan(values), -np.inf, values)
-    stretches = list(pairwise(edges))
-    lowest = [a + int(np.argmin(low[a:b])) for a, b in stretches]
-    highest = [a + int(np.argmax(high[a:b])) for a, b in stretches]
-    return np.unique(np.concatenate([edges[:-1], lowest, highest, edges[1:] - 1]))
-
-
-def thinned(figure: Drawn, drawn: int, of: int, what: str = "points") -> None:
-    """Say on the figure that not all is drawn, where that is so."""
-    if drawn < of:
-        note(figure, f"{drawn:,} of {of:,} {what} drawn, lowest and highest kept")
 
 
 def night_label(night: Night) -> str:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from sleepviz.figures import theme, traces
+from sleepviz.figures import theme, thinning, traces
 from sleepviz.figures.draft import Draft
 from sleepviz.quantities import Kind
 from sleepviz.state import State, Timing
@@ -119,7 +119,7 @@ def _each_ms(timing: Timing) -> float:
 def _add_dots(figure: Draft, timings: list[Timing], look: _Dots) -> None:
     x = np.array([t.n_context for t in timings], dtype=float)
     y = np.array([_each_ms(t) for t in timings])
-    keep = theme.thin(y)
+    keep = thinning.thin(y)
     per_s = 1000 / np.maximum(y, 1e-9)
     traces.dots(
         figure,
@@ -135,7 +135,7 @@ def _add_dots(figure: Draft, timings: list[Timing], look: _Dots) -> None:
         size=5 if len(y) > 200 else 7,
         opacity=0.45 if len(y) > 50 else 0.8,
     )
-    theme.thinned(figure, len(keep), len(y), "passes")
+    thinning.thinned(figure, len(keep), len(y), "passes")
     if len(y) >= _MEDIAN_FROM:
         middle, medians = _running_median(x, y)
         traces.line(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from sleepviz.figures import theme, traces
+from sleepviz.figures import theme, thinning, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import Night, SeenToken, State
 
@@ -35,7 +35,7 @@ def tokens_kept(state: State, choice: str = "") -> go.Figure:
         x="position in the context (tokens)",
         y="kept by this head (1: yes, 0: no)" if one else "heads that keep it (count)",
     )
-    keep = theme.thin(counts.astype(float))
+    keep = thinning.thin(counts.astype(float))
     words = [theme.safe(_marked(text)) for text in _words(state, night, counts)]
     traces.line(
         figure,
@@ -51,7 +51,7 @@ def tokens_kept(state: State, choice: str = "") -> go.Figure:
         fill=True,
     )
     figure.update_xaxes(unifiedhovertitle_text="token %{x:,.0f}")
-    theme.thinned(figure, len(keep), len(counts), "tokens")
+    thinning.thinned(figure, len(keep), len(counts), "tokens")
     named = ", ".join(f"“{text}” {n}" for text, n in _most(state, night, counts))
     if named and not one:
         theme.note(figure, theme.safe(f"most: {named}"))

@@ -38,7 +38,7 @@ LOG_WEIGHT_LIMIT = 3.0  # |bias| at most
 N_PROJECTED = 2
 POWER_ROUNDS = 4
 FITTING = 2.5  # linear algebra for each token of the cache, in tokens of a pass (an estimate)
-LAYERS_A_HEAD = 2.0  # a head's linear algebra starts as many operations as so many layers do
+LAYERS_A_HEAD = 3.0  # a head's linear algebra starts as many operations as so many layers do
 RIDGE = 1e-3  # of the mean diagonal
 
 

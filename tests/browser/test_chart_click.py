@@ -35,12 +35,21 @@ def lines(n):
     return figure
 
 
+def apart():
+    figure = theme.blank("Apart", "Two lines.", x="step (count)", y="loss (nat)")
+    figure.update_xaxes(unifiedhovertitle_text="step %{x:,.0f}")
+    for name, x in (("even", np.arange(0, 22, 2)), ("odd", np.arange(1, 6, 2))):
+        figure.add_scatter(name=name, x=x, y=x / 10, mode="lines", hovertemplate="%{y:.1f}")
+    return figure
+
+
 def body():
     n = st.session_state.setdefault("n", 0)
     went = st.session_state.setdefault("went", [])
     st.button("More", key="more", on_click=more)
     chart(lines(n), key="goes", height=260, go=go)
     chart(lines(n), key="stays", height=260)
+    chart(apart(), key="apart", height=260)
     st.text(f"went {went} at {n}")
 
 
@@ -107,6 +116,17 @@ def test_a_click_goes_to_its_moment_once_and_the_words_say_so(opened: Open) -> N
     expect(page.locator(".st-key-stays .tip")).not_to_contain_text("go to this moment")
     more(page, 1)
     expect(page.get_by_text("went [5.0] at 1")).to_be_visible()
+
+
+def test_a_line_without_a_point_at_the_crosshair_says_where_its_own_is(opened: Open) -> None:
+    page = opened()
+    chart, tip = canvas(page, "apart"), page.locator(".st-key-apart .tip")
+    chart.focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight"):
+        chart.press(key)
+    expect(tip.locator(".at")).to_have_text("step 2")
+    expect(tip.locator(".more")).to_have_text("step 1")
+    expect(tip).to_contain_text("odd0.1")
 
 
 def test_enter_goes_to_the_point_that_the_arrows_chose(opened: Open) -> None:

@@ -21,6 +21,8 @@ from conftest import (  # type: ignore[import-not-found]
 )
 from playwright.sync_api import expect
 
+from sleepviz.stories import presets
+
 pytestmark = [pytest.mark.browser, pytest.mark.model]
 PARTS = ("One head", "All heads", "Cache", "Weights")
 
@@ -197,6 +199,36 @@ def test_numbers_and_weights_after_a_nap(
     expect(page.locator(".st-key-look_heads")).to_be_visible()
     done(page)
     shot(page, f"heads-done-{name}")
+
+
+def test_a_row_of_facts_opens_its_answers_and_a_click_on_the_dial_sets_the_strength(
+    napped: Any, visit: Visit
+) -> None:
+    page = visit(napped, "light", (1280, 900), "compare")
+    chosen = page.locator(".st-key-compare-question")
+    first, second = (p.question for p in presets()[0].probes[:2])
+    for question in (first, second):
+        chosen.locator("input").click()
+        page.get_by_role("option", name=question, exact=True).click()
+        settled(page)
+        begin(page, "compare.ask")
+        done(page)
+    facts = page.locator(".st-key-compare_facts canvas").first
+    expect(facts).to_have_attribute("aria-label", re.compile(r"Facts kept, full context: \d of 2"))
+    box = facts.bounding_box()
+    facts.click(position={"x": box["width"] * 0.7, "y": box["height"] * 0.4})
+    settled(page)
+    expect(chosen.locator("input")).to_have_value(first)
+    begin(page, "compare.read_dial")
+    done(page)
+    dial = page.locator(".st-key-compare-strength_dial canvas").first
+    box = dial.bounding_box()
+    with begun(page):
+        dial.click(position={"x": box["width"] * 0.35, "y": box["height"] * 0.5})
+    done(page)
+    expect(page.locator(".st-key-strip")).to_contain_text(re.compile(r"×0\.[2-7]"))
+    shot(page, "compare-dialled-light-1280")
+    page.close()
 
 
 def test_one_can_look_back_on_the_session_line_and_come_back_to_now(heavy: Any) -> None:
