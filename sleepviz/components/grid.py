@@ -8,8 +8,8 @@ and put up again at each change of the data.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import plotly.graph_objects as go
@@ -17,6 +17,9 @@ import plotly.graph_objects as go
 from sleepviz.components.code import component
 from sleepviz.components.kept import Kept
 from sleepviz.components.packing import Columns, carried_alt, message, notes
+from sleepviz.figures import theme
+
+Json: TypeAlias = Mapping[str, Any]  # a part of a figure: plotly's own objects are slow to read
 
 MOST_CELLS = 256 * 64  # a canvas paints more, but nobody can point at them
 
@@ -53,14 +56,14 @@ def grid(
         key=key,
         on_cell_change=lambda: None,
     )
-    return clicked(result.cell, _values(figure.data[0]).shape)
+    return clicked(result.cell, _shape(figure))
 
 
 def is_grid(figure: go.Figure) -> bool:
     """Whether a figure is exactly one heatmap of a size that `grid` shows."""
     if len(figure.data) != 1 or figure.data[0].type != "heatmap":
         return False
-    return 0 < _values(figure.data[0]).size <= MOST_CELLS
+    return 0 < math.prod(_shape(figure)) <= MOST_CELLS
 
 
 def packed(figure: go.Figure, *, height: int, alt: str = "", key: str = "") -> bytes:
@@ -69,41 +72,42 @@ def packed(figure: go.Figure, *, height: int, alt: str = "", key: str = "") -> b
     z travels row by row as float32, NaN where a cell is absent. Names and hover texts keep
     plotly's line breaks and escapes; the browser makes text nodes of them.
     """
-    (trace,) = figure.data
-    columns = Columns()
-    z = _values(trace)
-    layout = figure.layout
+    (trace,) = (t.to_plotly_json() for t in figure.data)
+    layout: Json = figure.layout.to_plotly_json()
+    columns, z = Columns(), _values(trace)
+    x, y, font = layout.get("xaxis", {}), layout.get("yaxis", {}), trace.get("textfont") or {}
     header = {
         "key": key,
-        "title": layout.title.text or "",
+        "title": figure.layout.title.text or "",
         "alt": alt or carried_alt(figure),
-        "height": layout.height or height,
+        "height": layout.get("height") or height,
         "shape": z.shape,
         "z": columns.add(z),
-        "x": {**_axis(layout.xaxis, trace.x, z.shape[1]), "top": layout.xaxis.side == "top"},
+        "x": {**_axis(x, trace.get("x"), z.shape[1]), "top": x.get("side") == "top"},
         "y": {
-            **_axis(layout.yaxis, trace.y, z.shape[0]),
-            "up": layout.yaxis.autorange != "reversed",  # the first row is at the bottom
+            **_axis(y, trace.get("y"), z.shape[0]),
+            "up": y.get("autorange") != "reversed",  # the first row is at the bottom
         },
         "limits": limits(trace, z),
-        "scale": _scale(trace.colorscale),
-        "bar": None if trace.showscale is False else _bar(trace.colorbar),
-        "gap": [trace.xgap or 0, trace.ygap or 0],
-        "custom": _custom(trace.customdata, z.shape, columns),
-        "hover": (trace.hovertemplate or "%{x}, %{y}<br>%{z}").partition("<extra>")[0],
-        "gaps": trace.hoverongaps is not False,  # whether an absent cell can be pointed at
+        "scale": _scale(trace.get("colorscale")),
+        "bar": None if trace.get("showscale") is False else _bar(trace.get("colorbar") or {}),
+        "gap": [trace.get("xgap") or 0, trace.get("ygap") or 0],
+        "custom": _custom(trace.get("customdata"), z.shape, columns),
+        "hover": (trace.get("hovertemplate") or "%{x}, %{y}<br>%{z}").partition("<extra>")[0],
+        "gaps": trace.get("hoverongaps") is not False,  # whether an absent cell can be pointed at
         "text": _text(trace),
-        "font": {"colour": trace.textfont.color or "", "size": trace.textfont.size or 12},
+        "font": {"colour": font.get("color") or "", "size": font.get("size") or 12},
         "note": notes(figure),
     }
     return message(header, columns)
 
 
-def limits(trace: go.Heatmap, z: np.ndarray) -> tuple[float, float]:
+def limits(trace: Json, z: np.ndarray) -> tuple[float, float]:
     """The values at both ends of the colour scale, the second above the first."""
     seen = z[np.isfinite(z)]
-    low = trace.zmin if trace.zmin is not None else seen.min(initial=math.inf)
-    high = trace.zmax if trace.zmax is not None else seen.max(initial=-math.inf)
+    low, high = trace.get("zmin"), trace.get("zmax")
+    low = seen.min(initial=math.inf) if low is None else low
+    high = seen.max(initial=-math.inf) if high is None else high
     if not (math.isfinite(low) and math.isfinite(high)):
         return 0.0, 1.0
     return float(low), float(high) if high > low else float(low) + 1.0
@@ -119,32 +123,36 @@ def clicked(cell: object, shape: tuple[int, ...]) -> tuple[int, int] | None:
     return (row, column) if 0 <= row < shape[0] and 0 <= column < shape[1] else None
 
 
-def _values(trace: go.Heatmap) -> np.ndarray:
+def _shape(figure: go.Figure) -> tuple[int, ...]:
+    """How many rows and columns of cells a figure has."""
+    return _values({"z": figure.data[0].z}).shape
+
+
+def _values(trace: Json) -> np.ndarray:
     """z as [row, column], NaN where nothing is."""
-    z = np.asarray(trace.z if trace.z is not None else [], dtype=float)
+    given = trace.get("z")
+    z = np.asarray([] if given is None else given, dtype=float)
     return z if z.ndim == 2 else np.empty((0, 0))
 
 
-def _axis(
-    axis: go.layout.XAxis | go.layout.YAxis, names: Sequence[object] | np.ndarray | None, n: int
-) -> dict[str, object]:
+def _axis(axis: Json, names: Sequence[object] | np.ndarray | None, n: int) -> dict[str, object]:
     """Names or numbers, one a row or column; the title; the size of the letters."""
     given = list(range(n)) if names is None else np.asarray(names).tolist()
     return {
         "names": [v if isinstance(v, (int, float)) else str(v) for v in given],
-        "title": axis.title.text or "",
-        "size": axis.tickfont.size or 12,
+        "title": axis.get("title", {}).get("text") or "",
+        "size": axis.get("tickfont", {}).get("size") or 12,
     }
 
 
-def _bar(bar: go.heatmap.ColorBar) -> dict[str, object]:
+def _bar(bar: Json) -> dict[str, object]:
     """Title and ticks of a colour bar; without values of its own, the browser finds round ones."""
-    at = None if bar.tickvals is None else [float(v) for v in bar.tickvals]
+    at, words = bar.get("tickvals"), bar.get("ticktext")
     return {
-        "title": bar.title.text or "",
-        "at": at,
-        "words": None if bar.ticktext is None else [str(t) for t in bar.ticktext],
-        "format": bar.tickformat or "",
+        "title": bar.get("title", {}).get("text") or "",
+        "at": None if at is None else [float(v) for v in at],
+        "words": None if words is None else [str(t) for t in words],
+        "format": bar.get("tickformat") or "",
     }
 
 
@@ -164,20 +172,14 @@ def _custom(data: object, shape: tuple[int, ...], columns: Columns) -> list[int 
     return found
 
 
-def _text(trace: go.Heatmap) -> list[str] | None:
+def _text(trace: Json) -> list[str] | None:
     """What is written into the cells, cell by cell."""
-    if not trace.texttemplate or trace.text is None:
+    if not trace.get("texttemplate") or trace.get("text") is None:
         return None
-    return ["" if t is None else str(t) for row in trace.text for t in row]
+    return ["" if t is None else str(t) for row in trace["text"] for t in row]
 
 
-def _scale(scale: Sequence[tuple[float, str]] | None) -> str | list[tuple[float, str]]:
+def _scale(scale: Sequence[Sequence[object]] | None) -> str | list[Sequence[object]]:
     """The colour scale by name where the browser knows it, else as (place, colour)."""
-    return "cividis" if not scale or scale == _cividis() else list(scale)
-
-
-@cache
-def _cividis() -> Sequence[tuple[float, str]]:
-    """What plotly makes of the name; it has fewer stops than our own."""
-    found: Sequence[tuple[float, str]] = go.Heatmap(colorscale="cividis").colorscale
-    return found
+    known = not scale or [tuple(stop) for stop in scale] == list(theme.SEQUENTIAL)
+    return "cividis" if known or scale is None else list(scale)

@@ -32,11 +32,19 @@ def facts_by_night(state: State) -> go.Figure:
     nights = state.nights_kept
     shown = list(rows)[-thinning.at_most(_MOST_ROWS) :]
     marks = [[_mark(rows[q].get(n.number)) for n in nights] for q in shown]
-    figure = theme.blank(TITLE, alt(state), x="night (number)", y="question")
-    figure.update_layout(height=96 + 30 * len(shown))
+    figure = theme.grid(
+        TITLE,
+        alt(state),
+        x="night (number)",
+        y="question",
+        names_on_top=True,
+        xaxis={"type": "category"},
+        height=96 + 30 * len(shown),
+    )
     traces.cells(
         figure,
         Kind.MEASURED,
+        name="answered as expected (1: yes, 0: no)",
         x=[_column(n) for n in nights],
         y=[theme.safe(theme.shortened(q, thinning.at_most(52))) for q in shown],
         z=[[{"✓": 1.0, "✗": 0.0}.get(m) for m in line] for line in marks],
@@ -46,12 +54,9 @@ def facts_by_night(state: State) -> go.Figure:
         custom=[[_hover(q, rows[q].get(n.number), n) for n in nights] for q in shown],
         hover="%{customdata}",
     )
-    figure.update_traces(name="answered as expected (1: yes, 0: no)")
-    figure.update_xaxes(type="category")
-    theme.as_grid(figure, names_on_top=True)
     if len(shown) < len(rows):
         theme.note(figure, f"the last {len(shown):,} of {len(rows):,} questions; the CSV has all")
-    return figure
+    return figure.made()
 
 
 def question_at(state: State, row: int) -> str | None:

@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 
 from sleepviz.events import Answered
 from sleepviz.figures import theme, thinning, traces
+from sleepviz.figures.draft import Draft
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 
@@ -52,13 +53,12 @@ def facts_kept(state: State) -> go.Figure:
     if not rows:
         return theme.empty(TITLE, _EMPTY)
     lines = _lines(rows)
-    figure = theme.blank(TITLE, alt(state), x="arm", y="question")
-    figure.update_layout(height=96 + 48 * len(lines))
+    height = 96 + 48 * len(lines)
+    figure = theme.grid(TITLE, alt(state), x="arm", y="question", names_on_top=True, height=height)
     _add_grid(figure, state, rows, lines, _arms(rows))
-    theme.as_grid(figure, names_on_top=True)
     if len(rows) > thinning.at_most(_MOST_ROWS):
         theme.note(figure, f"the last {_MOST_ROWS:,} of {len(rows):,} questions; the CSV has all")
-    return figure
+    return figure.made()
 
 
 def question_at(state: State, row: int) -> str | None:
@@ -173,7 +173,7 @@ def _under(state: State, answer: Answered) -> str:
 
 
 def _add_grid(
-    figure: go.Figure,
+    figure: Draft,
     state: State,
     rows: _Rows,
     questions: Sequence[str],
@@ -186,6 +186,7 @@ def _add_grid(
     traces.cells(
         figure,
         Kind.DERIVED,  # the colours and numbers; the marks in them are measured
+        name="gain over the notes gone (nat)",
         x=[_wrapped(_ARMS.get(arm, arm), 9) for arm in arms],
         y=_labels(questions),
         z=[[c.gain for c in line] for line in grid],  # without a gain: a mark without a colour
@@ -195,7 +196,6 @@ def _add_grid(
         custom=[[c.hover for c in line] for line in grid],
         hover="%{customdata}",
     )
-    figure.update_traces(name="gain over the notes gone (nat)")
 
 
 def _written(cell: _Cell) -> str:

@@ -50,7 +50,13 @@ def heads_glance(state: State, choice: str = "sink") -> go.Figure:
         return theme.empty(TITLE, _NOTHING[choice])
     n_layers, n_heads = shown.shape
     unit = _UNITS.get(choice, "share")
-    figure = theme.blank(TITLE, alt(state, choice), x="head (number)", y="layer (number)")
+    figure = theme.grid(
+        TITLE,
+        alt(state, choice),
+        x="head (number)",
+        y="layer (number)",
+        xaxis={"dtick": 1 if n_heads <= 16 else 4},
+    )
     top = float(np.nanmax(shown))
     traces.cells(
         figure,
@@ -63,9 +69,7 @@ def heads_glance(state: State, choice: str = "sink") -> go.Figure:
         bar=theme.colour_bar(f"{_NAMES[choice]} ({unit})".replace("share (share)", "(share)")),
         hover="layer %{y}, head %{x}<br>" + "<br>".join(_hover(name) for name in _NAMES),
     )
-    figure.update_xaxes(dtick=1 if n_heads <= 16 else 4)
-    theme.as_grid(figure)
-    return figure
+    return figure.made()
 
 
 def alt(state: State, choice: str = "sink") -> str:

@@ -36,7 +36,7 @@ def kv_map(state: State, choice: str = "keys") -> go.Figure:
     high = max(high, low + 0.1)
     first = np.arange(pooled.shape[1]) * pool
     sign = _sign(choice)
-    figure = theme.blank(
+    figure = theme.grid(
         TITLE, alt(state, choice), x="position in the cache (tokens)", y="layer (number)"
     )
     ticks = np.linspace(low, high, 4)
@@ -59,12 +59,11 @@ def kv_map(state: State, choice: str = "keys") -> go.Figure:
         "<br>%{customdata[2]:,.2f} KiB of keys and values (derived)",
         numbers=(f"{sign} (norm)", "last position (number)", f"size (KiB, {Kind.DERIVED})"),
     )
-    theme.as_grid(figure)
     if pool > 1:
         theme.note(figure, f"{pool} tokens a column, the largest shown; the CSV has all")
     if state.facts and any(state.facts.windows):
         theme.note(figure, f"{_slides(state)}; what they have dropped is left blank")
-    return figure
+    return figure.made()
 
 
 def alt(state: State, choice: str = "keys") -> str:

@@ -28,7 +28,13 @@ def slots_kept(state: State) -> go.Figure:
     n_layers, n_heads = slots.shape
     told = [n.report.slots_kept for n in state.nights_kept if n.report]
     most = max(int(np.max(kept, initial=1)) for kept in told if kept is not None)
-    figure = theme.blank(TITLE, alt(state), x="KV head (number)", y="layer (number)")
+    figure = theme.grid(
+        TITLE,
+        alt(state),
+        x="KV head (number)",
+        y="layer (number)",
+        xaxis={"dtick": 1 if n_heads <= 16 else 4},
+    )
     traces.cells(
         figure,
         Kind.MEASURED,
@@ -40,9 +46,7 @@ def slots_kept(state: State) -> go.Figure:
         hover="layer %{y}, KV head %{x}<br>%{z:,.0f} slots kept of "
         f"{_n_tokens(state, night):,} tokens",
     )
-    figure.update_xaxes(dtick=1 if n_heads <= 16 else 4)
-    theme.as_grid(figure)
-    return figure
+    return figure.made()
 
 
 def alt(state: State) -> str:

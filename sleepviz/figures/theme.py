@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.colors import get_colorscale
 
 from sleepviz.figures.draft import Draft, Drawn
 from sleepviz.state import Night
@@ -38,7 +39,7 @@ DARK: dict[str, str] = {
 }
 """What each colour becomes on a dark page; lines have at least 3:1 against either page."""
 
-SEQUENTIAL = "cividis"
+SEQUENTIAL: tuple[tuple[float, str], ...] = tuple((s, c) for s, c in get_colorscale("cividis"))
 DIVERGING: tuple[tuple[float, str], ...] = (
     (0.0, "#C2570C"),
     (0.5, "#6B6F85"),
@@ -106,6 +107,37 @@ def draft(
             "yaxis": {"title": {"text": y}, "rangemode": "tozero", **yaxis},
             **layout,
         }
+    )
+
+
+def grid(
+    title: str,
+    alt: str,
+    *,
+    x: str,
+    y: str,
+    names_on_top: bool = False,
+    xaxis: Mapping[str, object] = MappingProxyType({}),
+    **layout: object,
+) -> Draft:
+    """A `draft` for cells: read from the top, without lines behind them.
+
+    `names_on_top`: columns have their names above them, rows theirs in small letters.
+    """
+    bare = {"showgrid": False, "automargin": True}
+    top: dict[str, object] = {"side": "top", "tickangle": 0} if names_on_top else {}
+    small: dict[str, object] = {"tickfont": {"size": 11}} if names_on_top else {}
+    if names_on_top:
+        layout["margin"] = {"t": 56, "b": 8, "l": 8, "r": 8}
+    return draft(
+        title,
+        alt,
+        x=x,
+        y=y,
+        xaxis={**bare, **top, **xaxis},
+        yaxis={**bare, **small, "autorange": "reversed", "rangemode": "normal"},
+        hovermode="closest",
+        **layout,
     )
 
 
@@ -216,20 +248,6 @@ def colour_bar(title: str, **more: object) -> dict[str, object]:
         "outlinewidth": 0,
         **more,
     }
-
-
-def as_grid(figure: go.Figure, *, names_on_top: bool = False) -> None:
-    """Let the cells of a grid stand alone: read from the top, without lines behind them.
-
-    `names_on_top`: columns have their names above them, rows theirs in small letters.
-    """
-    figure.update_layout(hovermode="closest")
-    figure.update_xaxes(showgrid=False, automargin=True)
-    figure.update_yaxes(showgrid=False, automargin=True, autorange="reversed", rangemode="normal")
-    if names_on_top:
-        figure.update_xaxes(side="top", tickangle=0)
-        figure.update_yaxes(tickfont_size=11)
-        figure.update_layout(margin={"t": 56, "b": 8, "l": 8, "r": 8})
 
 
 def night_label(night: Night) -> str:

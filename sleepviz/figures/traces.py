@@ -117,22 +117,24 @@ def cells(
     z: Sequence[Sequence[float | None]] | np.ndarray,
     limits: tuple[float, float],
     hover: str,
-    colours: str | Sequence[Sequence[object]] = SEQUENTIAL,
+    colours: Sequence[Sequence[object]] = SEQUENTIAL,
     custom: Sequence[Sequence[object]] | np.ndarray | None = None,
     marks: Sequence[Sequence[str]] | None = None,
     bar: Mapping[str, object] | None = None,
     numbers: Sequence[str] = (),
+    name: str | None = None,
 ) -> None:
     """Add a grid of coloured cells, `z` [y, x] from `limits[0]` to `limits[1]`; NaN is absent.
 
     `marks` [y, x] are written into the cells. Without a `bar` (see `colour_bar`) none is drawn.
     `numbers`: what the numbers of `custom` [y, x, number] are, each with its unit: a table has them
-    in place of z.
+    in place of z. `name`: what z is, where no bar says it.
     """
     gap = 3 if marks is not None else 1 if len(x) <= MOST_APART else 0
     trace = go.Heatmap(
         **UNCHECKED,
         meta={"kind": kind.value, "numbers": list(numbers)},
+        **({"name": name} if name else {}),
         x=x,
         y=y,
         z=z,

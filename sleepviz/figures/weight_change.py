@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 
 from sleepviz.events import SleepReport
 from sleepviz.figures import theme, traces
+from sleepviz.figures.draft import Draft
 from sleepviz.figures.spectrum import effective_rank
 from sleepviz.quantities import Kind
 from sleepviz.state import State
@@ -45,13 +46,13 @@ def weight_change(state: State) -> go.Figure:
     told = np.full((n_layers, len(modules), 4), np.nan, dtype=np.float32)
     for (layer, module), numbers in cells.items():
         told[layer, modules.index(module)] = numbers
-    figure = theme.blank(TITLE, alt(state), x="matrix (name)", y="layer (number)")
+    figure = theme.grid(
+        TITLE, alt(state), x="matrix (name)", y="layer (number)", xaxis={"type": "category"}
+    )
     _add_cells(figure, told, modules, bool(_spectra(state)), _limits(state))
-    figure.update_xaxes(type="category")
-    theme.as_grid(figure)
     if elsewhere:
         theme.note(figure, f"outside the layers: {', '.join(elsewhere)}")
-    return figure
+    return figure.made()
 
 
 def alt(state: State) -> str:
@@ -190,7 +191,7 @@ def _limits(state: State) -> tuple[float, float]:
 
 
 def _add_cells(
-    figure: go.Figure,
+    figure: Draft,
     told: np.ndarray,
     words: list[str],
     settled: bool,

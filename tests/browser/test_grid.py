@@ -31,14 +31,13 @@ def more():
 def numbers(n):
     z = np.arange(60.0).reshape(3, 20) + n
     z[1, 5] = np.nan
-    figure = theme.blank("Numbers", "Sixty numbers.", x="layer (number)", y="head (number)")
+    words = {"x": "layer (number)", "y": "head (number)"}
+    figure = theme.grid("Numbers", "Sixty numbers.", **words).made()
     figure.add_heatmap(
         z=z, x=np.arange(20), y=np.arange(3), zmin=0, zmax=80, colorscale=theme.SEQUENTIAL,
         hoverongaps=False, xgap=1, ygap=1, colorbar=theme.colour_bar("slots (count)"),
         hovertemplate="layer %{x}, head %{y}<br>%{z:,.1f} slots<extra></extra>",
     )
-    theme.as_grid(figure)
-    figure.update_yaxes(autorange="reversed")
     return figure
 
 

@@ -207,14 +207,19 @@ def test_a_row_of_facts_opens_its_answers_and_a_click_on_the_dial_sets_the_stren
     page = visit(napped, "light", (1280, 900), "compare")
     chosen = page.locator(".st-key-compare-question")
     first, second = (p.question for p in presets()[0].probes[:2])
-    for question in (first, second):
+
+    def choose(question: str) -> None:
         chosen.locator("input").click()
         page.get_by_role("option", name=question, exact=True).click()
         settled(page)
-        begin(page, "compare.ask")
-        done(page)
+        expect(chosen.locator("input")).to_have_value(question)
+
+    choose(first)
+    begin(page, "compare.ask")
+    done(page)
+    choose(second)
     facts = page.locator(".st-key-compare_facts canvas").first
-    expect(facts).to_have_attribute("aria-label", re.compile(r"Facts kept, full context: \d of 2"))
+    expect(facts).to_have_attribute("aria-label", re.compile(r"with its notes: \d of 1"))
     box = facts.bounding_box()
     facts.click(position={"x": box["width"] * 0.7, "y": box["height"] * 0.4})
     settled(page)
