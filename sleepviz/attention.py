@@ -20,8 +20,9 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from sleepviz.observing import ABSENT, Look, Observer, present
+
 NAME = "sleepviz"
-ABSENT = -1e30  # the bias of a padding slot: no share of the softmax, and no NaN from inf - inf
 
 
 @dataclass(frozen=True)
@@ -34,44 +35,6 @@ class SlotBank:
     keys: torch.Tensor
     values: torch.Tensor
     bias: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Look:
-    """What an observer is shown of one attention call.
-
-    query [batch, head, query, head_dim] and key [batch, kv_head, key, head_dim] after RoPE; `bias`
-    [batch or 1, head or 1, query, key] is added to the scaled products (mask and slot biases;
-    `ABSENT` = unseen). The first `n_slots` keys are slots of dynamic weights.
-    """
-
-    layer: int
-    query: torch.Tensor
-    key: torch.Tensor
-    bias: torch.Tensor
-    scaling: float
-    n_slots: int
-
-    def weights(self, head: int) -> torch.Tensor:
-        """The attention weights of one head, [batch, query, key] float32; rows sum to 1."""
-        group = self.query.shape[1] // self.key.shape[1]
-        scores = self.query[:, head] @ self.key[:, head // group].transpose(-1, -2)
-        bias = self.bias[:, head if self.bias.shape[1] > 1 else 0]
-        return torch.softmax(scores.float() * self.scaling + bias.float(), dim=-1)
-
-
-@dataclass(frozen=True, slots=True)
-class Observer:
-    """Who is shown attention calls: all of them, or those of one layer alone.
-
-    What `see` raises ends the forward pass.
-    """
-
-    see: Callable[[Look], None]
-    layer: int | None = None
-
-    def watches(self, layer: int) -> bool:
-        return self.layer is None or self.layer == layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +62,6 @@ class Clock:
 
 _slots: ContextVar[Mapping[int, SlotBank] | None] = ContextVar("sleepviz_slots", default=None)
 _rows: ContextVar[Callable[[int], Sequence[Row]] | None] = ContextVar("sleepviz_rows", default=None)
-_observer: ContextVar[Observer | None] = ContextVar("sleepviz_observer", default=None)
 _clock: ContextVar[Clock | None] = ContextVar("sleepviz_clock", default=None)
 
 
@@ -133,16 +95,6 @@ def rows_apart(rows: Callable[[int], Sequence[Row]]) -> Iterator[None]:
         yield
     finally:
         _rows.reset(token)
-
-
-@contextmanager
-def observed(by: Observer) -> Iterator[None]:
-    """Within, somebody is shown attention calls; what the model computes is the same."""
-    token = _observer.set(by)
-    try:
-        yield
-    finally:
-        _observer.reset(token)
 
 
 @contextmanager
@@ -213,7 +165,7 @@ def _routed(
         return torch.cat(parts)
     banks = _slots.get()
     bank = banks.get(module.layer_idx) if banks else None  # type: ignore[call-overload]
-    row = Row(key, value, bank, _observer.get())
+    row = Row(key, value, bank, present())
     return _attend(module, query, attention_mask, row, scaling, dropout, kwargs)
 
 

@@ -62,7 +62,8 @@ def measure_talking(
     """Talk and decode barely in turns; progress, and last the result. The first round warms up.
 
     `watch` is done every TICK_S while the session talks, on a thread of its own, as a page does;
-    `watched` says what it is. `look` is a layer and head whose tile is open before the talk.
+    `watched` says what it is. `look` is a layer and head whose tile is open before the talk; then
+    all heads have been compared before it, too, and are followed.
     """
     ours: list[float] = []
     bare: list[float] = []
@@ -73,7 +74,7 @@ def measure_talking(
         for _ in session.read(NOTES):
             pass
         if look is not None:
-            for _ in session.look(*look):
+            for _ in (*session.look(*look), *session.glance()):
                 pass
         before = session.context.fork()
         stamps, said = [], []

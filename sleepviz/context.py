@@ -18,7 +18,8 @@ import torch
 from transformers import DynamicCache
 
 from sleepviz import SleepvizError
-from sleepviz.attention import Observer, observed, settled
+from sleepviz.attention import settled
+from sleepviz.observing import Observer, all_of_them, observed
 from sleepviz.weights import DynamicWeights
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ class Context:
         self.fed: list[tuple[int, ...]] = []
         self.logits: torch.Tensor | None = None  # [vocabulary] after the last token
         self.ahead: Ahead | None = None
-        self.observer: Observer | None = None  # of every pass; a fork has none
+        self.observers: dict[str, Observer] = {}  # of its passes, by what each is; a fork has none
+        self._observed_at = -1  # how many tokens were there when a pass was last observed
         self._saying = False
 
     @property
@@ -144,6 +146,18 @@ class Context:
         """Copies of the cache's layers that can grow on their own; the tensors are shared."""
         return [copy.copy(layer) for layer in self.layers]
 
+    def observer(self, ids: Sequence[int]) -> Observer | None:
+        """Who is shown the pass that will read these tokens, if anybody is."""
+        found = all_of_them([one for one in self.observers.values() if one.wants(ids)])
+        if found is not None:
+            self._observed_at = self.n_tokens
+        return found
+
+    @property
+    def observed(self) -> bool:
+        """Whether the newest pass was shown to somebody."""
+        return bool(self.fed) and self._observed_at == self.n_tokens - len(self.fed[-1])
+
     @torch.no_grad()
     def feed(self, ids: Sequence[int]) -> torch.Tensor:
         """Read these tokens in one pass; returns the logits [vocabulary] after the last.
@@ -159,7 +173,8 @@ class Context:
             return self.logits
         model, device = self.llm.model, self.llm.device
         start = self.position
-        seen = observed(self.observer) if self.observer is not None else nullcontext()
+        observer = self.observer(ids)
+        seen = observed(observer) if observer is not None else nullcontext()
         with self.weights.applied(model), seen:
             output = model(
                 input_ids=torch.tensor([list(ids)], device=device),

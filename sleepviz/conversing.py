@@ -74,7 +74,7 @@ def _answering(core: Core, said: list[int], max_new: int) -> Iterator[ev.Event]:
                 top=tuple((core.llm.piece(i), p) for i, p in one.top),
                 kv_layer_bytes=core.context.kv_layer_bytes(),
                 n_cached=core.context.n_tokens,
-                watched=core.context.observer is not None,
+                watched=core.context.observed,
             )
         )
         yield from core.watched()

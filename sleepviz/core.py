@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from sleepviz import SleepvizError, memory
 from sleepviz import events as ev
 from sleepviz.context import Context
+from sleepviz.glancing import Glance
 from sleepviz.llm import Llm
 from sleepviz.looking import Watch
 from sleepviz.mapping import cache_seen, kv_slack
@@ -35,6 +36,7 @@ class Core:
         self.mind = Mind()
         self.nights = Nights()
         self.watch: Watch | None = None  # of the head that is open
+        self.glanced: Glance | None = None  # of all heads, once they were compared
         self._doing: str | None = None
         self._sampled_at = 0.0
         self._mapped: tuple[weakref.ref[Context] | None, int] = (None, 0)
@@ -110,9 +112,9 @@ class Core:
             yield event
 
     def watched(self) -> Iterator[ev.Event]:
-        """What the newest tokens read in the head that is open, where one is."""
-        if self.watch is not None and self.watch.of(self.context):
-            grown = self.watch.grown()
+        """What the newest tokens read: in the head that is open, and in all that were compared."""
+        for seen in (self.watch, self.glanced):
+            grown = seen.grown() if seen is not None and seen.of(self.context) else None
             if grown is not None:
                 yield self.tell(grown)
 

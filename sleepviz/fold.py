@@ -35,7 +35,7 @@ class Fold:
     notes: list[str] = field(default_factory=list)
     facts: ev.SessionStarted | None = None
     attention: Growing | None = None
-    heads: ev.HeadsSeen | None = None
+    heads: ev.HeadsSeen | ev.HeadsFollowed | None = None
     attention_timed: ev.AttentionTimed | None = None
     cache_seen: list[ev.CacheSeen] = field(default_factory=list)
     checks: list[ev.Checked] = field(default_factory=list)
@@ -145,6 +145,9 @@ class Fold:
     def heads_were_seen(self, event: ev.HeadsSeen) -> None:
         self.heads = event
         self._looked(event.n_tokens, event.ms)
+
+    def heads_were_followed(self, event: ev.HeadsFollowed) -> None:
+        self.heads = event
 
     def attention_was_timed(self, event: ev.AttentionTimed) -> None:
         self.attention_timed = event
@@ -273,6 +276,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ev.AttentionGrown: Fold.attention_grew,
     ev.AttentionTimed: Fold.attention_was_timed,
     ev.CacheSeen: Fold.cache_was_seen,
+    ev.HeadsFollowed: Fold.heads_were_followed,
     ev.HeadsSeen: Fold.heads_were_seen,
     ev.Checked: _kept_in("checks"),
     ev.SleepStarted: Fold.sleep_started,

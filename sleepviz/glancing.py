@@ -8,46 +8,112 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from sleepviz import SleepvizError
-from sleepviz.attention import Look, Observer, observed
 from sleepviz.context import Context
-from sleepviz.events import MEASURES, Event, HeadsSeen, Progressed
+from sleepviz.events import EVERY, MEASURES, Event, HeadsFollowed, HeadsSeen, Progressed
+from sleepviz.llm import Llm
+from sleepviz.observing import Look, Observer, observed
 
 CHUNK = 256
 MAX_TOKENS = 8192
 LEAST_TOKENS = 8
+SMALL = 2**16  # pairs of a query and a key that all heads are measured over at once
+LONGEST_CHARACTER = 4  # tokens that one character can take
 _ENDS_SENTENCE = (".", "!", "?", ":")
+
+
+class Glance:
+    """Every head of a context, measured over what is in it, and then over some of what comes."""
+
+    def __init__(self, context: Context) -> None:
+        """Raises `SleepvizError` for a context of fewer than LEAST_TOKENS or over MAX_TOKENS."""
+        n_tokens = context.n_tokens
+        if not LEAST_TOKENS <= n_tokens <= MAX_TOKENS:
+            raise SleepvizError(
+                f"The heads can be compared over {LEAST_TOKENS} to {MAX_TOKENS:,} tokens; "
+                f"there are {n_tokens:,}.",
+                "Tell the model something first." if n_tokens < LEAST_TOKENS else "Sleep first.",
+            )
+        self._context = weakref.ref(context)
+        self._eyes = _Eyes(context.llm)
+        self._told = 0  # queries
+        self._texts = [t.text for t in context.llm.tokens(context.ids, 0)]
+
+    def over_all(self) -> Iterator[Event]:
+        """Progress, then the measures of every head over what is in the context."""
+        context = self._context()
+        assert context is not None
+        ids, again = context.ids, context.llm.context(context.weights)
+        names, seconds = names_among(self._texts), 0.0
+        for at in range(0, len(ids), CHUNK):
+            began = time.perf_counter()
+            end = min(len(ids), at + CHUNK)
+            self._eyes.await_pass(ids[:end], names[:end], torch.arange(at, end))
+            with observed(Observer(self._eyes.look)):
+                again.feed(ids[at:end])
+            self._eyes.keep_if_over(end)
+            seconds += time.perf_counter() - began
+            yield Progressed("tokens looked at", end, len(ids))
+        began = time.perf_counter()
+        means, self._told = self._eyes.means(), self._eyes.n_queries
+        yield HeadsSeen(means, len(ids), (seconds + time.perf_counter() - began) * 1e3)
+
+    def follow(self) -> None:
+        """See every EVERY-th token from now on, in the passes that read them."""
+        context = self._context()
+        if context is not None:
+            context.observers["heads"] = Observer(self._eyes.look, wants=self._wants)
+
+    def of(self, context: Context) -> bool:
+        """Whether this is the context whose heads are followed."""
+        return self._context() is context
+
+    def grown(self) -> HeadsFollowed | None:
+        """The measures with what was seen since the last time; None where nothing was.
+
+        None as soon as there are more than MAX_TOKENS: it is followed no more.
+        """
+        context = self._context()
+        if context is None:
+            return None
+        if context.n_tokens > MAX_TOKENS:
+            context.observers.pop("heads", None)
+            return None
+        self._eyes.keep_if_over(context.n_tokens)
+        if self._eyes.n_queries == self._told:
+            return None
+        self._told = self._eyes.n_queries
+        return HeadsFollowed(self._eyes.means(), context.n_tokens, self._told)
+
+    def _wants(self, ids: Sequence[int]) -> bool:
+        context = self._context()
+        assert context is not None
+        first = context.n_tokens
+        self._eyes.keep_if_over(first)
+        due = range(-(-first // EVERY) * EVERY, first + len(ids), EVERY)
+        if not due:
+            return False
+        whole = [*context.ids, *ids]
+        del self._texts[first:]  # of a pass that was given up
+        n_known = max(0, len(self._texts) - LONGEST_CHARACTER)  # the last may be part of one
+        self._texts[n_known:] = [t.text for t in context.llm.tokens(whole[n_known:], n_known)]
+        self._eyes.await_pass(whole, names_among(self._texts), torch.tensor(due))
+        return True
 
 
 def glanced(context: Context) -> Iterator[Event]:
     """Progress, then the measures of every head over what is in the context.
 
-    Raises `SleepvizError` for a context of fewer than LEAST_TOKENS or more than MAX_TOKENS.
+    Raises `SleepvizError` as `Glance` does.
     """
-    ids = context.ids
-    if not LEAST_TOKENS <= len(ids) <= MAX_TOKENS:
-        raise SleepvizError(
-            f"The heads can be compared over {LEAST_TOKENS} to {MAX_TOKENS:,} tokens; "
-            f"there are {len(ids):,}.",
-            "Tell the model something first." if len(ids) < LEAST_TOKENS else "Sleep first.",
-        )
-    began, seconds = time.perf_counter(), 0.0
-    again = context.llm.context(context.weights)
-    texts = [t.text for t in context.llm.tokens(ids, again.weights.start_position)]
-    eyes = _Eyes(again, ids, names_among(texts))
-    for at in range(0, len(ids), CHUNK):
-        eyes.watch(ids[at : at + CHUNK])
-        seconds += time.perf_counter() - began
-        yield Progressed("tokens looked at", min(len(ids), at + CHUNK), len(ids))
-        began = time.perf_counter()
-    means = eyes.means()
-    seconds += time.perf_counter() - began
-    yield HeadsSeen(means, len(ids), seconds * 1e3)
+    yield from Glance(context).over_all()
 
 
 def names_among(texts: Sequence[str]) -> np.ndarray:
@@ -73,33 +139,39 @@ def names_among(texts: Sequence[str]) -> np.ndarray:
 
 
 class _Eyes:
-    """Adds up every head's measures while the context is read again."""
+    """Adds up every head's measures over the queries of one pass after another."""
 
-    def __init__(self, context: Context, ids: list[int], names: np.ndarray) -> None:
-        self.context = context
-        shape, device = context.llm.shape, context.llm.device
-        self.ids = torch.tensor(ids, device=device)
-        position = torch.arange(len(ids), device=device, dtype=torch.float32)
-        sink = (position == 0).float()
-        named = torch.tensor(names, device=device).float()
-        self.about_keys = torch.stack([sink, named, position, torch.ones_like(sink)], dim=1)
-        self.has_names = bool(names.any())
-        self.sums = torch.zeros(len(MEASURES), shape.n_layers, shape.n_heads, device=device)
+    def __init__(self, llm: Llm) -> None:
+        shape = llm.shape
+        self.device = llm.device
+        self.sums = torch.zeros(len(MEASURES), shape.n_layers, shape.n_heads, device=self.device)
         self.n_queries, self.n_induced = 0, 0
-        self._rows = range(0)
+        self._has_names, self._n_awaited = False, 0
 
-    def watch(self, ids: list[int]) -> None:
-        first = self._rows.stop
-        self._rows = range(first, first + len(ids))
-        self._seen = _follows_an_earlier(self.ids, self._rows)
-        self._counted = torch.ones(len(ids), device=self.ids.device)
-        if first == 0:
-            self._counted[0] = 0.0  # it can only look at itself
-        self.n_queries += int(self._counted.sum())
-        self._induced = (self._seen.any(dim=1) & (self._counted > 0)).float()
-        self.n_induced += int(self._induced.sum())
-        with observed(Observer(self._look)):
-            self.context.feed(ids)
+    def await_pass(self, ids: Sequence[int], names: np.ndarray, queries: torch.Tensor) -> None:
+        """What the next pass will have read when it is over, and which of its tokens count.
+
+        `names` as of `names_among`; `queries` are indices of the newest `ids`. What was awaited
+        before and not kept is forgotten.
+        """
+        self._n_awaited, self._queries = len(ids), queries.to(self.device)
+        position = torch.arange(len(ids), device=self.device, dtype=torch.float32)
+        sink = (position == 0).float()
+        named = torch.tensor(names, device=self.device).float()
+        self._about_keys = torch.stack([sink, named, position, torch.ones_like(sink)], dim=1)
+        follows = _follows_an_earlier(torch.tensor(ids, device=self.device), self._queries)
+        self._follows, self._new = follows, torch.zeros_like(self.sums)
+        self._counted = (self._queries > 0).float()  # the first can only look at itself
+        self._induced = (follows.any(dim=1) & (self._queries > 0)).float()
+        self._names_now = bool(names.any())
+
+    def keep_if_over(self, n_tokens: int) -> None:
+        """Add what was seen in the pass that was awaited, if it ended at so many tokens."""
+        if self._n_awaited == n_tokens:
+            self.sums += self._new
+            self.n_queries += int(self._counted.sum())
+            self.n_induced += int(self._induced.sum())
+            self._has_names, self._n_awaited = self._names_now, 0
 
     def means(self) -> np.ndarray:
         """[measure, layer, head] over all queries but the first; NaN where there was nothing."""
@@ -108,38 +180,46 @@ class _Eyes:
         means = (self.sums.cpu().numpy() / np.maximum(1, counts)[:, None, None]).astype(np.float32)
         if not self.n_induced:
             means[MEASURES.index("induction")] = np.nan
-        if not self.has_names:
+        if not self._has_names:
             means[MEASURES.index("names")] = np.nan
         return means
 
-    def _look(self, look: Look) -> None:
-        group = look.query.shape[1] // look.key.shape[1]
-        for kv_head in range(look.key.shape[1]):
-            heads = slice(kv_head * group, (kv_head + 1) * group)
-            self.sums[:, look.layer, heads] += self._measured(look, kv_head, heads)
+    def look(self, look: Look) -> None:
+        """Measure one layer of the pass: the group of one KV head at a time, or all, if small."""
+        n_heads, n_kv_heads = look.query.shape[1], look.key.shape[1]
+        rows = self._queries - (self._n_awaited - look.query.shape[2])
+        if len(rows) < look.query.shape[2]:
+            bias = look.bias[:, :, rows]
+            look = replace(look, query=look.query[:, :, rows], bias=bias)
+        n_at_once = n_kv_heads if len(rows) * look.key.shape[2] <= SMALL else 1
+        group = n_heads // n_kv_heads
+        for first in range(0, n_kv_heads, n_at_once):
+            heads = slice(first * group, (first + n_at_once) * group)
+            key = look.key[0, first : first + n_at_once].float().repeat_interleave(group, dim=0)
+            self._new[:, look.layer, heads] = self._measured(look, key, heads)
 
-    def _measured(self, look: Look, kv_head: int, heads: slice) -> torch.Tensor:
-        """Sums over this pass's queries of the measures of one KV head's group, [measure, head]."""
-        query, key = look.query[0, heads].float() * look.scaling, look.key[0, kv_head].float()
+    def _measured(self, look: Look, key: torch.Tensor, heads: slice) -> torch.Tensor:
+        """Sums over this pass's queries of the measures of some heads, [measure, head].
+
+        `key` [head, key, head_dim] are those that they read.
+        """
+        query = look.query[0, heads].float() * look.scaling
         bias = look.bias[0, heads if look.bias.shape[1] > 1 else slice(0, 1)].float()
-        scores = torch.baddbmm(bias, query, key.T.expand(len(query), -1, -1))
+        scores = torch.baddbmm(bias, query, key.transpose(1, 2))
         shares = torch.softmax(scores, dim=-1)  # [head, query, key]
         highest = scores.amax(-1), shares.amax(-1)  # the share of the same key
         total = highest[0] - highest[1].log()  # log of the sum of exponentials
         entropy = (total - scores.mul_(shares).sum(-1)) / math.log(2.0)
         tokens = shares[..., look.n_slots :]
-        first_key = self._rows.stop - tokens.shape[-1]  # a layer that slides has fewer keys
-        sink, names, position, known = (
-            tokens @ self.about_keys[first_key : self._rows.stop]
-        ).unbind(-1)
-        queries = torch.arange(self._rows.start, self._rows.stop, device=shares.device)
-        before = (queries - 1 - first_key).clamp_min(0)
+        first_key = self._n_awaited - tokens.shape[-1]  # a layer that slides has fewer keys
+        sink, names, position, known = (tokens @ self._about_keys[first_key:]).unbind(-1)
+        before = (self._queries - 1 - first_key).clamp_min(0)
         previous = tokens.gather(-1, before.expand(len(tokens), -1)[..., None])[..., 0]
-        induction = (tokens * self._seen[:, first_key:]).sum(-1)
+        induction = (tokens * self._follows[:, first_key:]).sum(-1)
         measures = {
             "sink": sink,
             "entropy": entropy,
-            "distance": queries - position / known.clamp_min(1e-9),
+            "distance": self._queries - position / known.clamp_min(1e-9),
             "previous": previous,
             "induction": induction * self._induced,
             "names": names,
@@ -148,15 +228,13 @@ class _Eyes:
         return torch.stack([(measures[m] * self._counted).sum(-1) for m in MEASURES])
 
 
-def _follows_an_earlier(ids: torch.Tensor, rows: range) -> torch.Tensor:
+def _follows_an_earlier(ids: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
     """Whether each key so far follows an earlier occurrence of the query's token.
 
     [query, key] bool; what an induction head looks at (Olsson et al., 2022,
-    https://arxiv.org/abs/2209.11895).
+    https://arxiv.org/abs/2209.11895). `queries` are indices of `ids`.
     """
-    n = rows.stop
-    before = torch.full((n,), -1, dtype=ids.dtype, device=ids.device)
-    before[1:] = ids[: n - 1]
-    order = torch.arange(n, device=ids.device)
-    queries = order[rows.start :]
-    return (before[None] == ids[rows.start : n, None]) & (order[None] <= queries[:, None])
+    before = torch.full_like(ids, -1)
+    before[1:] = ids[:-1]
+    order = torch.arange(len(ids), device=ids.device)
+    return (before[None] == ids[queries, None]) & (order[None] <= queries[:, None])

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from sleepviz import peaks
-from sleepviz.attention import Look, Observer, observed
 from sleepviz.batch import Batch, row_groups
 from sleepviz.context import CHUNK, Context
 from sleepviz.cost import Work
 from sleepviz.dreams import ABOUT, key_phrases, sentences
 from sleepviz.llm import Llm
+from sleepviz.observing import Look, Observer, observed
 from sleepviz.weights import Slots
 
 REPEAT = "Repeat the previous context."

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from sleepviz import SleepvizError
-from sleepviz.attention import Look, Observer, observed
 from sleepviz.context import Context
 from sleepviz.events import AttentionCaptured, AttentionGrown, Event, Progressed
+from sleepviz.observing import Look, Observer, observed
 
 CHUNK = 256
 MAX_TOKENS = 4096  # a picture of more would hold over 64 MiB
@@ -70,7 +70,7 @@ class Watch:
         self._told = context.n_tokens
         self._rows: dict[int, np.ndarray] = {}  # by token: [slot and key] of its newest pass
         self._n_slots = 0
-        context.observer = Observer(self._look, layer)
+        context.observers["head"] = Observer(self._look, layer)
 
     def of(self, context: Context) -> bool:
         """Whether this is the context that is watched."""
@@ -86,7 +86,7 @@ class Watch:
             return None
         first, end = self._told, context.n_tokens
         if end > MAX_TOKENS:
-            context.observer = None
+            del context.observers["head"]
             return None
         rows = [self._rows.pop(at) for at in range(first, end)]
         weights = np.zeros((len(rows), end), dtype=np.float32)

@@ -17,7 +17,7 @@ from sleepviz.comparing import Comparison
 from sleepviz.context import Context
 from sleepviz.core import Core
 from sleepviz.dialling import dialled
-from sleepviz.glancing import glanced
+from sleepviz.glancing import Glance
 from sleepviz.keeping import Kept
 from sleepviz.looking import Watch, captured
 from sleepviz.sleep import SleepMethod
@@ -104,8 +104,11 @@ class Session(Core):
         return self.job("looking", self._looked(layer, head))
 
     def glance(self) -> Iterator[ev.Event]:
-        """Measure what every head looks at, over what is in the context."""
-        return self.job("looking", self._told(glanced(self.context)))
+        """Measure what every head looks at, over what is in the context.
+
+        From then on, what every eighth new token looks at is added, until the context is another.
+        """
+        return self.job("looking", self._glancing())
 
     def time_attention(self) -> Iterator[ev.Event]:
         """Measure what share of one more token's time is attention, with what is in the context."""
@@ -145,6 +148,12 @@ class Session(Core):
     def _looked(self, layer: int, head: int) -> Iterator[ev.Event]:
         yield from self._told(captured(self.context, layer, head))
         self.watch = Watch(self.context, layer, head)
+
+    def _glancing(self) -> Iterator[ev.Event]:
+        glance = Glance(self.context)
+        yield from self._told(glance.over_all())
+        glance.follow()
+        self.glanced = glance
 
     def _told(self, work: Iterator[ev.Event]) -> Iterator[ev.Event]:
         for event in work:

@@ -105,7 +105,7 @@ class State:
     audits: tuple[ev.LeakAudited, ...] = ()
     dial: tuple[ev.DialRead, ...] = ()  # the last reading at each strength, under one night
     attention: ev.AttentionCaptured | None = None
-    heads: ev.HeadsSeen | None = None
+    heads: ev.HeadsSeen | ev.HeadsFollowed | None = None
     attention_timed: ev.AttentionTimed | None = None
     cache_seen: tuple[ev.CacheSeen, ...] = ()  # of what is in the cache now, in order
     checks: tuple[ev.Checked, ...] = ()  # of the last self-check

@@ -64,7 +64,7 @@ def _passed(
 ) -> tuple[list[list[KvLayer]], torch.Tensor]:
     """One token of each context: their grown caches, and the logits [row, vocabulary]."""
     llm = contexts[0].llm
-    rows = _Rows(contexts)
+    rows = _Rows(contexts, tokens)
     with ExitStack() as stack:
         stack.enter_context(rows_worn(llm, [context.weights for context in contexts]))
         stack.enter_context(rows_apart(rows.of))
@@ -85,12 +85,12 @@ class _Rows(DynamicCache):
     So the model makes no mask: a row's one new token sees all that its own cache holds.
     """
 
-    def __init__(self, contexts: Sequence[Context]) -> None:
+    def __init__(self, contexts: Sequence[Context], tokens: Sequence[int]) -> None:
         super().__init__()
         self.grown = [c.layers_to_grow() for c in contexts]
         self._rooms = [_rooms.setdefault(c, {}) for c in contexts]
         self._banks = [c.weights.banks for c in contexts]
-        self._observers = [c.observer for c in contexts]
+        self._observers = [c.observer((t,)) for c, t in zip(contexts, tokens, strict=True)]
         self._layer, self._rows = -1, list[Row]()
 
     def update(

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from sleepviz.attention import ABSENT, SlotBank, slots_mounted
+from sleepviz.attention import SlotBank, slots_mounted
+from sleepviz.observing import ABSENT
 
 STRENGTH_LIMIT = 1.5
 """The highest strength at which dynamic weights are worn."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import all_of, byte_tokenizer, tiny_model
 
-from sleepviz import SleepvizError, attention
+from sleepviz import SleepvizError, observing
 from sleepviz.events import AttentionCaptured
 from sleepviz.llm import Llm
 from sleepviz.looking import captured
@@ -106,12 +106,12 @@ def test_a_second_pass_with_slots_stays_causal(tiny_llm: Llm) -> None:
 
 
 def test_nothing_stays_behind_after_an_observer_raises(tiny_llm: Llm) -> None:
-    def refuse(_look: attention.Look) -> None:
+    def refuse(_look: observing.Look) -> None:
         raise RuntimeError("enough")
 
     with (
         pytest.raises(RuntimeError, match="enough"),
-        attention.observed(attention.Observer(refuse)),
+        observing.observed(observing.Observer(refuse)),
     ):
         tiny_llm.context().feed([1, 2, 3])
     tiny_llm.context().feed([1, 2, 3])

@@ -683,7 +683,7 @@ def test_tokens_that_were_said_while_a_head_was_recorded_are_marked() -> None:
         ev.TokenGenerated(ev.Token(2, "b", 11), 30.0, -0.1, (), story.layer_bytes(), 11, True)
     )
     said = _trace("time_per_token", story.state, "generated")
-    watched = _trace("time_per_token", story.state, "generated while a head is recorded")
+    watched = _trace("time_per_token", story.state, "generated while attention is seen")
     assert (len(said.x), len(watched.x)) == (3, 1)
     assert said.marker.symbol != watched.marker.symbol
     assert "30.00 ms per token generated while" in PICTURES["time_per_token"].alt(story.state)

@@ -34,6 +34,7 @@ FLOORS = {
     "wheel": 1,
     "models": 2,
     "prompts": 2,
+    "observing": 2,
     "attention": 2,
     "weights": 2,
     "memory": 2,

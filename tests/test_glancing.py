@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 from tiny import all_of, byte_tokenizer, tiny_model
 
-from sleepviz import SleepvizError
-from sleepviz.events import MEASURES, HeadsSeen
-from sleepviz.glancing import glanced, names_among
+from sleepviz import SleepvizError, sleep
+from sleepviz.events import (
+    EVERY,
+    MEASURES,
+    AttentionGrown,
+    HeadsFollowed,
+    HeadsSeen,
+    TokenGenerated,
+)
+from sleepviz.glancing import Glance, glanced, names_among
 from sleepviz.llm import Llm
 from sleepviz.session import Session
+from sleepviz.together import feed_together
 
 NOTES = "The captain is Mira Okafor. The cat is Pixel, and the cat of Mira is old. " * 6
 
@@ -25,10 +35,12 @@ def seen(llm: Llm, text: str = NOTES) -> tuple[HeadsSeen, list[int]]:
     return event, context.ids
 
 
-def by_hand(weights: np.ndarray, ids: list[int], names: np.ndarray) -> dict[str, float]:
-    """The measures of one head's weights [query, key], written out."""
+def by_hand(
+    weights: np.ndarray, ids: list[int], names: np.ndarray, rows: Sequence[int] = ()
+) -> dict[str, float]:
+    """The measures of one head's weights [query, key], written out; over all queries or `rows`."""
     n = len(ids)
-    rows = range(1, n)
+    rows = rows or range(1, n)
     entropy = [-sum(w * np.log2(w) for w in weights[q, : q + 1] if w > 0) for q in rows]
     follows = {q: [k for k in range(1, q + 1) if ids[k - 1] == ids[q]] for q in rows}
     induced = [weights[q, ks].sum() for q, ks in follows.items() if ks]
@@ -49,6 +61,11 @@ def test_every_measure_of_every_head_equals_that_of_eager_weights() -> None:
     llm = Llm(tiny_model(), byte_tokenizer(), name="own copy")
     event, ids = seen(llm)
     assert len(ids) > 256  # more than one pass
+    agrees(llm, event.measures, ids)
+
+
+def agrees(llm: Llm, measures: np.ndarray, ids: list[int], rows: Sequence[int] = ()) -> None:
+    """Every measure is that of eager weights; `llm` is a model of this test's own."""
     llm.model.set_attn_implementation("eager")
     with torch.no_grad():
         output = llm.model(input_ids=torch.tensor([ids]), output_attentions=True)
@@ -57,9 +74,69 @@ def test_every_measure_of_every_head_equals_that_of_eager_weights() -> None:
     for layer in range(2):
         for head in range(4):
             weights = output.attentions[layer][0, head].double().numpy()
-            for name, expected in by_hand(weights, ids, names).items():
-                got = event.measures[MEASURES.index(name), layer, head]
+            for name, expected in by_hand(weights, ids, names, rows).items():
+                got = measures[MEASURES.index(name), layer, head]
                 assert got == pytest.approx(expected, rel=2e-3, abs=2e-4), name
+
+
+def test_heads_are_followed_by_every_eighth_token_read_or_said() -> None:
+    llm = Llm(tiny_model(), byte_tokenizer(), name="own copy")
+    session = Session(llm)
+    all_of(session.read(NOTES))
+    (compared,) = [e for e in all_of(session.glance()) if isinstance(e, HeadsSeen)]
+    events = all_of(session.say("Who is Mira, and who is Pixel?", max_new=20))
+    followed = [e for e in events if isinstance(e, HeadsFollowed)]
+    said = [e for e in events if isinstance(e, TokenGenerated)]
+    ids = session.context.ids
+    added = range(-(-compared.n_tokens // EVERY) * EVERY, len(ids), EVERY)
+    assert followed[-1].n_queries == compared.n_tokens - 1 + len(added)
+    assert followed[-1].n_tokens == added[-1] + 1
+    assert {e.n_cached for e in said if e.watched} == {n + 1 for n in added} & {
+        e.n_cached for e in said
+    }
+    assert session.timeline.at().heads is followed[-1]
+    agrees(llm, followed[-1].measures, ids, [*range(1, compared.n_tokens), *added])
+
+
+def test_following_changes_no_token_and_ends_with_its_context(tiny_llm: Llm) -> None:
+    talks = []
+    for follows in (False, True):
+        session = Session(tiny_llm)
+        all_of(session.read(NOTES))
+        if follows:
+            all_of(session.glance())
+            all_of(session.look(1, 2))  # both are seen in the same pass
+        events = all_of(session.say("Who is Mira?", max_new=12))
+        talks.append([e.token.id for e in events if isinstance(e, TokenGenerated)])
+        assert any(isinstance(e, HeadsFollowed) for e in events) == follows
+        assert any(isinstance(e, AttentionGrown) for e in events) == follows
+        all_of(session.sleep(sleep.make("forget", {}), keep_anyway=True))
+        events = all_of(session.say("Who is Mira?", max_new=12))
+        assert not [e for e in events if isinstance(e, HeadsFollowed)]
+    assert talks[0] == talks[1]
+
+
+def test_heads_are_followed_where_several_talk_in_one_pass() -> None:
+    llm = Llm(tiny_model(), byte_tokenizer(), name="own copy")
+    contexts = [llm.context(), llm.context()]
+    for context, text in zip(contexts, (NOTES, "Hello there"), strict=True):
+        context.feed(llm.encode_plain(text))
+    glance = Glance(contexts[0])
+    list(glance.over_all())
+    glance.follow()
+    n_tokens = contexts[0].n_tokens
+    saying = [context.say(20) for context in contexts]
+    for _ in range(17):
+        for said in saying:
+            next(said)
+        feed_together(contexts)
+    followed = glance.grown()
+    assert followed is not None
+    assert glance.grown() is None
+    ids = contexts[0].ids
+    added = range(-(-n_tokens // EVERY) * EVERY, len(ids), EVERY)
+    assert followed.n_queries == n_tokens - 1 + len(added)
+    agrees(llm, followed.measures, ids, [*range(1, n_tokens), *added])
 
 
 def test_what_is_a_name() -> None:
@@ -97,8 +174,6 @@ def test_nothing_repeated_and_no_names_are_not_zero(tiny_llm: Llm) -> None:
 
 
 def test_slots_have_their_share(tiny_llm: Llm) -> None:
-    from sleepviz import sleep
-
     session = Session(tiny_llm)
     all_of(session.read(NOTES))
     all_of(session.sleep(sleep.make("nap", {}), keep_anyway=True))

@@ -53,7 +53,7 @@ def awake(arguments: Namespace) -> int:
     tile = measure_talking(
         llm,
         watch=_painted,
-        watched=f"{live} and a tile open",
+        watched=f"{live}, a tile open, all heads followed",
         look=(llm.shape.n_layers - 1, 0),
     )
     drawn("talking, a tile open", work(tile))
@@ -83,7 +83,7 @@ def _painted(session: Session) -> None:
     from sleepviz.figures import pictures
 
     state = session.timeline.at()
-    for name in WATCHED:
+    for name in (*WATCHED, *(("heads_glance",) if state.heads else ())):
         figure = pictures()[name].draw(state)
         (packed_grid if is_grid(figure) else packed)(figure, height=300)
     transcript.pack(state, 330, None)

@@ -19,7 +19,7 @@ from sleepviz.components.kept import Kept
 from sleepviz.components.markup import el, markup
 from sleepviz.components.picture import figure, picture
 from sleepviz.components.pieces import empty, notice
-from sleepviz.events import AttentionCaptured, SessionStarted
+from sleepviz.events import EVERY, AttentionCaptured, HeadsFollowed, SessionStarted
 from sleepviz.figures import heads_glance, pictures, theme, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import State
@@ -66,10 +66,16 @@ def all_heads(state: State, busy: bool, opened: Callable[[int, int], None]) -> N
             hint = "It takes about as long as reading the text: press Compare all heads."
             markup(empty("What does each head look at?", hint), key="look.no_heads")
             return
-        if seen.n_tokens != state.n_cached:
+        if not 0 <= state.n_cached - seen.n_tokens < EVERY:
             what = f"Compared at {seen.n_tokens:,} tokens; now there are {state.n_cached:,}."
             hint = "Compare again to see them as they are now."
             markup(notice(what, hint, "blue"), key="look.heads_old")
+        elif isinstance(seen, HeadsFollowed):
+            words = (
+                f"Followed since they were compared: one new token in {EVERY} is added. "
+                f"Means over {seen.n_queries:,} of {seen.n_tokens:,} tokens."
+            )
+            markup(el("p", "small muted", words), key="look.heads_followed")
         cell = picture("heads_glance", state, key="look.heads", height=500, choice=str(choice))
         if cell is not None and not busy:
             opened(*cell)

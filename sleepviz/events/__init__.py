@@ -18,11 +18,13 @@ from sleepviz.events.asking import (
     fingerprint,
 )
 from sleepviz.events.looking import (
+    EVERY,
     MEASURES,
     AttentionCaptured,
     AttentionGrown,
     AttentionTimed,
     CacheSeen,
+    HeadsFollowed,
     HeadsSeen,
 )
 from sleepviz.events.sleeping import (
@@ -52,6 +54,7 @@ from sleepviz.events.talking import (
 from sleepviz.events.working import Checked, Failed, JobEnded, JobStarted, Noted, Progressed
 
 __all__ = [
+    "EVERY",
     "LEAK_SPAN",
     "MEASURES",
     "Answered",
@@ -67,6 +70,7 @@ __all__ = [
     "Event",
     "Failed",
     "GateReading",
+    "HeadsFollowed",
     "HeadsSeen",
     "JobEnded",
     "JobStarted",
@@ -106,6 +110,7 @@ Event = (
     | AttentionGrown
     | AttentionTimed
     | CacheSeen
+    | HeadsFollowed
     | HeadsSeen
     | Checked
     | SleepStarted

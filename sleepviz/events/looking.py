@@ -56,6 +56,7 @@ class CacheSeen:
     values: np.ndarray
 
 
+EVERY = 8  # tokens, of those that come after all heads were compared, of which one is seen
 MEASURES = ("sink", "entropy", "distance", "previous", "induction", "names", "slots")
 
 
@@ -73,6 +74,19 @@ class HeadsSeen:
     measures: np.ndarray
     n_tokens: int
     ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class HeadsFollowed:
+    """What every head looks at, with tokens that came since they were compared.
+
+    `measures` are those of `HeadsSeen`, now means over `n_queries` of `n_tokens`: those that were
+    compared, and some of the newer ones.
+    """
+
+    measures: np.ndarray
+    n_tokens: int
+    n_queries: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from sleepviz.events import MEASURES
+from sleepviz.events import EVERY, MEASURES, HeadsFollowed, HeadsSeen
 from sleepviz.figures import theme, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import State
@@ -81,7 +81,7 @@ def alt(state: State, choice: str = "sink") -> str:
     shown = state.heads.measures[MEASURES.index(choice)]
     return (
         f"{TITLE}, {CHOICES[choice].lower()}: {shown.shape[0]} layers × {shown.shape[1]} heads "
-        f"over {state.heads.n_tokens:,} tokens, from {_told(choice, float(np.nanmin(shown)))} to "
+        f"over {_n_seen(state.heads)}, from {_told(choice, float(np.nanmin(shown)))} to "
         f"{_told(choice, value)}, most in layer {layer}, head {head}."
     )
 
@@ -92,6 +92,8 @@ def formula(state: State, choice: str = "sink") -> str:
         f"{Kind.DERIVED}: {_FORMULAS[choice]}, the mean over {_OVER.get(choice, _EVERY)}, "
         f"of attention weights that are {Kind.MEASURED}."
     )
+    if isinstance(state.heads, HeadsFollowed):
+        text += f" Since they were compared, one query in {EVERY} was added."
     found = most(state, choice)
     if found is None:
         return text
@@ -107,6 +109,13 @@ def most(state: State, choice: str) -> tuple[int, int, float] | None:
         return None
     layer, head = divmod(int(np.nanargmax(shown)), shown.shape[1])
     return layer, head, float(shown[layer, head])
+
+
+def _n_seen(seen: HeadsSeen | HeadsFollowed) -> str:
+    """Over how many tokens the measures are."""
+    if isinstance(seen, HeadsFollowed):
+        return f"{seen.n_queries:,} of {seen.n_tokens:,} tokens"
+    return f"{seen.n_tokens:,} tokens"
 
 
 def _told(choice: str, value: float) -> str:

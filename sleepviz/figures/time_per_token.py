@@ -54,7 +54,7 @@ def time_per_token(state: State, choice: str = "linear") -> go.Figure:
         hovermode="closest",
     )
     said = _Dots("generated", Kind.MEASURED, theme.KV, "circle")
-    watched = _Dots("generated while a head is recorded", Kind.MEASURED, theme.RESERVED, "square")
+    watched = _Dots("generated while attention is seen", Kind.MEASURED, theme.RESERVED, "square")
     read = _Dots("read, a chunk at a time", Kind.DERIVED, theme.CONTROL, "triangle-up")
     looked = _Dots("looked inside, read again", Kind.DERIVED, theme.PROCESS, "diamond")
     looks = {"decode": said, "watched": watched, "prefill": read, "look": looked}
@@ -98,7 +98,7 @@ def _medians(state: State) -> str:
     told = []
     for how, words in (
         ("decode", "generated"),
-        ("watched", "generated while a head is recorded"),
+        ("watched", "generated while attention is seen"),
         ("prefill", "read"),
         ("look", "looked at"),
     ):
