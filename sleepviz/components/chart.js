@@ -158,7 +158,10 @@ class ChartPicture extends Painted {
     if (!(high >= low)) return steps(0, 1, rows)
     if (axis.log) return logSteps(low, high, rows)
     if (high === low) high = low + (Math.abs(low) || 1)
-    return steps(low, low + (high - low) / room, rows, axis.whole)
+    const top = low + (high - low) / room
+    const upwards = zero && low < 0 && !this.message.axes.y2 ? steps(0, top, rows, axis.whole) : null
+    if (upwards && -low < upwards.step / 2) return { ...upwards, low: 1.5 * low, ticks: ticksOf(upwards) } // a little below 0
+    return steps(low, top, rows, axis.whole)
   }
 
   // painting -----------------------------------------------------------------------------------
