@@ -193,14 +193,14 @@ def words(n: int) -> list[str]:
 
 
 def sent(state: State) -> dict[str, Any]:
-    return json.loads(talk.pack(state, 470, None))
+    return json.loads(talk.pack(state, 470))
 
 
 def test_two_thousand_tokens_travel_in_less_than_sixty_kib() -> None:
     state = told(("notes", "", words(2000)))
-    assert len(talk.pack(state, 470, None)) < 60 * 1024
+    assert len(talk.pack(state, 470)) < 60 * 1024
     different = told(("notes", "", [f" token{i}" for i in range(2000)]))
-    assert len(talk.pack(different, 470, None)) < 60 * 1024
+    assert len(talk.pack(different, 470)) < 60 * 1024
 
 
 def test_every_token_can_be_put_together_again() -> None:

@@ -5,6 +5,7 @@ The ratios of the costs are not asserted.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -26,10 +27,11 @@ from test_figures import PER_TOKEN, PICTURES, Story  # type: ignore[import-not-f
 from sleepviz import events as ev
 from sleepviz import inspecting
 from sleepviz.components import attention_tile as tile
-from sleepviz.components import choosing, inside, learnt
+from sleepviz.components import choosing, inside, learnt, transcript
 from sleepviz.components.export import csv_of, table_of
 from sleepviz.inspecting import Inspected
 from sleepviz.llm import Llm
+from sleepviz.state import State
 
 
 def test_a_tile_and_a_glance_are_measured(tiny_llm: Llm) -> None:
@@ -85,16 +87,35 @@ def test_a_click_on_the_map_chooses_that_token_everywhere(monkeypatch: pytest.Mo
     assert "position 3 in the cache" in shown(at)
 
 
+def at(state: State, choice: str, layer: int, column: int) -> int:
+    return inside.place_at(state, choice, layer, inside.places_of(state, choice, column))
+
+
 def test_a_column_of_several_tokens_stands_for_the_largest() -> None:
     story = Story().read(700)  # three tokens a column
     norms = story.state.cache_seen[0].keys.copy()
     norms[1, 301] = 99.0
     seen = replace(story.state.cache_seen[0], keys=norms)
     state = replace(story.state, cache_seen=(seen,))
-    assert inside.place_at(state, "keys", 1, 100) == 301
-    assert inside.place_at(state, "keys", 0, 100) == 302  # norms rise with the position
-    assert inside.place_at(state, "keys", 0, 233) == 699
-    assert inside.place_at(Story().read(9).state, "values", 1, 4) == 4
+    assert at(state, "keys", 1, 100) == 301
+    assert at(state, "keys", 0, 100) == 302  # norms rise with the position
+    assert at(state, "keys", 0, 233) == 699
+    assert at(Story().read(9).state, "values", 1, 4) == 4
+
+
+def test_what_a_column_stands_for_is_told_and_marked_with_the_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state = Story().read(5).sleep().read(700).state
+    clicks = [(0, 100)]
+    monkeypatch.setattr(inside, "picture", lambda *_, **__: clicks.pop() if clicks else None)
+    page = AppTest.from_function(cache_page, args=(state,)).run()
+    assert not page.exception
+    assert page.session_state[choosing.CHOSEN] == 5 + 302
+    assert page.session_state[choosing.STRETCH] == (5 + 302, 5 + 300, 5 + 302)
+    assert "position 302 in the cache, the largest of 300 to 302: " in shown(page)
+    sent = json.loads(transcript.pack(state, 470, (5 + 302, (5 + 300, 5 + 302))))
+    assert (sent["selected"], sent["stretch"]) == (307, [305, 307])
 
 
 def test_what_a_sliding_layer_has_dropped_is_not_chosen() -> None:
@@ -107,8 +128,8 @@ def test_what_a_sliding_layer_has_dropped_is_not_chosen() -> None:
         cache_seen=(replace(story.state.cache_seen[0], keys=norms),),
         facts=replace(story.state.facts, windows=(399, 0)),
     )
-    assert inside.place_at(state, "keys", 0, 100) == 302
-    assert inside.place_at(state, "keys", 0, 9) == 27  # dropped since it was clicked
+    assert at(state, "keys", 0, 100) == 302
+    assert at(state, "keys", 0, 9) == 27  # dropped since it was clicked
 
 
 # the chosen token in the tile, and its row in numbers ---------------------------------------------

@@ -86,7 +86,7 @@ def _painted(session: Session) -> None:
     for name in (*WATCHED, *(("heads_glance",) if state.heads else ())):
         figure = pictures()[name].draw(state)
         (packed_grid if is_grid(figure) else packed)(figure, height=300)
-    transcript.pack(state, 330, None)
+    transcript.pack(state, 330)
     session_line.pack(session.timeline, None)
     if state.attention is not None:
         pack(state.attention, tile_of(state.attention), 420, hide_sink=False)

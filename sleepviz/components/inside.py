@@ -98,25 +98,42 @@ def cache(state: State) -> None:
         )
         cell = picture("kv_map", state, key="look.kv_map", height=480, choice=str(choice))
         if cell is not None:
-            choosing.choose_cached(state, place_at(state, str(choice), *cell))
-        place = choosing.row(state, state.n_cached)
-        words = "Click a column to choose its token; it is then chosen on every page."
-        if place is not None:
-            token = state.tokens[choosing.cached(state)[place]].token
-            words = f"Chosen: “{plain(token.text)}”, position {place:,} in the cache. {words}"
-        markup(el("p", "small muted", words), key="look.kv_chosen")
+            among = places_of(state, str(choice), cell[1])
+            choosing.choose_cached(state, place_at(state, str(choice), cell[0], among), among)
+        markup(el("p", "small muted", _chosen(state)), key="look.kv_chosen")
 
 
-def place_at(state: State, choice: str, layer: int, column: int) -> int:
-    """The place in the cache of a clicked cell; where it stands for several, of the largest."""
+def _chosen(state: State) -> str:
+    """What is chosen in the cache, in words."""
+    words = "Click a column to choose its token; it is then chosen on every page."
+    place = choosing.row(state, state.n_cached)
+    if place is None:
+        return words
+    order = choosing.cached(state)
+    of = ""
+    if (stretch := choosing.stretch(state)) and stretch[0] in order and stretch[1] in order:
+        first, last = (order.index(index) for index in stretch)
+        text = "".join(state.tokens[index].token.text for index in order[first : last + 1])
+        of = f", the largest of {first:,} to {last:,}: “{' '.join(text.split())}”"
+    token = state.tokens[order[place]].token
+    return f"Chosen: “{plain(token.text)}”, position {place:,} in the cache{of}. {words}"
+
+
+def places_of(state: State, choice: str, column: int) -> range:
+    """The places in the cache that a column of the map stands for."""
     starts = [*figure("kv_map", state, choice).data[0].x, state.n_cached]
+    return range(int(starts[column]), int(starts[column + 1]))
+
+
+def place_at(state: State, choice: str, layer: int, among: range) -> int:
+    """Which of some places in the cache holds the largest key or value in a layer."""
     parts = [seen.keys if choice == "keys" else seen.values for seen in state.cache_seen]
     norms = np.concatenate([part[layer] for part in parts])
     window = state.facts.windows[layer] if state.facts and state.facts.windows else 0
-    first = max(int(starts[column]), len(norms) - window if window else 0)
-    some = norms[first : int(starts[column + 1])]
+    first = max(among.start, len(norms) - window if window else 0)
+    some = norms[first : among.stop]
     dropped = not np.isfinite(some).any()  # since it was clicked
-    return int(starts[column]) if dropped else first + int(np.nanargmax(some))
+    return among.start if dropped else first + int(np.nanargmax(some))
 
 
 # one row of one head ----------------------------------------------------------------------------

@@ -63,6 +63,7 @@ class Talk {
     this.none.hidden = tokens.length > 0
     const added = this.update(tokens, first)
     this.mark(this.selected)
+    this.light(d.stretch)
     this.drawLegend()
     if (d.selected !== this.asked) { this.asked = d.selected; this.mark(d.selected); this.reveal(d.selected) }
     else if (follow) this.toEnd()
@@ -208,9 +209,16 @@ class Talk {
     this.talk.dataset.selected = index ?? ""
   }
 
+  light(stretch) { // what the chosen token stands for
+    if (!stretch && !this.lit) return
+    this.lit = stretch
+    for (const { token, element } of this.chips) element.classList.toggle("lit", !!stretch && token.index >= stretch[0] && token.index <= stretch[1])
+  }
+
   choose(index) {
     this.cursor = index
     this.asked = index
+    this.light(null)
     this.mark(index)
     this.tell(index)
   }

@@ -10,12 +10,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import TypeAlias
 
 from sleepviz.components.code import component
 from sleepviz.components.export import Table
 from sleepviz.components.kept import Kept
 from sleepviz.quantities import Kind
 from sleepviz.state import SeenToken, State, Turn
+
+Marked: TypeAlias = tuple[int | None, tuple[int, int] | None]
+"""The chosen token, and the first and the last of the stretch that it stands for."""
 
 MAX_TOKENS = 2000  # of the newest; older ones are counted, not drawn
 INCOMPLETE = "\ufffd"  # what a decoder makes of a part of a character
@@ -43,15 +47,15 @@ _packed: Kept[bytes] = Kept(32)
 
 
 def transcript(
-    state: State, *, key: str, height: int = 470, selected: int | None = None
+    state: State, marked: Marked = (None, None), *, key: str, height: int = 470
 ) -> int | None:
     """Show every token that was read or said, and what became of it.
 
     Returns the token that was clicked in this run, as an index into `state.tokens`, else `None`.
-    `selected` marks a token (the same kind of index) and brings it into view when it changes.
+    Of `marked` (the same kind of indices) the token is brought into view when it changes.
     Of more than `MAX_TOKENS` tokens the last are shown, and the picture says so.
     """
-    ready = _packed.of(state, (key, height, selected), lambda: pack(state, height, selected, key))
+    ready = _packed.of(state, (key, height, marked), lambda: pack(state, height, marked, key))
     result = _MOUNT(data=ready, key=key, on_token_change=lambda: None)
     return clicked(result.token, len(state.tokens))
 
@@ -114,7 +118,7 @@ def _each(state: State) -> int | None:
     return facts.kv_bytes_per_token if facts and not any(facts.windows) else None
 
 
-def pack(state: State, height: int, selected: int | None, key: str = "") -> bytes:
+def pack(state: State, height: int, marked: Marked = (None, None), key: str = "") -> bytes:
     """The words once each, then indices and runs: about 25 KiB of UTF-8 JSON for 2,000 tokens.
 
     `key` is the transcript's name on the page.
@@ -128,7 +132,8 @@ def pack(state: State, height: int, selected: int | None, key: str = "") -> byte
     payload = {
         "key": key,
         "height": height,
-        "selected": selected,
+        "selected": marked[0],
+        "stretch": marked[1],
         "total": len(state.tokens),
         "first": first,
         "tokenBytes": _each(state),

@@ -91,9 +91,8 @@ def _conversation(state: State, busy: bool) -> None:
         with st.container(height=HEIGHT, border=False, autoscroll=True, key="talk_text"):
             markup(said(state), key="talk.said")
     else:
-        picked = transcript.transcript(
-            state, key="talk.transcript", height=HEIGHT, selected=choosing.chosen(state)
-        )
+        marked = choosing.chosen(state), choosing.stretch(state)
+        picked = transcript.transcript(state, marked, key="talk.transcript", height=HEIGHT)
         if picked is not None:
             choosing.choose(picked)
         beneath_words(
