@@ -146,9 +146,9 @@ class Context:
         """Copies of the cache's layers that can grow on their own; the tensors are shared."""
         return [copy.copy(layer) for layer in self.layers]
 
-    def observer(self, ids: Sequence[int]) -> Observer | None:
-        """Who is shown the pass that will read these tokens, if anybody is."""
-        found = all_of_them([one for one in self.observers.values() if one.wants(ids)])
+    def begin_pass(self, ids: Sequence[int]) -> Observer | None:
+        """Tell those who watch that a pass will read these tokens; who is shown it, if anybody."""
+        found = all_of_them([one for one in self.observers.values() if one.begin(ids)])
         if found is not None:
             self._observed_at = self.n_tokens
         return found
@@ -173,7 +173,7 @@ class Context:
             return self.logits
         model, device = self.llm.model, self.llm.device
         start = self.position
-        observer = self.observer(ids)
+        observer = self.begin_pass(ids)
         seen = observed(observer) if observer is not None else nullcontext()
         with self.weights.applied(model), seen:
             output = model(

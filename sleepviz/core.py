@@ -113,8 +113,12 @@ class Core:
 
     def watched(self) -> Iterator[ev.Event]:
         """What the newest tokens read: in the head that is open, and in all that were compared."""
+        if self.watch is not None and not self.watch.of(self.context):
+            self.watch = None
+        if self.glanced is not None and not self.glanced.of(self.context):
+            self.glanced = None
         for seen in (self.watch, self.glanced):
-            grown = seen.grown() if seen is not None and seen.of(self.context) else None
+            grown = seen.grown() if seen is not None else None
             if grown is not None:
                 yield self.tell(grown)
 

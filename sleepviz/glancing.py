@@ -1,7 +1,8 @@
 """All heads at a glance: what each of them looks at, in a few numbers, from one more reading.
 
 Knows contexts and our attention function; does not know pictures. The weights of one KV head's
-group over one chunk are all that is held at a time; nothing of n² size for all heads ever is.
+group over one chunk, or of all heads over few tokens, are all that is held at a time; nothing of n²
+size for all heads ever is.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Glance:
         """See every EVERY-th token from now on, in the passes that read them."""
         context = self._context()
         if context is not None:
-            context.observers["heads"] = Observer(self._eyes.look, wants=self._wants)
+            context.observers["heads"] = Observer(self._eyes.look, begin=self._begin)
 
     def of(self, context: Context) -> bool:
         """Whether this is the context whose heads are followed."""
@@ -92,7 +93,7 @@ class Glance:
         self._told = self._eyes.n_queries
         return HeadsFollowed(self._eyes.means(), context.n_tokens, self._told)
 
-    def _wants(self, ids: Sequence[int]) -> bool:
+    def _begin(self, ids: Sequence[int]) -> bool:
         context = self._context()
         assert context is not None
         first = context.n_tokens
@@ -103,6 +104,8 @@ class Glance:
         whole = [*context.ids, *ids]
         del self._texts[first:]  # of a pass that was given up
         n_known = max(0, len(self._texts) - LONGEST_CHARACTER)  # the last may be part of one
+        while n_known and not self._texts[n_known - 1]:  # begin where a character begins
+            n_known -= 1
         self._texts[n_known:] = [t.text for t in context.llm.tokens(whole[n_known:], n_known)]
         self._eyes.await_pass(whole, names_among(self._texts), torch.tensor(due))
         return True
@@ -146,7 +149,8 @@ class _Eyes:
         self.device = llm.device
         self.sums = torch.zeros(len(MEASURES), shape.n_layers, shape.n_heads, device=self.device)
         self.n_queries, self.n_induced = 0, 0
-        self._has_names, self._n_awaited = False, 0
+        self._has_names = self._names_now = False
+        self._forget()
 
     def await_pass(self, ids: Sequence[int], names: np.ndarray, queries: torch.Tensor) -> None:
         """What the next pass will have read when it is over, and which of its tokens count.
@@ -171,7 +175,15 @@ class _Eyes:
             self.sums += self._new
             self.n_queries += int(self._counted.sum())
             self.n_induced += int(self._induced.sum())
-            self._has_names, self._n_awaited = self._names_now, 0
+            self._has_names = self._names_now
+            self._forget()
+
+    def _forget(self) -> None:
+        """No pass is awaited."""
+        nothing = torch.empty(0, device=self.device)
+        self._n_awaited = 0
+        self._queries = self._about_keys = self._follows = self._new = nothing
+        self._counted = self._induced = nothing
 
     def means(self) -> np.ndarray:
         """[measure, layer, head] over all queries but the first; NaN where there was nothing."""
@@ -195,17 +207,18 @@ class _Eyes:
         group = n_heads // n_kv_heads
         for first in range(0, n_kv_heads, n_at_once):
             heads = slice(first * group, (first + n_at_once) * group)
-            key = look.key[0, first : first + n_at_once].float().repeat_interleave(group, dim=0)
+            key = look.key[0, first : first + n_at_once].float()
             self._new[:, look.layer, heads] = self._measured(look, key, heads)
 
     def _measured(self, look: Look, key: torch.Tensor, heads: slice) -> torch.Tensor:
         """Sums over this pass's queries of the measures of some heads, [measure, head].
 
-        `key` [head, key, head_dim] are those that they read.
+        `key` [kv_head, key, head_dim] are those that they read.
         """
         query = look.query[0, heads].float() * look.scaling
         bias = look.bias[0, heads if look.bias.shape[1] > 1 else slice(0, 1)].float()
-        scores = torch.baddbmm(bias, query, key.transpose(1, 2))
+        products = query.reshape(len(key), -1, query.shape[-1]) @ key.transpose(1, 2)
+        scores = products.view(len(query), -1, key.shape[1]).add_(bias)
         shares = torch.softmax(scores, dim=-1)  # [head, query, key]
         highest = scores.amax(-1), shares.amax(-1)  # the share of the same key
         total = highest[0] - highest[1].log()  # log of the sum of exponentials

@@ -86,7 +86,8 @@ class Watch:
             return None
         first, end = self._told, context.n_tokens
         if end > MAX_TOKENS:
-            del context.observers["head"]
+            context.observers.pop("head", None)
+            self._rows.clear()
             return None
         rows = [self._rows.pop(at) for at in range(first, end)]
         weights = np.zeros((len(rows), end), dtype=np.float32)

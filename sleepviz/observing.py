@@ -44,13 +44,13 @@ class Look:
 class Observer:
     """Who is shown attention calls: all of them, or those of one layer alone.
 
-    What `see` raises ends the forward pass. `wants`: whether it shall be shown the pass that will
-    read these tokens, which is asked of those that watch a context.
+    What `see` raises ends the forward pass. Of those that watch a context, `begin` is called before
+    each pass with the tokens that it will read, and says whether it shall be shown that pass.
     """
 
     see: Callable[[Look], None]
     layer: int | None = None
-    wants: Callable[[Sequence[int]], bool] = lambda _: True
+    begin: Callable[[Sequence[int]], bool] = lambda _: True
 
     def watches(self, layer: int) -> bool:
         return self.layer is None or self.layer == layer

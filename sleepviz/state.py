@@ -37,7 +37,7 @@ class KvPoint:
 class Timing:
     """How long `n_tokens` took: read at once, one generated, or all read again to look inside.
 
-    `watched`: one head was recorded meanwhile.
+    `watched`: attention was seen meanwhile.
     """
 
     index: int

@@ -90,7 +90,7 @@ class _Rows(DynamicCache):
         self.grown = [c.layers_to_grow() for c in contexts]
         self._rooms = [_rooms.setdefault(c, {}) for c in contexts]
         self._banks = [c.weights.banks for c in contexts]
-        self._observers = [c.observer((t,)) for c, t in zip(contexts, tokens, strict=True)]
+        self._observers = [c.begin_pass((t,)) for c, t in zip(contexts, tokens, strict=True)]
         self._layer, self._rows = -1, list[Row]()
 
     def update(

@@ -476,6 +476,20 @@ def test_looks_inside_are_marked_apart_from_talking() -> None:
     assert list(_trace("time_per_token", story.state, "generated").y) == list(said.y)
 
 
+def test_heads_that_were_followed_say_over_how_many_tokens() -> None:
+    story = Story().read(16).say(2)
+    measures = np.full((len(ev.MEASURES), 2, 4), 0.5, np.float32)
+    state = story.add(ev.HeadsSeen(measures, 16, 9.0)).state
+    compared = PICTURES["heads_glance"]
+    assert "over 16 tokens" in compared.alt(state)
+    assert "was added" not in compared.formula(state)
+    state = story.add(ev.HeadsFollowed(measures / 2, 18, 17)).state
+    assert "over 17 of 18 tokens" in compared.alt(state)
+    assert f"one query in {ev.EVERY} was added" in compared.formula(state)
+    assert float(compared.draw(state).data[0].z[0, 0]) == 0.25
+    assert len(state.timings) == len(story.say(0).state.timings)
+
+
 def test_slots_are_drawn_with_layers_down_and_heads_across() -> None:
     grid = PICTURES["slots_kept"].draw(Story().read(8).sleep().state).data[0]
     assert np.array_equal(grid.z, [[1, 2], [3, 4]])

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from architectures import FAMILIES, WINDOW, model_of
+from test_together import deltas, slots
 from tiny import all_of, byte_tokenizer, tiny_model
 
-from sleepviz import SleepvizError, sleep
+from sleepviz import SleepvizError, glancing, looking, sleep
 from sleepviz.events import (
     EVERY,
     MEASURES,
@@ -22,6 +24,7 @@ from sleepviz.glancing import Glance, glanced, names_among
 from sleepviz.llm import Llm
 from sleepviz.session import Session
 from sleepviz.together import feed_together
+from sleepviz.weights import DynamicWeights
 
 NOTES = "The captain is Mira Okafor. The cat is Pixel, and the cat of Mira is old. " * 6
 
@@ -114,6 +117,49 @@ def test_following_changes_no_token_and_ends_with_its_context(tiny_llm: Llm) -> 
         events = all_of(session.say("Who is Mira?", max_new=12))
         assert not [e for e in events if isinstance(e, HeadsFollowed)]
     assert talks[0] == talks[1]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("worn", ["nothing", "deltas", "slots"])
+def test_what_is_followed_equals_a_new_comparison(
+    family: str, worn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(glancing, "EVERY", 1)
+    llm = model_of(family)
+    weights = {"nothing": DynamicWeights(), "deltas": deltas(llm), "slots": slots(llm)}[worn]
+    context = llm.context(weights)
+    context.feed(llm.encode("It is Mira, and the cat of Mira is old."))
+    glance = Glance(context)
+    list(glance.over_all())
+    glance.follow()
+    for token in llm.encode(" So is Łukasz, and Dvořák; and it is Mira."):
+        context.feed([token])  # characters of several tokens among them
+    context.begin_pass([66])  # of a pass that is given up
+    for _ in range(3):
+        context.feed([65])
+    followed = glance.grown()
+    assert followed is not None
+    assert context.n_tokens > WINDOW  # of the layers that slide
+    assert (followed.n_tokens, followed.n_queries) == (context.n_tokens, context.n_tokens - 1)
+    *_, again = glanced(context)
+    assert isinstance(again, HeadsSeen)
+    assert np.allclose(followed.measures, again.measures, atol=2e-5, equal_nan=True)
+
+
+def test_a_talk_goes_on_where_it_is_too_long_to_be_followed(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(tiny_llm)
+    all_of(session.read(NOTES))
+    all_of(session.glance())
+    all_of(session.look(0, 0))
+    for module in (glancing, looking):
+        monkeypatch.setattr(module, "MAX_TOKENS", session.context.n_tokens + 10)
+    for _ in range(2):
+        events = all_of(session.say("Who is Mira?", max_new=20))
+        assert sum(isinstance(e, TokenGenerated) for e in events) == 20
+    assert not [e for e in events if isinstance(e, (HeadsFollowed, AttentionGrown))]
+    assert not session.context.observers
 
 
 def test_heads_are_followed_where_several_talk_in_one_pass() -> None:

@@ -19,6 +19,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from sleepviz.components.code import component
+from sleepviz.components.kept import Kept
 from sleepviz.components.packing import notes
 from sleepviz.quantities import Kind
 
@@ -27,6 +28,7 @@ MOST_ROWS = 300  # shown in the page; the file has all
 _MOUNT = component(
     "export", html="<div class='beneath'></div>", css="export.css", js=("export.js",)
 )
+_tables: Kept[tuple[Table, str]] = Kept(2)
 _UNIT = re.compile(r"\(([^()]+)\)\s*$")
 _SCALE = re.compile(r",? ?log scale\b")  # of the colours, where the numbers are not logarithms
 _BREAK = re.compile(r"<br ?/?>")
@@ -63,7 +65,7 @@ def beneath(
 
     def make() -> tuple[Table, str]:
         all_of_it = figure if whole is None else whole()
-        return table_of(all_of_it), notes(all_of_it)
+        return _tables.of(all_of_it, "", lambda: (table_of(all_of_it), notes(all_of_it)))
 
     title = figure.layout.title.text or ""
     _row(make if figure.data else None, of=of, file=file, about=about, key=key, title=title)

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 MOST_KEPT = 96  # figures, over all visitors
-TOLD_S = 2.0  # how old the numbers in a formula may be while all moves
+TOLD_S = 2.0  # how old the numbers in a formula and in a table may be while all moves
 
 _drawn: Kept[go.Figure] = Kept(MOST_KEPT)
+_wholes: Kept[go.Figure] = Kept(2)  # as large as all that a session holds
 _formulas: Kept[str] = Kept(MOST_KEPT)
 
 
@@ -58,7 +59,7 @@ def picture(
         file="-".join((name, *chosen, str(told.position))),
         about=(shown.sees, shown.is_not, formula),
         key=f"{key}.about",
-        whole=lambda: _whole(name, state, choice),
+        whole=lambda: _whole(name, told, choice),
     )
     return cell
 
@@ -71,7 +72,7 @@ def figure(name: str, state: State, choice: str = "") -> go.Figure:
 def _whole(name: str, state: State, choice: str) -> go.Figure:
     """The figure with all that a screen has no room for."""
     with thinning.whole():
-        return _drawn.of(state, (name, choice, "whole"), lambda: _draw(name, state, choice))
+        return _wholes.of(state, (name, choice), lambda: _draw(name, state, choice))
 
 
 def _draw(name: str, state: State, choice: str) -> go.Figure:

@@ -77,7 +77,7 @@ class ReadAgain:
 class TokenGenerated:
     """The model said one token. `logprob` is the natural logarithm of its probability.
 
-    `watched`: while it was said, what one head reads was recorded.
+    `watched`: while it was said, its attention was seen, in one head or in all.
     """
 
     token: Token

@@ -15,7 +15,7 @@ from sleepviz.state import State
 
 TITLE = "Heads at a glance"
 SEES = "Each cell is one head of one layer; a brighter one has more of what is chosen above."
-IS_NOT = "A head that looks at the names does not by that know them; it is a mean over all queries."
+IS_NOT = "A head that looks at names does not by that know them; it is a mean over many queries."
 CHOICES = {
     "sink": "Looks at the first token",
     "previous": "Looks at the previous token",
@@ -89,7 +89,7 @@ def alt(state: State, choice: str = "sink") -> str:
 def formula(state: State, choice: str = "sink") -> str:
     """What the chosen measure is."""
     text = (
-        f"{Kind.DERIVED}: {_FORMULAS[choice]}, the mean over {_OVER.get(choice, _EVERY)}, "
+        f"{Kind.DERIVED}: {_FORMULAS[choice]}, the mean over {_OVER.get(choice, _QUERIES)}, "
         f"of attention weights that are {Kind.MEASURED}."
     )
     if isinstance(state.heads, HeadsFollowed):
@@ -132,7 +132,7 @@ _NOTHING = dict.fromkeys(CHOICES, "Nothing of this kind in the text.") | {
     "names": "No word with a capital letter within a sentence is in the text.",
     "induction": "No token occurs twice in the text.",
 }
-_EVERY = "the queries but the first"
+_QUERIES = "the queries but the first"
 _OVER = {"induction": "the queries whose token occurred before"}
 _FORMULAS = {
     "sink": "the share of the attention on the first token",

@@ -39,7 +39,7 @@ class _Dots:
 def time_per_token(state: State, choice: str = "linear") -> go.Figure:
     """Milliseconds per token over the tokens in the context, from 0 or on a logarithmic scale.
 
-    ● one generated, ■ one generated while a head was recorded, ▲ a chunk read, ◆ all read again to
+    ● one generated, ■ one generated while attention was seen, ▲ a chunk read, ◆ all read again to
     look inside (a capture).
     """
     if not state.timings:
