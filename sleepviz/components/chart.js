@@ -176,6 +176,7 @@ class ChartPicture extends Painted {
     if (!message.series.length) return this.point()
     this.plot = this.measure()
     const { box, axes } = this.plot
+    canvas.dataset.y = `${+axes.y.low.toFixed(3)},${+axes.y.high.toFixed(3)}`
     const titles = Object.fromEntries(Object.entries(message.axes).map(([name, axis]) => [name, axis.title]))
     paintGrid(pen, box, axes, this.colours)
     paintTitles(pen, box, axes, titles, this.colours)

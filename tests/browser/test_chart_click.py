@@ -43,6 +43,12 @@ def apart():
     return figure
 
 
+def below(low):
+    figure = theme.blank("Below", "A line.", x="step (count)", y="loss (nat)")
+    figure.add_scatter(name="loss", x=[0, 1, 2], y=[4, 1, low], mode="lines", hovertemplate="%{y}")
+    return figure
+
+
 def body():
     n = st.session_state.setdefault("n", 0)
     went = st.session_state.setdefault("went", [])
@@ -50,6 +56,8 @@ def body():
     chart(lines(n), key="goes", height=260, go=go)
     chart(lines(n), key="stays", height=260)
     chart(apart(), key="apart", height=260)
+    for number, low in enumerate((-0.02, -1.5)):
+        chart(below(low), key=f"below{number}", height=260)
     st.text(f"went {went} at {n}")
 
 
@@ -127,6 +135,12 @@ def test_a_line_without_a_point_at_the_crosshair_says_where_its_own_is(opened: O
     expect(tip.locator(".at")).to_have_text("step 2")
     expect(tip.locator(".more")).to_have_text("step 1")
     expect(tip).to_contain_text("odd0.1")
+
+
+def test_a_value_a_little_below_zero_does_not_take_a_whole_step_of_the_axis(opened: Open) -> None:
+    page = opened()
+    expect(canvas(page, "below0")).to_have_attribute("data-y", re.compile(r"^-0\.03,4"))
+    expect(canvas(page, "below1")).to_have_attribute("data-y", re.compile(r"^-2,"))
 
 
 def test_enter_goes_to_the_point_that_the_arrows_chose(opened: Open) -> None:
