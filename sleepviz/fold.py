@@ -146,12 +146,6 @@ class Fold:
         self.heads = event
         self._looked(event.n_tokens, event.ms)
 
-    def heads_were_followed(self, event: ev.HeadsFollowed) -> None:
-        self.heads = event
-
-    def attention_was_timed(self, event: ev.AttentionTimed) -> None:
-        self.attention_timed = event
-
     def _looked(self, n_tokens: int, ms: float) -> None:
         self.timings.append(Timing(self.position - 1, "look", n_tokens, n_tokens, ms))
 
@@ -256,13 +250,15 @@ class Fold:
     def noted(self, event: ev.Noted) -> None:
         self.notes.append(event.text)
 
-    def failed(self, event: ev.Failed) -> None:
-        self.failure = event
-
 
 def _kept_in(name: str) -> Callable[[Fold, ev.Event], None]:
     """A handler of events that are only kept, in the list of this name."""
     return lambda fold, event: getattr(fold, name).append(event)
+
+
+def _newest_as(name: str) -> Callable[[Fold, ev.Event], None]:
+    """A handler of events of which only the newest is kept, under this name."""
+    return lambda fold, event: setattr(fold, name, event)
 
 
 _HANDLERS: dict[type, Callable[..., None]] = {
@@ -274,9 +270,9 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ev.MemorySampled: Fold.sampled,
     ev.AttentionCaptured: Fold.captured,
     ev.AttentionGrown: Fold.attention_grew,
-    ev.AttentionTimed: Fold.attention_was_timed,
+    ev.AttentionTimed: _newest_as("attention_timed"),
     ev.CacheSeen: Fold.cache_was_seen,
-    ev.HeadsFollowed: Fold.heads_were_followed,
+    ev.HeadsFollowed: _newest_as("heads"),
     ev.HeadsSeen: Fold.heads_were_seen,
     ev.Checked: _kept_in("checks"),
     ev.SleepStarted: Fold.sleep_started,
@@ -298,5 +294,5 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ev.JobStarted: Fold.job_started,
     ev.JobEnded: Fold.job_ended,
     ev.Noted: Fold.noted,
-    ev.Failed: Fold.failed,
+    ev.Failed: _newest_as("failure"),
 }

@@ -87,8 +87,9 @@ def _row(
     key: str,
     title: str,
 ) -> None:
-    """`make` makes the table and remarks on it, and is None where there is no data; `of` is ""
-    without an image.
+    """`make` makes the table and the remarks on it, and is None where there is no data.
+
+    `of` is "" without an image.
     """
     asked = st.session_state.get(key)  # as the browser left it before this run
     asked = asked if isinstance(asked, Mapping) else {}

@@ -1,7 +1,7 @@
 """How every picture looks: colours, axes, bands, notes, the picture of nothing yet.
 
-Knows plotly; does not know what is drawn, or where. A picture adds
-data through `sleepviz.figures.traces`.
+Knows plotly; does not know what is drawn, or where. A picture adds data through
+`sleepviz.figures.traces`.
 """
 
 from __future__ import annotations
