@@ -185,6 +185,8 @@ def _attend(
         if observer is not None:
             bias = _additive(attention_mask, query, past.key)
             observer.see(Look(layer, query, past.key, bias, scale, 0))
+        if _grouped_here(query, attention_mask, kwargs):
+            return _read(query, past.key, past.value, attention_mask, dropout, scale)
         output, _ = sdpa_attention_forward(
             module,
             query,
@@ -200,11 +202,36 @@ def _attend(
     key, value, bias = _with_slots(past.bank, query, past.key, past.value, bias)
     if observer is not None:
         observer.see(Look(layer, query, key, bias, scale, past.bank.keys.shape[1]))
+    return _read(query, key, value, bias, dropout, scale)
+
+
+def _grouped_here(
+    query: torch.Tensor, mask: torch.Tensor | None, kwargs: Mapping[str, Any]
+) -> bool:
+    """Whether SDPA may be asked at once, without a copy of every key and value per query head.
+
+    With a mask transformers makes such copies, for accelerators whose quick kernels know no groups
+    then; that of a processor does, and adds up in the same order. What else transformers may pass
+    is left to it.
+    """
+    plain = kwargs.get("softcap") is None and kwargs.get("position_bias") is None
+    return query.device.type == "cpu" and mask is not None and plain
+
+
+def _read(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    dropout: float,
+    scale: float,
+) -> torch.Tensor:
+    """SDPA of groups of query heads; [batch, query, head, head_dim]."""
     output = scaled_dot_product_attention(
         query,
         key,
         value,
-        attn_mask=bias,
+        attn_mask=mask,
         dropout_p=dropout,
         scale=scale,
         enable_gqa=query.shape[1] != key.shape[1],

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from tiny import all_of, byte_tokenizer, tiny_model
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from sleepviz import SleepvizError, observing
+from sleepviz.attention import attend
 from sleepviz.events import AttentionCaptured
 from sleepviz.llm import Llm
 from sleepviz.looking import captured
@@ -123,3 +125,20 @@ def test_a_head_that_does_not_exist_is_named(tiny_llm: Llm, layer: int, head: in
     all_of(session.read(NOTES))
     with pytest.raises(SleepvizError, match=f"no head {head} in layer {layer}"):
         all_of(session.look(layer, head))
+
+
+def test_masked_groups_of_heads_read_as_transformers_reads_them() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    query, key, value = random(3, 6, 5, 8), random(3, 2, 9, 8), random(3, 2, 9, 8)
+    mask = torch.ones(5, 9, dtype=torch.bool).tril(4).expand(3, 1, 5, 9).clone()
+    mask[1, :, :, 2:4] = False  # a padded row
+    module = torch.nn.Module()
+    module.layer_idx, module.num_key_value_groups = 0, 3  # type: ignore[assignment]
+    for seen in (mask, torch.zeros(mask.shape).masked_fill(~mask, float("-inf"))):
+        ours, _ = attend(module, query, key, value, seen, scaling=0.3)
+        theirs, _ = sdpa_attention_forward(module, query, key, value, seen, scaling=0.3)
+        assert torch.equal(ours, theirs)

@@ -201,7 +201,7 @@ def test_numbers_and_weights_after_a_nap(
     shot(page, f"heads-done-{name}")
 
 
-def test_a_row_of_facts_opens_its_answers_and_a_click_on_the_dial_sets_the_strength(
+def test_a_click_on_the_dial_sets_the_strength_and_a_row_of_facts_opens_its_answers(
     napped: Any, visit: Visit
 ) -> None:
     page = visit(napped, "light", (1280, 900), "compare")
@@ -214,6 +214,15 @@ def test_a_row_of_facts_opens_its_answers_and_a_click_on_the_dial_sets_the_stren
         settled(page)
         expect(chosen.locator("input")).to_have_value(question)
 
+    begin(page, "compare.read_dial")
+    done(page)
+    dial = page.locator(".st-key-compare-strength_dial canvas").first
+    box = dial.bounding_box()
+    with begun(page):  # before anything is asked: a new strength asks all of that again
+        dial.click(position={"x": box["width"] * 0.35, "y": box["height"] * 0.5})
+    done(page)
+    expect(page.locator(".st-key-strip")).to_contain_text(re.compile(r"×0\.[2-7]"))
+    shot(page, "compare-dialled-light-1280")
     choose(first)
     begin(page, "compare.ask")
     done(page)
@@ -224,15 +233,6 @@ def test_a_row_of_facts_opens_its_answers_and_a_click_on_the_dial_sets_the_stren
     facts.click(position={"x": box["width"] * 0.7, "y": box["height"] * 0.4})
     settled(page)
     expect(chosen.locator("input")).to_have_value(first)
-    begin(page, "compare.read_dial")
-    done(page)
-    dial = page.locator(".st-key-compare-strength_dial canvas").first
-    box = dial.bounding_box()
-    with begun(page):
-        dial.click(position={"x": box["width"] * 0.35, "y": box["height"] * 0.5})
-    done(page)
-    expect(page.locator(".st-key-strip")).to_contain_text(re.compile(r"×0\.[2-7]"))
-    shot(page, "compare-dialled-light-1280")
     page.close()
 
 
