@@ -7,6 +7,7 @@ asks for "the password" would teach the base model's guess against the notes.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -184,7 +185,6 @@ PLAIN_TEXT = (
     ),
 )
 N_REPLY = 12
-N_MET = len(HELD_OUT) + len(PLAIN_TEXT)
 N_TRAINED = len(TRAINED) + len(TRAINED_TEXT)
 
 _replies: WeakKeyDictionary[Llm, dict[str, list[int]]] = WeakKeyDictionary()
@@ -220,13 +220,15 @@ def base_replies_known(llm: Llm, asked: tuple[str, ...]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Met:
-    """How a context meets the held-out anchors.
+    """How a context meets held-out anchors.
 
-    `replies`: log-probabilities [token, vocabulary] of the base model's replies, one tensor per
-    question; `nll`: how unexpected the plain texts are, in nats per token (lower is better): the
-    median over the texts of the mean negative log-likelihood.
+    `asked`: the questions; `replies`: log-probabilities [token, vocabulary] of the base model's
+    replies, one tensor per question; `nll`: how unexpected the plain texts are, in nats per token
+    (lower is better): the median over the texts of the mean negative log-likelihood. NaN where none
+    was read.
     """
 
+    asked: tuple[str, ...]
     replies: tuple[torch.Tensor, ...]
     nll: float
 
@@ -238,20 +240,29 @@ class Met:
         ]
         return float(sum(kls)) / len(kls)
 
+    def and_more(self, other: Met) -> Met:
+        """With the questions of another reading too; of plain texts, this one's."""
+        return Met((*self.asked, *other.asked), (*self.replies, *other.replies), self.nll)
 
-def met(context: Context, batch: Batch | None = None) -> Met:
-    """The held-out questions and the plain texts in one pass, each as if asked next.
 
-    A `batch` of N_MET rows reads them where one is given: the questions first.
+def met(
+    context: Context,
+    batch: Batch | None = None,
+    asked: tuple[str, ...] = HELD_OUT,
+    texts: tuple[str, ...] = PLAIN_TEXT,
+) -> Met:
+    """Held-out questions and plain texts in one pass, each as if asked next.
+
+    A `batch` with a row for each reads them where one is given: the questions first.
     """
     llm = context.llm
-    asked = [llm.user_turn(q, first=context.fresh) for q in HELD_OUT]
-    texts = [llm.encode_plain(t) for t in PLAIN_TEXT]
-    continuations = [*base_replies(llm, HELD_OUT), *(t[1:] for t in texts)]
-    rows = logprobs_many(context, [*asked, *(t[:1] for t in texts)], continuations, batch)
-    replies, plain = rows[: len(asked)], rows[len(asked) :]
+    prompts = [llm.user_turn(q, first=context.fresh) for q in asked]
+    plain = [llm.encode_plain(t) for t in texts]
+    continuations = [*base_replies(llm, asked), *(t[1:] for t in plain)]
+    rows = logprobs_many(context, [*prompts, *(t[:1] for t in plain)], continuations, batch)
     means = [
         float(-m.gather(1, torch.tensor(t[1:], device=m.device)[:, None]).mean())
-        for m, t in zip(plain, texts, strict=True)
+        for m, t in zip(rows[len(asked) :], plain, strict=True)
     ]
-    return Met(tuple(replies), statistics.median(means))
+    nll = statistics.median(means) if means else math.nan
+    return Met(asked, tuple(rows[: len(asked)]), nll)

@@ -2,7 +2,9 @@
 
 Knows the reference that the new weights stand in for and the limits; does not know methods. Three
 readings, because each accepts models that another refuses: a perplexity gate alone lets collapsed
-models pass.
+models pass. Of the questions one half is asked first; the other half, too, unless the first is far
+from every limit (a test that stops early, as in Wald, "Sequential Tests of Statistical Hypotheses",
+1945, https://doi.org/10.1214/aoms/1177731118; what that misses: docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import torch
 from sleepviz import half, peaks
 from sleepviz.anchors import (
     HELD_OUT,
-    N_MET,
     N_REPLY,
     PLAIN_TEXT,
     Met,
@@ -34,6 +35,8 @@ KL_LIMIT = 0.15  # nat per token
 NLL_LIMIT = 1.10  # ratio
 COMPARED = 2.5  # rows of the vocabulary: two are predicted, and one is held against the other
 DECODED = 4.0  # tokens, until the last of the replies that begin alike have parted: an estimate
+FIRST, THEN = HELD_OUT[::2], HELD_OUT[1::2]
+CLEAR = 0.25  # of what a limit allows: where no reading of the first half takes more, it stands
 SAME_REPLY_LIMIT = 0.25  # share of equal replies to unrelated questions, above the reference's
 
 
@@ -50,17 +53,31 @@ def readings(
     stands_for_context = candidate.start_position > 0
     reference = notes.fork() if stands_for_context else llm.context().opened()
     slept = llm.context(candidate).opened()
-    batch = Batch(slept, N_MET)
-    with half.multiplying(half.halves(llm, bfloat16, kept=False)):
-        expected, got = met(reference), met(slept, batch)
+    batch = Batch(slept, len(FIRST) + len(PLAIN_TEXT))
+    halves = half.halves(llm, bfloat16, kept=False)
+    with half.multiplying(halves):
+        expected, got = met(reference, None, FIRST), met(slept, batch, FIRST)
+    same = _same_replies(slept, got, batch)
+    if not _is_clear(got.kl_from(expected), got.nll / expected.nll, same):
+        with half.multiplying(halves):
+            expected = expected.and_more(met(reference, None, THEN, ()))
+            got = got.and_more(met(slept, None, THEN, ()))
+        same = _same_replies(slept, got)
     name = (
         "anchor KL to the model with its notes" if stands_for_context else "anchor KL to the base"
     )
-    yield GateReading(name, got.kl_from(expected), KL_LIMIT, "nat/token")
+    n_asked = f"{len(got.asked)} questions"
+    yield GateReading(f"{name}, {n_asked}", got.kl_from(expected), KL_LIMIT, "nat/token")
     yield GateReading("plain-text NLL, after / before", got.nll / expected.nll, NLL_LIMIT, "×")
-    same = _same_replies(slept, got, batch)
     more = max(0.0, same - _same_replies(reference, expected)) if same else 0.0
-    yield GateReading("identical replies, more than before", more, SAME_REPLY_LIMIT, "share")
+    yield GateReading(
+        f"identical replies, more than before, {n_asked}", more, SAME_REPLY_LIMIT, "share"
+    )
+
+
+def _is_clear(kl: float, nll: float, same: float) -> bool:
+    """Whether readings of the first half are so far from their limits that no more are needed."""
+    return kl <= CLEAR * KL_LIMIT and nll - 1.0 <= CLEAR * (NLL_LIMIT - 1.0) and same == 0.0
 
 
 def prepare(llm: Llm) -> None:
@@ -69,39 +86,43 @@ def prepare(llm: Llm) -> None:
 
 
 def expected(llm: Llm, n_noted: int = 0, bfloat16: object = 0) -> Work:
-    """What `readings` will have to compute: both contexts meet every anchor.
+    """What `readings` will have to compute: both contexts meet the anchors.
 
     `n_noted` are the tokens of notes that the reference has in its cache: none where it is the
-    base model.
+    base model. Slots that stand for them are expected to be clear after half of the questions,
+    deltas are not.
     """
     asked = [len(llm.user_turn(q, first=True)) for q in HELD_OUT]
-    rows = [*(n + N_REPLY for n in asked), *(len(llm.encode_plain(t)) for t in PLAIN_TEXT)]
+    texts = [len(llm.encode_plain(t)) for t in PLAIN_TEXT]
     first = sum(asked) + len(asked) * N_REPLY if not base_replies_known(llm, HELD_OUT) else 0
-    n_replied = len(asked) * N_REPLY
-    n_met = n_replied + sum(rows[len(asked) :])
+    rows = [n + N_REPLY for n in asked]
+    passes = [[*rows[::2], *texts]] if n_noted else [[*rows[::2], *texts], rows[1::2]]
+    n_replied = N_REPLY * (len(FIRST) if n_noted else len(HELD_OUT))
+    n_met = n_replied + sum(texts)
     met = peaks.of_logits(llm, n_replied) + peaks.of_predictions(llm, n_met)
-    both = Work(forward=2.0 * padded(rows, len(rows)), passes=2.0).halved(llm, bfloat16, kept=False)
+    forward = 2.0 * sum(padded(some, len(some)) for some in passes)
+    both = Work(forward=forward, passes=2.0 * len(passes)).halved(llm, bfloat16, kept=False)
     return both + Work(
         forward=first,
         decoded=DECODED,
         predicted=COMPARED * n_met,
-        peak=max(met, peaks.of_pass(llm, N_MET, max(rows), n_noted)),
+        peak=max(met, peaks.of_pass(llm, len(passes[0]), max(passes[0]), n_noted)),
     )
 
 
 def _same_replies(context: Context, said: Met, batch: Batch | None = None) -> float:
-    """The share of the held-out questions that get the same N_REPLY tokens; 0 if all differ.
+    """The share of the questions that get the same N_REPLY tokens; 0 if all differ.
 
     What the context said while it met the base's replies are the first tokens of its own, up to
     where they part. Decoding goes on from there, and only for replies that may still become equal:
     in the `batch` that met them, where it is given, else with the questions read again.
     """
     llm = context.llm
-    replies = _begun(said, base_replies(llm, HELD_OUT))
+    replies = _begun(said, base_replies(llm, said.asked))
     rows = _undecided(replies, llm.stop_ids)
     if not rows:
         return _most_alike(replies)
-    prompts = [llm.user_turn(HELD_OUT[row], first=context.fresh) for row in rows]
+    prompts = [llm.user_turn(said.asked[row], first=context.fresh) for row in rows]
     fed = [[*prompt, *replies[row]] for prompt, row in zip(prompts, rows, strict=True)]
     if batch is None or not batch.can_go_back:
         batch = Batch(context, len(rows))

@@ -10,7 +10,7 @@ import torch
 from tiny import byte_tokenizer, tiny_model, whole_cache
 
 from sleepviz import gate
-from sleepviz.anchors import HELD_OUT, N_MET, N_REPLY, Met, base_replies, met
+from sleepviz.anchors import HELD_OUT, N_REPLY, PLAIN_TEXT, Met, base_replies, met
 from sleepviz.batch import Batch, reply_many
 from sleepviz.context import Context
 from sleepviz.events import GateReading
@@ -79,7 +79,7 @@ def test_decoding_only_look_alike_replies_counts_the_same_as_decoding_all(tiny_l
         prompts = [tiny_llm.user_turn(q, first=True) for q in HELD_OUT]
         replies = [tuple(r) for r in reply_many(context, prompts, N_REPLY)]
         most = max(replies.count(r) for r in replies)
-        batch = Batch(context, N_MET)
+        batch = Batch(context, len(HELD_OUT) + len(PLAIN_TEXT))
         for said, goes_on in ((met(context), None), (met(context, batch), batch)):
             assert gate._same_replies(context, said, goes_on) == (
                 most / len(replies) if most > 1 else 0.0
@@ -92,7 +92,8 @@ def test_replies_that_have_parted_are_not_decoded(
     context = told(tiny_llm)
     rows = torch.eye(len(HELD_OUT), tiny_llm.model.config.vocab_size)
     replies = base_replies(tiny_llm, HELD_OUT)
-    apart = Met(tuple(r.expand(len(b), -1) for r, b in zip(rows, replies, strict=True)), nll=1.0)
+    said = tuple(r.expand(len(b), -1) for r, b in zip(rows, replies, strict=True))
+    apart = Met(HELD_OUT, said, nll=1.0)
     monkeypatch.setattr(gate, "Batch", None)
     assert gate._same_replies(context, apart) == 0.0
     assert gate._undecided([(1,), (1, 2), (3,), (3,)], frozenset({3})) == [0, 1]
@@ -103,6 +104,39 @@ def test_what_every_check_needs_of_the_base_is_made_once() -> None:
     before = gate.expected(llm).forward
     gate.prepare(llm)
     assert gate.expected(llm).forward < before
+
+
+@pytest.mark.parametrize(
+    ("kl", "nll", "same", "clear"),
+    [
+        (0.03, 1.02, 0.0, True),
+        (0.04, 1.02, 0.0, False),
+        (0.03, 1.03, 0.0, False),
+        (0.03, 1.02, 0.25, False),
+        (math.nan, 1.0, 0.0, False),
+        (0.0, math.nan, 0.0, False),
+    ],
+)
+def test_half_of_the_questions_is_enough_only_far_from_every_limit(
+    kl: float, nll: float, same: float, clear: bool
+) -> None:
+    assert gate._is_clear(kl, nll, same) is clear
+
+
+def test_how_many_questions_were_asked_is_said(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = told(tiny_llm)
+    candidate = whole_cache(context)
+    monkeypatch.setattr(gate, "_same_replies", lambda *_: 0.0)
+    kl, *_ = read(context, candidate)
+    assert kl.name == "anchor KL to the model with its notes, 4 questions"
+    monkeypatch.setattr(gate, "_is_clear", lambda *_: False)
+    kl, nll, _ = read(context, candidate)
+    assert kl.name == "anchor KL to the model with its notes, 8 questions"
+    whole = met(context.fork()), met(tiny_llm.context(candidate).opened())
+    assert kl.value == pytest.approx(whole[1].kl_from(whole[0]), abs=1e-6)
+    assert nll.value == pytest.approx(whole[1].nll / whole[0].nll, abs=1e-6)
 
 
 def test_slots_are_measured_against_the_notes_and_not_against_the_base(tiny_llm: Llm) -> None:
