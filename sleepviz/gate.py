@@ -99,14 +99,15 @@ def expected(llm: Llm, n_noted: int = 0, bfloat16: object = 0) -> Work:
     passes = [[*rows[::2], *texts]] if n_noted else [[*rows[::2], *texts], rows[1::2]]
     n_replied = N_REPLY * (len(FIRST) if n_noted else len(HELD_OUT))
     n_met = n_replied + sum(texts)
-    met = peaks.of_logits(llm, n_replied) + peaks.of_predictions(llm, n_met)
+    begun = peaks.of_logits(llm, 2.0 * (N_REPLY * len(FIRST) + sum(texts))) if not n_noted else 0.0
+    compared = peaks.of_logits(llm, n_replied) + peaks.of_predictions(llm, n_met)
     forward = 2.0 * sum(padded(some, len(some)) for some in passes)
     both = Work(forward=forward, passes=2.0 * len(passes)).halved(llm, bfloat16, kept=False)
     return both + Work(
         forward=first,
         decoded=DECODED,
         predicted=COMPARED * n_met,
-        peak=max(met, peaks.of_pass(llm, len(passes[0]), max(passes[0]), n_noted)),
+        peak=max(compared, begun + peaks.of_pass(llm, len(passes[0]), max(passes[0]), n_noted)),
     )
 
 
