@@ -149,7 +149,9 @@ class Pace:
 
 
 _paces: WeakKeyDictionary[Llm, Pace] = WeakKeyDictionary()
+_first: WeakKeyDictionary[Llm, Pace] = WeakKeyDictionary()  # as measured at the first call
 _recent: WeakKeyDictionary[Llm, deque[float]] = WeakKeyDictionary()
+_usual: WeakKeyDictionary[Llm, float] = WeakKeyDictionary()  # the first of these, their median
 
 
 def known_pace(llm: Llm) -> Pace | None:
@@ -180,7 +182,7 @@ def pace(llm: Llm) -> Pace:
         one, further = min(decoded), (min(long) - min(short)) / (LONG - SHORT)
         launch = min(max(min(long) - LONG * further, one / 2), one)  # two noisy ones tell it badly
         forward = max(0.0, min(long) - launch) / LONG
-        _paces[llm] = Pace(
+        _paces[llm] = _first[llm] = Pace(
             launch=launch,
             forward=forward,
             decoded=one,
@@ -212,18 +214,19 @@ def _in_halves(llm: Llm, ids: list[int]) -> float:
 def passed(llm: Llm, n_tokens: int, n_cached: int, seconds: float) -> None:
     """A pass that read a text took so long: the newest ones tell the pace of what comes next.
 
-    A shared machine is not as fast now as when its pace was first measured. `n_cached`: tokens
-    that were in the cache before it.
+    A shared machine is not as fast now as when its pace was first measured: by as much as such
+    passes take longer than the first of them did. Not than the trials did: these ran one after
+    another, at their quickest, and short passes lose more by what comes between than long ones.
+    `n_cached`: tokens that were in the cache before it.
     """
-    known = _paces.get(llm)
-    if known is None or n_tokens < FEWEST_TOKENS:
+    first = _first.get(llm)
+    if first is None or n_tokens < FEWEST_TOKENS:
         return
     recent = _recent.setdefault(llm, deque(maxlen=RECENT))
-    usual = known.pass_seconds(SHORT, 0)
-    recent.append(usual * seconds / known.pass_seconds(n_tokens, n_cached))
+    recent.append(seconds / first.pass_seconds(n_tokens, n_cached))
     if len(recent) >= FEWEST_PASSES:
-        by = median(recent) / usual
-        _paces[llm] = Pace(*(seconds * by for seconds in astuple(known)))
+        by = median(recent) / _usual.setdefault(llm, median(recent))
+        _paces[llm] = Pace(*(seconds * by for seconds in astuple(first)))
 
 
 def _body(llm: Llm) -> int:

@@ -52,8 +52,11 @@ def test_the_pace_follows_what_is_read() -> None:
     assert cost.known_pace(llm) is None  # nothing is told before it was measured
     first = cost.pace(llm)
     usual = {n: first.pass_seconds(n, n_cached) for n, n_cached in ((64, 0), (56, 64), (8, 0))}
-    for n_tokens, n_cached, by in ((64, 0, 9.0), (56, 64, 9.0), (8, 0, 1.0), (64, 0, 90.0)):
-        cost.passed(llm, n_tokens, n_cached, by * usual[n_tokens])  # one disturbed, one too short
+    for n_tokens, n_cached in ((64, 0), (56, 64), (8, 0), (64, 0)):  # one is too short
+        cost.passed(llm, n_tokens, n_cached, 1.5 * usual[n_tokens])
+    assert cost.pace(llm) == first  # the first pieces take what they take: no news
+    for by in (13.5, 13.5, 0.1, 13.5, 90.0, 13.5):  # two are disturbed
+        cost.passed(llm, 64, 0, by * usual[64])
     for own, before in zip(astuple(cost.pace(llm)), astuple(first), strict=True):
         assert own == pytest.approx(9.0 * before)
 
