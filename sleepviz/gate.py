@@ -66,13 +66,12 @@ def readings(
     name = (
         "anchor KL to the model with its notes" if stands_for_context else "anchor KL to the base"
     )
-    n_asked = f"{len(got.asked)} questions"
-    yield GateReading(f"{name}, {n_asked}", got.kl_from(expected), KL_LIMIT, "nat/token")
-    yield GateReading("plain-text NLL, after / before", got.nll / expected.nll, NLL_LIMIT, "×")
+    n_asked, nll = len(got.asked), got.nll / expected.nll
+    yield GateReading(name, got.kl_from(expected), KL_LIMIT, "nat/token", n_asked)
+    yield GateReading("plain-text NLL, after / before", nll, NLL_LIMIT, "×")
     more = max(0.0, same - _same_replies(reference, expected)) if same else 0.0
-    yield GateReading(
-        f"identical replies, more than before, {n_asked}", more, SAME_REPLY_LIMIT, "share"
-    )
+    name = "identical replies, more than before"
+    yield GateReading(name, more, SAME_REPLY_LIMIT, "share", n_asked)
 
 
 def _is_clear(kl: float, nll: float, same: float) -> bool:

@@ -130,10 +130,12 @@ def test_how_many_questions_were_asked_is_said(
     candidate = whole_cache(context)
     monkeypatch.setattr(gate, "_same_replies", lambda *_: 0.0)
     kl, *_ = read(context, candidate)
-    assert kl.name == "anchor KL to the model with its notes, 4 questions"
+    assert kl.n_asked == 4
+    assert "with its notes" in kl.name
+    assert kl.told.endswith("nat/token (limit 0.15; 4 questions)")
     monkeypatch.setattr(gate, "_is_clear", lambda *_: False)
-    kl, nll, _ = read(context, candidate)
-    assert kl.name == "anchor KL to the model with its notes, 8 questions"
+    kl, nll, same = read(context, candidate)
+    assert (kl.n_asked, nll.n_asked, same.n_asked) == (8, 0, 8)
     whole = met(context.fork()), met(tiny_llm.context(candidate).opened())
     assert kl.value == pytest.approx(whole[1].kl_from(whole[0]), abs=1e-6)
     assert nll.value == pytest.approx(whole[1].nll / whole[0].nll, abs=1e-6)

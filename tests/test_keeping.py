@@ -346,7 +346,7 @@ def test_every_sleep_in_force_that_was_kept_against_the_gate_is_told(
         all_of(session.sleep(sleep.make("window"), keep_anyway=True))
         assert session.timeline.at().nights[-1].number == number
     forced = keeping.origin_of(session.timeline.at()).forced
-    assert "(limit -1)" in forced
+    assert "(limit -1; 8 questions)" in forced
     assert [f"sleep {n}: " in forced for n in (1, 3)] == [True, True]
 
 

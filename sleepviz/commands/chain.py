@@ -58,9 +58,7 @@ def _print_report(report: ev.SleepReport) -> None:
         f"{report.peak_tensor_bytes / MIB:.0f} MiB of tensors at once. {report.details}"
     )
     for reading in report.gate:
-        console.print(
-            f"  gate: {reading.name} {reading.value:.3g} {reading.unit} (limit {reading.limit:g})"
-        )
+        console.print(f"  gate: {reading.name} {reading.told}")
 
 
 def _arms_table(answers: Sequence[tuple[int, ev.Answered]]) -> Table:

@@ -129,7 +129,8 @@ def report_table(got: SleepReport, started: SleepStarted | None = None) -> Table
             ("dreams", got.n_dreams, "count", Kind.MEASURED, None),
         ]
     for reading in got.gate:
-        name = f"gate: {reading.name} (limit {reading.limit:g})"
+        of = f"; {reading.n_asked} questions" if reading.n_asked else ""
+        name = f"gate: {reading.name} (limit {reading.limit:g}{of})"
         rows.append((name, reading.value, reading.unit, Kind.DERIVED, None))
     names, values, units, kinds, expected = zip(*rows, strict=True)
     heads = ("what", "value", "unit", "kind", f"expected before ({Kind.ESTIMATE})")
@@ -222,5 +223,8 @@ def _gate(readings: tuple[GateReading, ...]) -> Node | None:
         words = f"{mark} {r.value:.3f} {r.unit} · limit {r.limit:g}"
         tone = "green" if r.passed else "orange"
         shown.append(Bar(r.name, r.value / top, words, tone, r.limit / top, r.name))
-    heading = el("div", "small muted", "The gate: harm to everything else ", tag(Kind.DERIVED))
+    n_asked = max(r.n_asked for r in readings)
+    asked = f", {n_asked} unrelated questions asked" if n_asked else ""
+    words = f"The gate: harm to everything else{asked} "
+    heading = el("div", "small muted", words, tag(Kind.DERIVED))
     return el("div", "talk", heading, bars(shown))

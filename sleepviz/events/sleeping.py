@@ -62,12 +62,22 @@ class SleepStepped:
 
 @dataclass(frozen=True, slots=True)
 class GateReading:
-    """One measure of harm: refused if `value` is above `limit`."""
+    """One measure of harm: refused if `value` is above `limit`.
+
+    `n_asked`: the unrelated questions that were asked for it; 0 where it reads plain texts.
+    """
 
     name: str
     value: float
     limit: float
     unit: str
+    n_asked: int = 0
+
+    @property
+    def told(self) -> str:
+        """The value with its limit, and how many questions it is of."""
+        of = f"; {self.n_asked} questions" if self.n_asked else ""
+        return f"{self.value:.3g} {self.unit} (limit {self.limit:g}{of})"
 
     @property
     def passed(self) -> bool:

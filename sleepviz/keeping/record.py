@@ -9,7 +9,7 @@ from bisect import bisect
 from collections.abc import Iterator, Sequence
 
 from sleepviz import SleepvizError
-from sleepviz.events import Answered, GateReading
+from sleepviz.events import Answered
 from sleepviz.keeping.origin import Origin
 from sleepviz.state import Night, State
 
@@ -44,7 +44,7 @@ def against_gate(night: Night) -> str | None:
     """The limits that a sleep passed and was kept all the same; None if it passed none."""
     if night.report is None:
         return None
-    passed = [f"{r.name} {_told(r)}" for r in night.report.gate if not r.passed]
+    passed = [f"{r.name} {r.told}" for r in night.report.gate if not r.passed]
     return "; ".join(filter(None, [night.report.forced, *passed])) or None
 
 
@@ -87,8 +87,4 @@ def _worn(answer: Answered, state: State, night: Night) -> bool:
 
 def _readings(night: Night) -> Iterator[tuple[str, str]]:
     for reading in night.report.gate if night.report else ():
-        yield reading.name, _told(reading)
-
-
-def _told(reading: GateReading) -> str:
-    return f"{reading.value:.3g} {reading.unit} (limit {reading.limit:g})"
+        yield reading.name, reading.told
