@@ -129,8 +129,7 @@ def report_table(got: SleepReport, started: SleepStarted | None = None) -> Table
             ("dreams", got.n_dreams, "count", Kind.MEASURED, None),
         ]
     for reading in got.gate:
-        of = f"; {reading.n_asked} questions" if reading.n_asked else ""
-        name = f"gate: {reading.name} (limit {reading.limit:g}{of})"
+        name = f"gate: {reading.name} {reading.terms}"
         rows.append((name, reading.value, reading.unit, Kind.DERIVED, None))
     names, values, units, kinds, expected = zip(*rows, strict=True)
     heads = ("what", "value", "unit", "kind", f"expected before ({Kind.ESTIMATE})")

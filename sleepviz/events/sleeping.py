@@ -74,10 +74,15 @@ class GateReading:
     n_asked: int = 0
 
     @property
-    def told(self) -> str:
-        """The value with its limit, and how many questions it is of."""
+    def terms(self) -> str:
+        """Its limit, and of how many questions it is."""
         of = f"; {self.n_asked} questions" if self.n_asked else ""
-        return f"{self.value:.3g} {self.unit} (limit {self.limit:g}{of})"
+        return f"(limit {self.limit:g}{of})"
+
+    @property
+    def told(self) -> str:
+        """The value with its limit, and of how many questions it is."""
+        return f"{self.value:.3g} {self.unit} {self.terms}"
 
     @property
     def passed(self) -> bool:
