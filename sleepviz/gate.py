@@ -88,8 +88,8 @@ def expected(llm: Llm, n_noted: int = 0, bfloat16: object = 0) -> Work:
     """What `readings` will have to compute: both contexts meet the anchors.
 
     `n_noted` are the tokens of notes that the reference has in its cache: none where it is the
-    base model. Slots that stand for them are expected to be clear after half of the questions,
-    deltas are not.
+    base model. Slots that stand for them are expected to be clear after half of the questions;
+    deltas, whose sleep takes far longer than a check, to be asked everything.
     """
     asked = [len(llm.user_turn(q, first=True)) for q in HELD_OUT]
     texts = [len(llm.encode_plain(t)) for t in PLAIN_TEXT]
