@@ -57,8 +57,9 @@ def readings(
     halves = half.halves(llm, bfloat16, kept=False)
     with half.multiplying(halves):
         expected, got = met(reference, None, FIRST), met(slept, batch, FIRST)
-    same = _same_replies(slept, got, batch)
-    if not _is_clear(got.kl_from(expected), got.nll / expected.nll, same):
+    far = _is_far(got.kl_from(expected), got.nll / expected.nll)
+    same = _same_replies(slept, got, batch) if far else 0.0
+    if same or not far:
         with half.multiplying(halves):
             expected = expected.and_more(met(reference, None, THEN, ()))
             got = got.and_more(met(slept, None, THEN, ()))
@@ -74,9 +75,9 @@ def readings(
     yield GateReading(name, more, SAME_REPLY_LIMIT, "share", n_asked)
 
 
-def _is_clear(kl: float, nll: float, same: float) -> bool:
-    """Whether readings of the first half are so far from their limits that no more are needed."""
-    return kl <= CLEAR * KL_LIMIT and nll - 1.0 <= CLEAR * (NLL_LIMIT - 1.0) and same == 0.0
+def _is_far(kl: float, nll: float) -> bool:
+    """Whether these are so far from their limits that half of the questions may be enough."""
+    return kl <= CLEAR * KL_LIMIT and nll - 1.0 <= CLEAR * (NLL_LIMIT - 1.0)
 
 
 def prepare(llm: Llm) -> None:

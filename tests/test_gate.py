@@ -107,20 +107,19 @@ def test_what_every_check_needs_of_the_base_is_made_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kl", "nll", "same", "clear"),
+    ("kl", "nll", "far"),
     [
-        (0.03, 1.02, 0.0, True),
-        (0.04, 1.02, 0.0, False),
-        (0.03, 1.03, 0.0, False),
-        (0.03, 1.02, 0.25, False),
-        (math.nan, 1.0, 0.0, False),
-        (0.0, math.nan, 0.0, False),
+        (0.03, 1.02, True),
+        (0.04, 1.02, False),
+        (0.03, 1.03, False),
+        (math.nan, 1.0, False),
+        (0.0, math.nan, False),
     ],
 )
 def test_half_of_the_questions_is_enough_only_far_from_every_limit(
-    kl: float, nll: float, same: float, clear: bool
+    kl: float, nll: float, far: bool
 ) -> None:
-    assert gate._is_clear(kl, nll, same) is clear
+    assert gate._is_far(kl, nll) is far
 
 
 def test_how_many_questions_were_asked_is_said(
@@ -133,7 +132,9 @@ def test_how_many_questions_were_asked_is_said(
     assert kl.n_asked == 4
     assert "with its notes" in kl.name
     assert kl.told.endswith("nat/token (limit 0.15; 4 questions)")
-    monkeypatch.setattr(gate, "_is_clear", lambda *_: False)
+    monkeypatch.setattr(gate, "_same_replies", lambda *_: 0.25)
+    assert read(context, candidate)[0].n_asked == 8  # replies that are the same are looked into
+    monkeypatch.setattr(gate, "_is_far", lambda *_: False)
     kl, nll, same = read(context, candidate)
     assert (kl.n_asked, nll.n_asked, same.n_asked) == (8, 0, 8)
     whole = met(context.fork()), met(tiny_llm.context(candidate).opened())
