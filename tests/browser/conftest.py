@@ -15,7 +15,9 @@ from playwright.sync_api import (
     Browser,
     BrowserContext,
     ConsoleMessage,
+    Locator,
     Page,
+    Position,
     expect,
     sync_playwright,
 )
@@ -170,6 +172,18 @@ def click(page: Page, key: str) -> None:
     button = page.locator(f".st-key-{key.replace('.', '-')} button").first
     expect(button).to_be_enabled(timeout=90_000)
     button.click()
+
+
+def at(picture: Locator, across: float, down: float) -> Position:
+    """A place on a picture, as shares of its width and height, once it is painted.
+
+    Between two runs of a script a picture may be taken from the page and put there again: until
+    then it has no box.
+    """
+    expect(picture).to_be_visible()
+    while (box := picture.bounding_box()) is None:
+        expect(picture).to_be_visible()
+    return {"x": box["width"] * across, "y": box["height"] * down}
 
 
 def go(page: Page, title: str) -> None:

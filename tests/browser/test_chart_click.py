@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import looked_at, serving_page, settled  # type: ignore[import-not-found]
+from conftest import at, looked_at, serving_page, settled  # type: ignore[import-not-found]
 from playwright.sync_api import BrowserContext, Locator, Page, Position, expect
 
 pytestmark = pytest.mark.browser
@@ -99,9 +99,8 @@ def canvas(page: Page, name: str) -> Locator:
 
 
 def middle(canvas: Locator) -> Position:
-    box = canvas.bounding_box()
-    assert box is not None
-    return {"x": box["width"] / 2, "y": box["height"] / 2}
+    place: Position = at(canvas, 0.5, 0.5)
+    return place
 
 
 def more(page: Page, n: int) -> None:

@@ -10,6 +10,7 @@ import pytest
 from conftest import (  # type: ignore[import-not-found]
     SHOTS,
     Visit,
+    at,
     begin,
     begun,
     click,
@@ -54,8 +55,7 @@ def test_a_click_on_a_head_opens_it(heavy: Any) -> None:
     canvas = heavy.locator(".st-key-look_heads canvas").first
     expect(canvas).to_have_attribute("aria-label", re.compile(r"30 layers × 9 heads"))
     shot(heavy, "heads-done-light-1280")
-    box = canvas.bounding_box()
-    canvas.hover(position={"x": box["width"] * 0.6, "y": box["height"] * 0.5})
+    canvas.hover(position=at(canvas, 0.6, 0.5))
     expect(heavy.locator(".st-key-look_heads .tip").first).to_contain_text("entropy")
     click(heavy, "look.most")
     done(heavy)
@@ -128,8 +128,7 @@ def test_the_cache_shows_every_key_and_value(heavy: Any) -> None:
     part(heavy, "Values")
     expect(canvas).to_have_attribute("aria-label", re.compile("values: 30 layers"))
     shot(heavy, "cache-done-light-1280")
-    box = canvas.bounding_box()
-    canvas.click(position={"x": box["width"] * 0.5, "y": box["height"] * 0.5})
+    canvas.click(position=at(canvas, 0.5, 0.5))
     settled(heavy)
     expect(heavy.locator(".st-key-look_cache")).to_contain_text("in the cache. Click a column")
 
@@ -188,8 +187,7 @@ def test_numbers_and_weights_after_a_nap(
     expect(label).to_have_attribute("aria-label", re.compile("Which tokens were kept, sleep 1"))
     shot(page, f"weights-done-{name}")
     grid = page.locator(".st-key-look_slots_kept canvas").first
-    box = grid.bounding_box()
-    grid.click(position={"x": box["width"] * 0.5, "y": box["height"] * 0.5})
+    grid.click(position=at(grid, 0.5, 0.5))
     settled(page)
     expect(label).to_have_attribute("aria-label", re.compile(r"layer \d+, KV head \d keeps"))
     shot(page, f"weights-one-head-{name}")
@@ -217,9 +215,8 @@ def test_a_click_on_the_dial_sets_the_strength_and_a_row_of_facts_opens_its_answ
     begin(page, "compare.read_dial")
     done(page)
     dial = page.locator(".st-key-compare-strength_dial canvas").first
-    box = dial.bounding_box()
     with begun(page):  # before anything is asked: a new strength asks all of that again
-        dial.click(position={"x": box["width"] * 0.35, "y": box["height"] * 0.5})
+        dial.click(position=at(dial, 0.35, 0.5))
     done(page)
     expect(page.locator(".st-key-strip")).to_contain_text(re.compile(r"×0\.[2-7]"))
     shot(page, "compare-dialled-light-1280")
@@ -229,8 +226,7 @@ def test_a_click_on_the_dial_sets_the_strength_and_a_row_of_facts_opens_its_answ
     choose(second)
     facts = page.locator(".st-key-compare_facts canvas").first
     expect(facts).to_have_attribute("aria-label", re.compile(r"with its notes: \d of 1"))
-    box = facts.bounding_box()
-    facts.click(position={"x": box["width"] * 0.7, "y": box["height"] * 0.4})
+    facts.click(position=at(facts, 0.7, 0.4))
     settled(page)
     expect(chosen.locator("input")).to_have_value(first)
     page.close()
@@ -261,9 +257,7 @@ def test_one_can_look_back_on_the_session_line_and_come_back_to_now(heavy: Any) 
     expect(heavy.locator(".st-key-strip")).to_contain_text("LIVE")
     assert n_cached(heavy) == now
     expect(heavy.locator(".st-key-session_line canvas")).to_have_attribute("data-position", "")
-    box = heavy.locator(".st-key-session_line canvas").bounding_box()
-    middle = {"x": box["width"] * 0.5, "y": box["height"] * 0.3}
-    heavy.locator(".st-key-session_line canvas").click(position=middle)
+    canvas.click(position=at(canvas, 0.5, 0.3))
     expect(heavy.locator(".st-key-strip")).to_contain_text("LOOKING BACK")
     heavy.locator(".st-key-session_line canvas").press("End")
     expect(heavy.locator(".st-key-strip")).to_contain_text("LIVE")
