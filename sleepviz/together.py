@@ -8,9 +8,11 @@ cache, position and dynamic weights.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -28,6 +30,8 @@ from sleepviz.stacked import rows_worn
 ROOM = 64  # tokens by which a cache is made larger at once
 TRIED = 8  # layers of one shape, to see which way is quickest: more than a cache holds of most
 TRIALS = 3
+AGAIN = 32  # passes until the number of threads that was slower is tried again, at first
+MOST_APART = 1024
 
 
 def feed_together(contexts: Sequence[Context]) -> list[Context]:
@@ -156,17 +160,59 @@ def _grow(
 # what a model allows, and how a few rows go through its matrices ----------------------------------
 
 
+class Threads:
+    """How many threads passes of one size take: all that torch has, or one; whichever is quicker.
+
+    It depends on the processor, and on what else it does: two that wait for each other at every
+    layer are a hundred times as slow where the cores have other work. So passes are timed, and the
+    slower number is tried again now and then, less often each time that it is slower still.
+    """
+
+    def __init__(self, n_threads: int) -> None:
+        self.took = {n: deque[float](maxlen=TRIALS) for n in sorted({n_threads, 1})}
+        self._wait = self._left = AGAIN
+
+    def next(self) -> int:
+        """The number for the next pass."""
+        least = min(self.took, key=lambda n: len(self.took[n]))
+        if len(self.took[least]) < TRIALS:
+            return least
+        self._left -= 1
+        if self._left > 0:
+            return self._quickest()
+        self._left = self._wait
+        return max(self.took, key=lambda n: median(self.took[n]))
+
+    def passed(self, n_threads: int, seconds: float) -> None:
+        """A pass with as many threads took so long."""
+        took = self.took[n_threads]
+        if len(took) < TRIALS:
+            took.append(seconds)
+            return
+        before = self._quickest()
+        took.append(seconds)
+        if self._quickest() != before:
+            self._wait = self._left = AGAIN
+        elif n_threads != before:
+            self._wait = self._left = min(self._wait * 2, MOST_APART)
+
+    def _quickest(self) -> int:
+        return min(self.took, key=lambda n: median(self.took[n]))
+
+
 @dataclass(frozen=True, slots=True)
 class _Traits:
     """What has to be known of a model.
 
     `rows_are_apart`: one row's position does not change how another one's is encoded. `linears`:
-    its Linear layers by shape. `quickest`: by shape and number of rows, as far as measured.
+    its Linear layers by shape. `quickest`: by shape, number of rows and of threads, as far as
+    measured. `threads`: by number of rows.
     """
 
     rows_are_apart: bool
     linears: Mapping[torch.Size, list[nn.Linear]]
-    quickest: dict[tuple[torch.Size, int], Way]
+    quickest: dict[tuple[torch.Size, int, int], Way]
+    threads: dict[int, Threads]
 
 
 _known: WeakKeyDictionary[Llm, _Traits] = WeakKeyDictionary()
@@ -181,7 +227,7 @@ def _traits(llm: Llm) -> _Traits:
         for module in modules:
             if type(module) is nn.Linear:
                 linears.setdefault(module.weight.shape, []).append(module)
-        _known[llm] = _Traits(not any(s in kinds for s in scaled), linears, {})
+        _known[llm] = _Traits(not any(s in kinds for s in scaled), linears, {}, {})
     return _known[llm]
 
 
@@ -189,36 +235,38 @@ def _traits(llm: Llm) -> _Traits:
 def _quick_rows(llm: Llm, n_rows: int) -> Iterator[None]:
     """Within, a CPU's Linear layers take about as long for a few rows as for one.
 
-    By itself torch multiplies one row on one thread, as fast as memory gives the matrix, and takes
-    1.4 to 3 times as long for 2 to 8 rows. Of two threads only one is used: the second could halve
-    the time, but the two wait for each other at every layer, and where the cores had other work,
-    too, that took a hundred times as long.
+    By itself torch takes 1.4 to 3 times as long for 2 to 8 rows, and not on every processor does a
+    second thread help.
     """
     if not multiplies_here(llm):
         yield
         return
-    n_threads = torch.get_num_threads()
+    has = torch.get_num_threads()
+    threads = _traits(llm).threads.setdefault(n_rows, Threads(has))
+    n_threads = threads.next()
     try:
-        if n_threads == 2:
-            torch.set_num_threads(1)
-        found = _traits(llm).linears.values()
-        ways = ((m, _quickest(llm, alike, n_rows)) for alike in found for m in alike)
-        with going(ways):
-            yield
-    finally:
         torch.set_num_threads(n_threads)
+        found = _traits(llm).linears.values()
+        ways = [(m, _quickest(llm, alike, n_rows, n_threads)) for alike in found for m in alike]
+        with going(iter(ways)):
+            began = time.perf_counter()
+            yield
+            threads.passed(n_threads, time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(has)
 
 
-def _quickest(llm: Llm, modules: Sequence[nn.Linear], n_rows: int) -> Way:
+def _quickest(llm: Llm, modules: Sequence[nn.Linear], n_rows: int, n_threads: int) -> Way:
     """The quickest way for layers of this shape; measured at the first call (milliseconds)."""
     quickest, first = _traits(llm).quickest, modules[0]
-    if (first.weight.shape, n_rows) not in quickest:
+    key = first.weight.shape, n_rows, n_threads
+    if key not in quickest:
         x = torch.ones(n_rows, 1, first.in_features, dtype=llm.dtype)
         ways = (plainly, turned, *([by_onednn] if torch.backends.mkldnn.is_available() else []))
         some = modules[:TRIED]
         took = {way: min(_seconds(way, some, x) for _ in range(TRIALS)) for way in ways}
-        quickest[first.weight.shape, n_rows] = min(took, key=took.__getitem__)
-    return quickest[first.weight.shape, n_rows]
+        quickest[key] = min(took, key=took.__getitem__)
+    return quickest[key]
 
 
 def _seconds(way: Way, modules: Sequence[nn.Linear], x: torch.Tensor) -> float:

@@ -16,7 +16,7 @@ from sleepviz.context import NO_WEIGHTS, Context, Said
 from sleepviz.llm import Llm
 from sleepviz.mapping import kv_slack
 from sleepviz.stacked import rows_worn
-from sleepviz.together import feed_together
+from sleepviz.together import AGAIN, TRIALS, Threads, feed_together
 from sleepviz.weights import Delta, DynamicWeights, Slots
 
 TEXTS = (
@@ -377,6 +377,40 @@ def test_nothing_of_a_pass_that_breaks_outlives_it(llm: Llm, n_threads: int) -> 
     for _, talk, said in talks:
         said.extend(talk)
     assert [[one.id for one in said] for _, _, said in talks] == expected
+
+
+def taken(threads: Threads, n_passes: int, seconds: dict[int, float]) -> list[int]:
+    """The numbers of threads of as many passes, each of which takes so long."""
+    numbers = []
+    for _ in range(n_passes):
+        numbers.append(threads.next())
+        threads.passed(numbers[-1], seconds[numbers[-1]])
+    return numbers
+
+
+@pytest.mark.parametrize("slow", [1, 2])
+def test_the_quicker_number_of_threads_is_found_and_the_other_tried_ever_more_rarely(
+    slow: int,
+) -> None:
+    threads = Threads(2)
+    tried = taken(threads, 2 * TRIALS, {slow: 2.0, 3 - slow: 1.0})
+    assert sorted(tried) == [1] * TRIALS + [2] * TRIALS
+    later = taken(threads, 8 * AGAIN, {slow: 2.0, 3 - slow: 1.0})
+    at = [n for n, number in enumerate(later) if number == slow]
+    assert at == [AGAIN - 1, 3 * AGAIN - 1, 7 * AGAIN - 1]
+
+
+def test_where_other_work_begins_the_number_of_threads_follows_within_a_few_passes() -> None:
+    threads = Threads(2)
+    taken(threads, 2 * TRIALS + 8 * AGAIN, {1: 2.0, 2: 1.0})
+    assert taken(threads, 6, {1: 2.0, 2: 100.0})[-1] == 1  # one more would have been tried by turn
+    taken(threads, TRIALS, {1: 2.0, 2: 1.0})
+    back = taken(threads, 8 * AGAIN, {1: 2.0, 2: 1.0})
+    assert back[-AGAIN:] == [2] * AGAIN
+
+
+def test_one_thread_is_one_thread() -> None:
+    assert taken(Threads(1), 3 * AGAIN, {1: 1.0}) == [1] * 3 * AGAIN
 
 
 def told(llm: Llm, text: str) -> Context:
