@@ -44,7 +44,9 @@ def test_a_tile_and_a_glance_are_measured(tiny_llm: Llm) -> None:
 
 def shown(at: AppTest) -> str:
     """All that our own pieces of page were told to show."""
-    return "\n".join(e.proto.json for e in at.get("bidi_component") if e.proto.json)
+    return "\n".join(
+        e.proto.bytes.decode() for e in at.get("bidi_component") if e.proto.bytes.startswith(b"{")
+    )
 
 
 # clicks -----------------------------------------------------------------------------------------

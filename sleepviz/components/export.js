@@ -4,10 +4,11 @@ const ROWS = new WeakMap()
 const make = (tag, words = "", name = "") => Object.assign(document.createElement(tag), { textContent: words, className: name })
 
 export default function ({ data, parentElement, setStateValue }) {
-  if (!ROWS.has(parentElement)) ROWS.set(parentElement, new Row(parentElement, data))
+  const told = JSON.parse(textOf(data))
+  if (!ROWS.has(parentElement)) ROWS.set(parentElement, new Row(parentElement, told))
   const row = ROWS.get(parentElement)
   row.ask = setStateValue
-  row.tell(data)
+  row.tell(told)
 }
 
 class Row {

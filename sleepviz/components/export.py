@@ -20,13 +20,13 @@ import streamlit as st
 
 from sleepviz.components.code import component
 from sleepviz.components.kept import Kept
-from sleepviz.components.packing import notes
+from sleepviz.components.packing import as_json, notes
 from sleepviz.quantities import Kind
 
 MOST_ROWS = 300  # shown in the page; the file has all
 
 _MOUNT = component(
-    "export", html="<div class='beneath'></div>", css="export.css", js=("export.js",)
+    "export", html="<div class='beneath'></div>", css="export.css", js=("text.js", "export.js")
 )
 _tables: Kept[tuple[Table, str]] = Kept(2)
 _UNIT = re.compile(r"\(([^()]+)\)\s*$")
@@ -96,16 +96,17 @@ def _row(
     table, remark = None, ""
     if make is not None and (asked.get("table") or asked.get("csv")):
         table, remark = make()
+    told = {
+        "of": of,
+        "file": file,
+        "about": [sentence for sentence in about if sentence],
+        "title": title,
+        "data": make is not None,
+        "table": shown(table, remark) if table is not None and asked.get("table") else None,
+        "csv": csv_of(table) if table is not None and asked.get("csv") else None,
+    }
     _MOUNT(
-        data={
-            "of": of,
-            "file": file,
-            "about": [sentence for sentence in about if sentence],
-            "title": title,
-            "data": make is not None,
-            "table": shown(table, remark) if table is not None and asked.get("table") else None,
-            "csv": csv_of(table) if table is not None and asked.get("csv") else None,
-        },
+        data=as_json(told),
         key=key,
         on_table_change=lambda: None,
         on_csv_change=lambda: None,

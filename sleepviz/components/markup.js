@@ -45,13 +45,13 @@ function pickable(element, pick) { // a click on it, or Enter, tells the page
 }
 
 export default function ({ data, parentElement, setTriggerValue }) {
-  const root = parentElement.querySelector(".markup"), text = JSON.stringify(data.nodes)
+  const root = parentElement.querySelector(".markup"), text = textOf(data)
   if (SHOWN.get(parentElement) === text) return
   if (!SHOWN.has(parentElement)) root.addEventListener("pick", e => setTriggerValue("picked", e.detail))
   SHOWN.set(parentElement, text)
   const open = [...root.querySelectorAll("details")].map(d => d.open)
   const scrolled = [...root.querySelectorAll(".scroll")].map(s => s.scrollTop)
-  root.replaceChildren(...data.nodes.map(build))
+  root.replaceChildren(...JSON.parse(text).nodes.map(build))
   root.querySelectorAll("details").forEach((d, i) => { d.open = open[i] ?? d.open })
   root.querySelectorAll(".scroll").forEach((s, i) => { s.scrollTop = scrolled[i] ?? 0 })
 }

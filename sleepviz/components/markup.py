@@ -6,14 +6,18 @@ never become markup: in the browser each of them becomes a text node.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeAlias
 
 from sleepviz.components.code import component
+from sleepviz.components.packing import as_json
 from sleepviz.quantities import Kind
 
 Node: TypeAlias = "str | list[object]"  # a text, or [tag, attributes, children]
 
-_MOUNT = component("markup", html="<div class='markup'></div>", css="markup.css", js=("markup.js",))
+_MOUNT = component(
+    "markup", html="<div class='markup'></div>", css="markup.css", js=("text.js", "markup.js")
+)
 
 
 def el(tag: str, cls: str, *children: Node | None, title: str = "", **attributes: str) -> Node:
@@ -34,14 +38,17 @@ def sparkline(values: list[float], cls: str = "") -> Node:
 
 def markup(*nodes: Node | None, key: str) -> None:
     """Show elements side by side in one place of the page."""
-    _MOUNT(data={"nodes": [n for n in nodes if n is not None]}, key=key)
+    _MOUNT(data=_packed(nodes), key=key)
 
 
 def choice(*nodes: Node | None, key: str) -> str | None:
     """Show elements like `markup`; returns the `pick` of the one that was chosen in this run."""
-    shown = {"nodes": [n for n in nodes if n is not None]}
-    picked = _MOUNT(data=shown, key=key, on_picked_change=lambda: None).picked
+    picked = _MOUNT(data=_packed(nodes), key=key, on_picked_change=lambda: None).picked
     return picked if isinstance(picked, str) else None
+
+
+def _packed(nodes: Iterable[Node | None]) -> bytes:
+    return as_json({"nodes": [node for node in nodes if node is not None]})
 
 
 def tag(kind: Kind | None) -> Node | None:

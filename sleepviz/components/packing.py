@@ -36,10 +36,15 @@ def message(header: Mapping[str, object], columns: Columns) -> bytes:
 
     Little-endian, the header padded to four bytes.
     """
-    whole = {**header, "columns": columns.lengths}
-    text = json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    text = as_json({**header, "columns": columns.lengths})
     text += b" " * (-len(text) % 4)
     return len(text).to_bytes(4, "little") + text + columns.data
+
+
+def as_json(data: Mapping[str, object]) -> bytes:
+    """UTF-8 JSON; of a mapping itself Streamlit would ask whether a value is a table, each time."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace")
 
 
 def carried_alt(figure: go.Figure) -> str:

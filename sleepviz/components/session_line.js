@@ -9,7 +9,7 @@ const BRIGHT = ["--st-text-color", "#A79BFF", "#FBA94C", "#3FD6C3", "#9CA3AF"]
 export default function ({ data, parentElement, setTriggerValue }) {
   const line = tenant(parentElement, SessionLine)
   line.go = (to) => setTriggerValue("position", { to })
-  line.tell(data)
+  line.tell(JSON.parse(textOf(data)))
   return () => {
     line.close()
     parentElement.tenant = null

@@ -17,6 +17,7 @@ import streamlit as st
 from sleepviz.chronicle import LANES, Chronicle, Stretch
 from sleepviz.components.code import component
 from sleepviz.components.export import Table, beneath_words
+from sleepviz.components.packing import as_json
 from sleepviz.timeline import Timeline
 
 _HTML = (
@@ -34,7 +35,10 @@ _HTML = (
     "<div class='tip' hidden></div></div></div>"
 )
 _MOUNT = component(
-    "session_line", html=_HTML, css="session_line.css", js=("sheet.js", "session_line.js")
+    "session_line",
+    html=_HTML,
+    css="session_line.css",
+    js=("text.js", "sheet.js", "session_line.js"),
 )
 SEES = (
     "All that has happened in this session, in the order of its events; drag the cursor, or press "
@@ -62,7 +66,7 @@ def session_line(
             to = told.get("to")
             chosen(to if isinstance(to, int) and to > 0 else None)
 
-    _MOUNT(data=pack(timeline, position, key), key=key, on_position_change=moved)
+    _MOUNT(data=as_json(pack(timeline, position, key)), key=key, on_position_change=moved)
     beneath_words(
         partial(table, timeline), of=key, file="session", about=(SEES, IS_NOT), key=f"{key}.about"
     )

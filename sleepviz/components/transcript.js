@@ -55,7 +55,7 @@ class Talk {
   }
 
   load(data) {
-    const began = performance.now(), d = JSON.parse(new TextDecoder().decode(data instanceof Uint8Array ? data : new Uint8Array(data)))
+    const began = performance.now(), d = JSON.parse(textOf(data))
     const tokens = unfold(d), first = this.d === undefined, follow = first || this.atEnd()
     this.d = d
     this.talk.style.height = `${d.height}px`

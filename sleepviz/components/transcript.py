@@ -5,7 +5,6 @@ Knows how to send the words compactly; does not know who says them, nor what a s
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from typing import TypeAlias
 from sleepviz.components.code import component
 from sleepviz.components.export import Table
 from sleepviz.components.kept import Kept
+from sleepviz.components.packing import as_json
 from sleepviz.quantities import Kind
 from sleepviz.state import SeenToken, State, Turn
 
@@ -39,7 +39,7 @@ _MOUNT = component(
     "transcript",
     html=_HTML,
     css="transcript.css",
-    js=("sheet.js", "transcript_sheet.js", "transcript.js"),
+    js=("text.js", "sheet.js", "transcript_sheet.js", "transcript.js"),
 )
 
 
@@ -150,7 +150,7 @@ def pack(state: State, height: int, marked: Marked = (None, None), key: str = ""
         "whole": [(i - first, n, text) for i, n, text in whole(state) if i >= first],
         "counts": {fate: counts[fate] for fate in ("cache", "weights", "gone")},
     }
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return as_json(payload)
 
 
 def runs(values: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
