@@ -215,7 +215,12 @@ def _grouped_here(
     is left to it.
     """
     plain = kwargs.get("softcap") is None and kwargs.get("position_bias") is None
-    return query.device.type == "cpu" and mask is not None and plain
+    return knows_groups(query.device) and mask is not None and plain
+
+
+def knows_groups(device: torch.device) -> bool:
+    """Whether attention with a mask needs no copy of a key for each query head that reads it."""
+    return device.type == "cpu"
 
 
 def _read(

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from sleepviz.attention import knows_groups
 from sleepviz.llm import Llm
 
 STATES, INNER = 8, 4  # tensors of a layer that a token keeps: as wide as its state, as an MLP
@@ -20,11 +21,13 @@ FLOAT = 4  # bytes
 def of_pass(llm: Llm, n_rows: int, longest: int, n_cached: int = 0) -> float:
     """A batch of so many rows of tokens, each of which continues so many that are cached.
 
-    Each row holds a copy of the cache; beside these, one layer's states and attention.
+    Each row holds a copy of the cache; beside these, one layer's states, and where attention needs
+    them a copy of its keys and values for each query head.
     """
     shape = llm.shape
     kv = n_rows * sum(shape.kv_layer_bytes(n_cached + longest))
-    repeated = 2.0 * n_rows * (n_cached + longest) * shape.n_heads * shape.head_dim
+    n_heads = 0 if knows_groups(llm.device) else shape.n_heads
+    repeated = 2.0 * n_rows * (n_cached + longest) * n_heads * shape.head_dim
     return kv + repeated * _size(llm) + n_rows * longest * _token(llm)
 
 
