@@ -22,6 +22,7 @@ import torch
 from sleepviz import half
 from sleepviz.attention import settled
 from sleepviz.counting import Tally
+from sleepviz.forward_selection import ordered, swept
 from sleepviz.llm import Llm
 
 LONG = 256  # tokens of a pass that tells the pace of a sleep's passes: most are as long
@@ -35,7 +36,8 @@ BACKWARD = 1.4  # of a forward pass: gradients of the states, and of a few small
 STEP_PASSES = 5.0  # a training step starts as many operations as so many passes: forward and back
 DELTA_STEP_PASSES = 6.0  # with low-rank deltas of every MLP matrix, and what optimises them
 SAVED_BACK = 0.45  # of what bfloat16 saves in a forward pass
-SWEPT_SHAPE = (6, 220, 220)  # of matrices that tell what numpy takes: heads of some 200 tokens
+SWEPT_SHAPE = (6, 220)  # heads and slots that tell what forward selection takes: some 200 tokens
+SWEPT_WIDTH = 64  # their head_dim
 TRIAL_TEXT = "The days get longer, the snow melts, and many birds come back to build their nests. "
 
 
@@ -47,10 +49,10 @@ class Work:
     trained: forward and back. predicted: rows of the vocabulary's matrix, forward. attended: pairs
     of a query and a key that it is held against, in every layer (in half the layers: half).
     passes: those tokens go in so many, each of which starts every layer's operations once (a
-    training step: STEP_PASSES or more). swept: bytes of matrices that numpy goes through. And what
-    is left of it: `numbers` in the dynamic weights. `peak`: the most bytes of tensors that it holds
-    at once (see `peaks`); of one piece of work after another, those of the larger. `in_halves`:
-    passes of a token that multiply in bfloat16; back counts what it saves.
+    training step: STEP_PASSES or more). swept: bytes of matrices that forward selection goes
+    through. And what is left of it: `numbers` in the dynamic weights. `peak`: the most bytes of
+    tensors that it holds at once (see `peaks`); of one piece of work after another, those of the
+    larger. `in_halves`: passes of a token that multiply in bfloat16; back counts what it saves.
     """
 
     forward: float = 0.0
@@ -114,10 +116,10 @@ class Pace:
 
     `launch`: of a pass, whatever it reads: on a processor that is mostly reading the weights, on an
     accelerator starting the operations. `forward`: of each token of it. `decoded`: of a pass of one
-    token. `counted`: what counting its operations adds to a pass. `swept`: of a byte that numpy
-    goes through. `attended` are those of a pair of a query and a key, derived: as long as so many
-    operations of a forward pass take. `saved` are those that bfloat16 saves for a token in a pass,
-    where it is faster.
+    token. `counted`: what counting its operations adds to a pass. `swept`: of a byte that forward
+    selection goes through. `attended` are those of a pair of a query and a key, derived: as long as
+    so many operations of a forward pass take. `saved` are those that bfloat16 saves for a token in
+    a pass, where it is faster.
     """
 
     launch: float
@@ -196,9 +198,15 @@ def pace(llm: Llm) -> Pace:
 
 
 def _swept() -> float:
-    """Seconds of a byte of matrices that numpy goes through, a few rows at a time."""
-    matrices, rows = np.ones(SWEPT_SHAPE), np.ones((SWEPT_SHAPE[0], 2, SWEPT_SHAPE[1]))
-    return min(_seconds(lambda: rows @ matrices) for _ in range(5 * TRIALS)) / matrices.nbytes
+    """Seconds of a byte that forward selection goes through: of heads of some 200 made up slots."""
+    n_heads, n = SWEPT_SHAPE
+    rng = np.random.default_rng(0)
+    read = np.exp(3.0 * rng.standard_normal((n_heads, 2 * n, n)))
+    read /= read.sum(-1, keepdims=True)
+    gram = read.transpose(0, 2, 1) @ read
+    cross = gram @ rng.standard_normal((n_heads, n, SWEPT_WIDTH))
+    seconds = min(_seconds(lambda: ordered(gram, cross)) for _ in range(TRIALS))
+    return seconds / (n_heads * swept(n, n))
 
 
 def _in_halves(llm: Llm, ids: list[int]) -> float:

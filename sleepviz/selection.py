@@ -14,14 +14,12 @@ import numpy as np
 import torch
 
 from sleepviz.context import Context
+from sleepviz.forward_selection import N_LATEST, ordered, swept
 from sleepviz.heads import At, sizes_of
 
-N_LATEST = 1
 FEWEST_CANDIDATES = 512  # slots of a head that forward selection chooses from
 ROOM = 2**21  # bytes of matrices that it works on at once: what a processor's cache can hold
 ORDERED = 1.4  # of a head's slots, times the root of the kept share, come into its order: fitted
-ROWS_A_STEP = 80  # of a head's width, that a step of forward selection reads or writes: fitted
-EXHAUSTED = 1e-5  # of a slot's own size: what is left is rounding, the chosen ones have the rest
 
 
 def budget(context: Context, keep: float) -> int:
@@ -43,16 +41,13 @@ def numbers_of(context: Context, n_slots: float) -> float:
 
 
 def swept_bytes(context: Context, keep: float) -> float:
-    """ESTIMATE of the bytes that ranking all heads' slots goes through (`cost.Work.swept`).
-
-    Every step reads the columns that were chosen before it.
-    """
-    swept, n_fair = 0.0, keep * context.position
+    """ESTIMATE of the bytes that ranking all heads' slots goes through (`cost.Work.swept`)."""
+    n_fair = keep * context.position
+    total = 0.0
     for size in sizes_of(context):
         n = min(size, _most_candidates(n_fair))
-        steps = n * min(1.0, ORDERED * math.sqrt(n_fair / max(1, n)))
-        swept += 8.0 * n * steps * (steps / 2 + ROWS_A_STEP)
-    return swept
+        total += swept(n, n * min(1.0, ORDERED * math.sqrt(n_fair / max(1, n))))
+    return total
 
 
 def most_read(importance: Mapping[At, torch.Tensor], budget: int) -> dict[At, torch.Tensor]:
@@ -124,7 +119,7 @@ class Ranking:
         if not self._waiting:
             return
         grams, crosses, some = zip(*self._waiting.values(), strict=True)
-        orders, gains = _forward(np.stack(grams), np.stack(crosses), self._floor())
+        orders, gains = ordered(np.stack(grams), np.stack(crosses), self._floor())
         for at, own, order, gain in zip(self._waiting, some, orders, gains, strict=True):
             self._orders[at], self._gains[at] = own[torch.from_numpy(order)], torch.from_numpy(gain)
         self._waiting.clear()
@@ -154,52 +149,3 @@ def _candidates(gram: torch.Tensor, values: torch.Tensor, n_fair: float) -> torc
 
 def _on_cpu(matrix: torch.Tensor) -> np.ndarray:
     return matrix.cpu().double().numpy()
-
-
-def _forward(
-    gram: np.ndarray, cross: np.ndarray, floor: float = -1.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """The order in which each head takes its slots, and what each adds, both [head, step].
-
-    gram [head, slot, slot] and cross [head, slot, head_dim], float64. Gains never rise along the
-    order (a later one that is larger than the one before counts as that one), so that a budget
-    takes the beginning of every head's order; those of the slots that must stay are infinite. The
-    orders end once every head's gain is below `floor`. In numpy: thousands of small steps, which
-    torch would dispatch one by one.
-    """
-    n_heads, n = gram.shape[:2]
-    heads = np.arange(n_heads)
-    forced = list(dict.fromkeys([0, *range(n - N_LATEST, n)]))
-    basis = np.empty_like(gram)  # [head, step, slot]: the chosen slots' columns, made orthogonal
-    shares = np.empty_like(cross)  # [head, step, head_dim]: of the output, what each one took away
-    weights = np.empty((n_heads, 2, n))  # of the columns before, in a new one and in what it meets
-    left = np.diagonal(gram, axis1=1, axis2=2).copy()  # of a slot's size, what no chosen one has
-    rounding = EXHAUSTED * left
-    squared = np.square(cross).sum(-1)  # of what each slot has of the error that is left
-    free = np.ones((n_heads, n), dtype=bool)
-    order = np.zeros((n_heads, n), dtype=np.int64)
-    gains = np.full((n_heads, n), np.inf)
-    for step in range(n):
-        adds = left > rounding
-        if step < len(forced):
-            picked = np.full(n_heads, forced[step])
-        else:
-            gain = np.divide(squared, left, out=np.zeros_like(left), where=adds)
-            gain[~free] = -1.0
-            picked = gain.argmax(-1)
-            gains[:, step] = np.minimum(gain[heads, picked], gains[:, step - 1])
-            if (gains[:, step] < floor).all():
-                return order[:, :step], gains[:, :step]
-        order[:, step], free[heads, picked] = picked, False
-        size = np.sqrt(np.where(adds, left, np.inf)[heads, picked])[:, None]
-        columns, taken, by = basis[:, :step], shares[:, :step], weights[:, :, :step]
-        by[:, 0] = columns[heads, :, picked]
-        share = (cross[heads, picked] - (by[:, :1] @ taken)[:, 0]) / size
-        by[:, 1] = (taken @ share[:, :, None])[:, :, 0]
-        known = by @ columns
-        column = (gram[heads, picked] - known[:, 0]) / size
-        met = (cross @ share[:, :, None])[:, :, 0] - known[:, 1]
-        squared += column * (column * np.square(share).sum(-1, keepdims=True) - 2.0 * met)
-        left -= np.square(column)
-        basis[:, step], shares[:, step] = column, share
-    return order, gains

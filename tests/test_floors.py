@@ -40,6 +40,7 @@ FLOORS = {
     "memory": 2,
     "counting": 2,
     "cost": 2,
+    "forward_selection": 2,
     "peaks": 2,
     "llm": 2,
     "half": 2,
