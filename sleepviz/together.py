@@ -206,13 +206,13 @@ class _Traits:
 
     `rows_are_apart`: one row's position does not change how another one's is encoded. `linears`:
     its Linear layers by shape. `quickest`: by shape, number of rows and of threads, as far as
-    measured. `threads`: by number of rows.
+    measured. `threads`: by number of rows, and how many threads torch has.
     """
 
     rows_are_apart: bool
     linears: Mapping[torch.Size, list[nn.Linear]]
     quickest: dict[tuple[torch.Size, int, int], Way]
-    threads: dict[int, Threads]
+    threads: dict[tuple[int, int], Threads]
 
 
 _known: WeakKeyDictionary[Llm, _Traits] = WeakKeyDictionary()
@@ -242,7 +242,7 @@ def _quick_rows(llm: Llm, n_rows: int) -> Iterator[None]:
         yield
         return
     has = torch.get_num_threads()
-    threads = _traits(llm).threads.setdefault(n_rows, Threads(has))
+    threads = _traits(llm).threads.setdefault((n_rows, has), Threads(has))
     n_threads = threads.next()
     try:
         torch.set_num_threads(n_threads)
