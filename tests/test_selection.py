@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from sleepviz import selection
+from sleepviz.forward_selection import ordered
 from sleepviz.heads import At
 from sleepviz.selection import Ranking
 
@@ -83,13 +84,13 @@ def test_what_cannot_come_into_the_budget_is_not_put_in_order(monkeypatch) -> No
     loud, *quiet = (a_head(seed, n=12) for seed in range(6))
     heads = [(loud[0], 100 * loud[1]), *quiet]
     monkeypatch.setattr(selection, "ROOM", 1)
-    forward, steps = selection._forward, []
+    steps = []
 
     def counted(*args: Any) -> Any:
         steps.append(args[2])
-        return forward(*args)
+        return ordered(*args)
 
-    monkeypatch.setattr(selection, "_forward", counted)
+    monkeypatch.setattr(selection, "ordered", counted)
     for n in (14, 20, 40, 72):
         steps.clear()
         ended = chosen_of(n, *heads)
@@ -117,7 +118,7 @@ def test_slots_beyond_what_the_queries_tell_apart_come_last_and_add_nothing() ->
         shares[:, 9] = 0.0
         gram = (shares.T @ shares / len(shares)).double().numpy()
         with np.errstate(all="raise"):
-            order, gains = selection._forward(gram[None], gram[None] @ values.double().numpy())
+            order, gains = ordered(gram[None], gram[None] @ values.double().numpy())
         assert sorted(order[0]) == list(range(80))
         added = np.count_nonzero(gains[0] > 0)
         assert 20 <= added <= 30  # 25, and what float32 rounds
