@@ -198,7 +198,7 @@ def pace(llm: Llm) -> Pace:
 
 
 def _swept() -> float:
-    """Seconds of a byte that forward selection goes through: of heads of some 200 made up slots."""
+    """Seconds of a byte that forward selection goes through: of made-up heads of some 200 slots."""
     n_heads, n = SWEPT_SHAPE
     rng = np.random.default_rng(0)
     read = np.exp(3.0 * rng.standard_normal((n_heads, 2 * n, n)))

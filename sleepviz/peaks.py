@@ -21,8 +21,8 @@ FLOAT = 4  # bytes
 def of_pass(llm: Llm, n_rows: int, longest: int, n_cached: int = 0) -> float:
     """A batch of so many rows of tokens, each of which continues so many that are cached.
 
-    Each row holds a copy of the cache; beside these, one layer's states, and where attention needs
-    them a copy of its keys and values for each query head.
+    Each row holds a copy of the cache; beside these, one layer's states, and, where attention needs
+    it, a copy of that layer's keys and values for each query head.
     """
     shape = llm.shape
     kv = n_rows * sum(shape.kv_layer_bytes(n_cached + longest))

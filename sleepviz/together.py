@@ -31,7 +31,7 @@ ROOM = 64  # tokens by which a cache is made larger at once
 TRIED = 8  # layers of one shape, to see which way is quickest: more than a cache holds of most
 TRIALS = 3
 AGAIN = 32  # passes until the number of threads that was slower is tried again, at first
-MOST_APART = 1024
+MOST_APART = 1024  # passes: the most from one such try to the next
 
 
 def feed_together(contexts: Sequence[Context]) -> list[Context]:
@@ -163,7 +163,7 @@ def _grow(
 class Threads:
     """How many threads passes of one size take: all that torch has, or one; whichever is quicker.
 
-    It depends on the processor, and on what else it does: two that wait for each other at every
+    It depends on the processor, and on what else it does: several that wait for each other at every
     layer are a hundred times as slow where the cores have other work. So passes are timed, and the
     slower number is tried again now and then, less often each time that it is slower still.
     """
@@ -194,7 +194,9 @@ class Threads:
         if self._quickest() != before:
             self._wait = self._left = AGAIN
         elif n_threads != before:
-            self._wait = self._left = min(self._wait * 2, MOST_APART)
+            slower = seconds >= median(self.took[before])
+            self._wait = min(self._wait * 2, MOST_APART) if slower else AGAIN
+            self._left = self._wait if slower else 1  # it may have become quicker: at once again
 
     def _quickest(self) -> int:
         return min(self.took, key=lambda n: median(self.took[n]))
@@ -235,8 +237,8 @@ def _traits(llm: Llm) -> _Traits:
 def _quick_rows(llm: Llm, n_rows: int) -> Iterator[None]:
     """Within, a CPU's Linear layers take about as long for a few rows as for one.
 
-    By itself torch takes 1.4 to 3 times as long for 2 to 8 rows, and not on every processor does a
-    second thread help.
+    By itself torch takes up to 3 times as long for 2 to 8 rows on some processors; whether a second
+    thread helps depends on the processor, too.
     """
     if not multiplies_here(llm):
         yield
@@ -245,7 +247,8 @@ def _quick_rows(llm: Llm, n_rows: int) -> Iterator[None]:
     threads = _traits(llm).threads.setdefault((n_rows, has), Threads(has))
     n_threads = threads.next()
     try:
-        torch.set_num_threads(n_threads)
+        if n_threads != has:  # a thread that is new to torch meanwhile keeps this number
+            torch.set_num_threads(n_threads)
         found = _traits(llm).linears.values()
         ways = [(m, _quickest(llm, alike, n_rows, n_threads)) for alike in found for m in alike]
         with going(iter(ways)):
@@ -253,7 +256,8 @@ def _quick_rows(llm: Llm, n_rows: int) -> Iterator[None]:
             yield
             threads.passed(n_threads, time.perf_counter() - began)
     finally:
-        torch.set_num_threads(has)
+        if n_threads != has:
+            torch.set_num_threads(has)
 
 
 def _quickest(llm: Llm, modules: Sequence[nn.Linear], n_rows: int, n_threads: int) -> Way:

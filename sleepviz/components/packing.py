@@ -42,7 +42,7 @@ def message(header: Mapping[str, object], columns: Columns) -> bytes:
 
 
 def as_json(data: Mapping[str, object]) -> bytes:
-    """UTF-8 JSON; of a mapping itself Streamlit would ask whether a value is a table, each time."""
+    """UTF-8 JSON. Of each value in a mapping Streamlit would ask, each time, if it is a table."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace")
 

@@ -27,6 +27,7 @@ from sleepviz.fetching import cache_folder
 from sleepviz.views import views
 
 PAGES = {name: view.title for name, view in views().items()}
+TRIES = 20  # to find a picture on the page while it is put up again
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = ROOT / "screenshots"
 DONE = f"{IDLE}:not(:has(.st-key-frame-cancel)):not(:has(.strip.busy))"
@@ -180,9 +181,11 @@ def at(picture: Locator, across: float, down: float) -> Position:
     Between two runs of a script a picture may be taken from the page and put there again: until
     then it has no box.
     """
-    expect(picture).to_be_visible()
-    while (box := picture.bounding_box()) is None:
+    for _ in range(TRIES):
         expect(picture).to_be_visible()
+        if (box := picture.bounding_box()) is not None:
+            break
+    assert box is not None
     return {"x": box["width"] * across, "y": box["height"] * down}
 
 
