@@ -11,6 +11,7 @@ import streamlit as st
 
 from sleepviz import SleepvizError, controls, visitor, waiting
 from sleepviz.components.code import carried
+from sleepviz.components.lasting import lasting, whole_run
 from sleepviz.components.markup import markup
 from sleepviz.components.pieces import empty, notice
 from sleepviz.components.session_line import session_line
@@ -79,7 +80,7 @@ def nothing_yet(title: str, hint: str, name: str, label: str) -> None:
 
 def show(view: View) -> None:
     """Paint a page: its frame, and itself as soon as there is a model."""
-    with carried():
+    with whole_run(), carried():
         _show(view)
 
 
@@ -162,7 +163,7 @@ def _session_menu(locked: bool) -> None:
         if locked:
             return
         st.markdown("**Start afresh**")
-        seed = st.number_input("Seed", 0, 2**31 - 1, key="frame.seed", persist_state="session")
+        seed = st.number_input("Seed", 0, 2**31 - 1, key=lasting("frame.seed"))
         st.button(
             "New, empty session", key="frame.restart", on_click=controls.restart, args=(seed,)
         )

@@ -16,6 +16,7 @@ from sleepviz import controls
 from sleepviz.components import choosing
 from sleepviz.components.export import beneath
 from sleepviz.components.kept import Kept
+from sleepviz.components.lasting import lasting
 from sleepviz.components.markup import el, markup
 from sleepviz.components.picture import figure, picture
 from sleepviz.components.pieces import empty, notice
@@ -38,8 +39,7 @@ def all_heads(state: State, busy: bool, opened: Callable[[int, int], None]) -> N
                 "Find the head that …",
                 list(heads_glance.CHOICES),
                 format_func=lambda name: heads_glance.CHOICES[name].lower(),
-                key="look.measure",
-                persist_state="session",
+                key=lasting("look.measure"),
                 width=320,
             )
             found = heads_glance.most(state, str(choice))
@@ -93,8 +93,7 @@ def cache(state: State) -> None:
             default="keys",
             required=True,
             label_visibility="collapsed",
-            key="look.keys_or_values",
-            persist_state="session",
+            key=lasting("look.keys_or_values"),
         )
         cell = picture("kv_map", state, key="look.kv_map", height=480, choice=str(choice))
         if cell is not None:

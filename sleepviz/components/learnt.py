@@ -12,6 +12,7 @@ import streamlit as st
 
 from sleepviz import frame
 from sleepviz.components.kept import Kept
+from sleepviz.components.lasting import lasting, put, value_of
 from sleepviz.components.markup import el, markup, tag
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import empty
@@ -90,15 +91,14 @@ def _night(state: State, now: Night | None) -> Night | None:
         return next(iter(nights.values()), None)
     first = now.number if now else max(nights)
     key = f"look.night.{first}.{max(nights)}"  # a new one is shown when it is there
-    if st.session_state.get(key) not in nights:
-        st.session_state.pop(key, None)  # undone since
+    if value_of(key) not in nights:
+        put(key, first)  # undone since
     number = st.select_slider(
         "Weights after",
         list(nights),
         value=first,
         format_func=lambda n: _label(state, nights[n]),
-        key=key,
-        persist_state="session",
+        key=lasting(key),
     )
     return nights[int(number)]
 

@@ -11,6 +11,7 @@ from sleepviz import controls, frame
 from sleepviz.components.answered import answered
 from sleepviz.components.audit import leak_audit
 from sleepviz.components.dial import dial
+from sleepviz.components.lasting import lasting, put, value_of
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import track
@@ -75,7 +76,11 @@ def _question(state: State, busy: bool) -> Probe | None:
     last = state.answers[-1][1].question if state.answers else ""
     first = last if last in known else options[0] if told else OWN
     if (wanted := st.session_state.pop(WANTED, None)) in options:
-        st.session_state["compare.question"] = wanted
+        put("compare.question", wanted)
+    if value_of("compare.question") not in options:
+        put(
+            "compare.question", options[0] if told else OWN
+        )  # it was of a story that is no longer told
     left, right = st.columns([7, 6], gap="small", vertical_alignment="bottom")
     with left:
         chosen = st.selectbox(
@@ -83,9 +88,8 @@ def _question(state: State, busy: bool) -> Probe | None:
             options,
             index=options.index(first),
             format_func=lambda q: _labelled(q, known),
-            key="compare.question",
+            key=lasting("compare.question"),
             disabled=busy,
-            persist_state="session",
         )
     probe = known.get(str(chosen))
     if chosen == OWN:

@@ -11,6 +11,7 @@ import streamlit as st
 from sleepviz import controls, frame
 from sleepviz.components import choosing, inside, learnt
 from sleepviz.components.attention_tile import attention_tile, n_bytes
+from sleepviz.components.lasting import lasting, put
 from sleepviz.components.markup import Node, choice, el, markup
 from sleepviz.components.pieces import Bar, bars, empty, notice
 from sleepviz.components.turns import at_pace
@@ -67,17 +68,16 @@ def _part(state: State) -> str:
     """Which part is shown: the one that was chosen, else the one in which there is most to see."""
     goto = st.session_state.pop(GOTO, None)
     if goto is not None:
-        st.session_state["look.part"] = goto
+        put("look.part", goto)
     first = "attention" if state.n_cached else "weights"
     chosen = st.segmented_control(
         "Look at",
         list(PARTS),
         format_func=PARTS.__getitem__,
-        default=None if "look.part" in st.session_state else first,
+        default=first,
         required=True,
         label_visibility="collapsed",
-        key="look.part",
-        persist_state="session",
+        key=lasting("look.part"),
     )
     return str(chosen or first)
 
@@ -85,8 +85,8 @@ def _part(state: State) -> str:
 def _open(state: State, layer: int, head: int) -> None:
     """Go to one head and look at it."""
     assert state.facts is not None
-    st.session_state[f"look.layer.{state.facts.model}"] = layer
-    st.session_state[f"look.head.{state.facts.model}"] = head
+    put(f"look.layer.{state.facts.model}", layer)
+    put(f"look.head.{state.facts.model}", head)
     st.session_state[GOTO] = "attention"
     controls.look(layer, head)
 
@@ -145,8 +145,6 @@ def _head(state: State, busy: bool) -> bool:
     assert facts is not None
     layer_key, head_key = f"look.layer.{facts.model}", f"look.head.{facts.model}"
     seen = state.attention
-    st.session_state.setdefault(layer_key, seen.layer if seen else facts.n_layers // 2)
-    st.session_state.setdefault(head_key, seen.head if seen else 0)
 
     def look() -> None:
         controls.look(int(st.session_state[layer_key]), int(st.session_state[head_key]))
@@ -155,11 +153,13 @@ def _head(state: State, busy: bool) -> bool:
     a, b, c, d = st.columns([4, 4, 3, 4], gap="small", vertical_alignment="bottom")
     a.slider(
         f"Layer (0–{facts.n_layers - 1})", 0, facts.n_layers - 1,
-        key=layer_key, disabled=busy, on_change=moved, persist_state="session",
+        seen.layer if seen else facts.n_layers // 2,
+        key=lasting(layer_key), disabled=busy, on_change=moved,
     )  # fmt: skip
     b.slider(
         f"Head (0–{facts.n_heads - 1})", 0, facts.n_heads - 1,
-        key=head_key, disabled=busy, on_change=moved, persist_state="session",
+        seen.head if seen else 0,
+        key=lasting(head_key), disabled=busy, on_change=moved,
     )  # fmt: skip
     c.button(
         "Look",
@@ -173,8 +173,7 @@ def _head(state: State, busy: bool) -> bool:
     with d:
         return st.toggle(
             "Hide sink",
-            key="look.sink",
-            persist_state="session",
+            key=lasting("look.sink"),
             help="The first token gets what heads have no use for. The rest is not rescaled.",
         )
 

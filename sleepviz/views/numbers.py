@@ -12,6 +12,7 @@ import streamlit as st
 
 from sleepviz import controls, formulas, frame
 from sleepviz.components.export import Table, beneath_words
+from sleepviz.components.lasting import lasting
 from sleepviz.components.markup import el, markup
 from sleepviz.components.picture import figure, picture
 from sleepviz.components.pieces import Bar, Card, bars, cards, split
@@ -78,10 +79,9 @@ def _headed(name: str, title: str) -> str:
             list(choices),
             default=next(iter(choices)),
             format_func=choices.__getitem__,
-            key=f"numbers.{name}.choice",
+            key=lasting(f"numbers.{name}.choice"),
             required=True,
             label_visibility="collapsed",
-            persist_state="session",
         )
     return str(chosen)
 

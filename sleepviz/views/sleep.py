@@ -9,6 +9,7 @@ import streamlit as st
 
 from sleepviz import controls, frame
 from sleepviz.components.dreams import dreams
+from sleepviz.components.lasting import put
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.method_form import CHOSEN, choose, knob_fields
 from sleepviz.components.picture import picture
@@ -104,7 +105,7 @@ def _suggestion(state: State, busy: bool) -> None:
     def take() -> None:
         st.session_state[CHOSEN] = method
         for name, value in settings(make(method, suggested)):  # the others as they were at first
-            st.session_state[f"sleep.{method}.{name}"] = value
+            put(f"sleep.{method}.{name}", value)
 
     with st.container(horizontal=True, vertical_alignment="center", key="sleep_suggestion"):
         with st.container(width="stretch"):

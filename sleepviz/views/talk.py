@@ -12,6 +12,7 @@ import streamlit as st
 from sleepviz import controls
 from sleepviz.components import choosing, transcript
 from sleepviz.components.export import beneath_words
+from sleepviz.components.lasting import lasting
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Card, cards, empty, split
@@ -78,8 +79,7 @@ def _conversation(state: State, busy: bool) -> None:
                 default="Tokens",
                 required=True,
                 label_visibility="collapsed",
-                key="talk.shown",
-                persist_state="session",
+                key=lasting("talk.shown"),
             )
             more = st.popover(
                 "Tell it notes", icon=":material/note_add:", key="talk.more", on_change="rerun"
@@ -224,8 +224,7 @@ def _pictures(state: State) -> None:
         default=next(iter(PICTURES)),
         required=True,
         label_visibility="collapsed",
-        key="talk.picture",
-        persist_state="session",
+        key=lasting("talk.picture"),
     )
     name, _, choice = str(shown).partition(".")
     picture(name, state, key=f"talk.{shown}", height=HEIGHT + 34, choice=choice)
