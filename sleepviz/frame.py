@@ -11,7 +11,7 @@ import streamlit as st
 
 from sleepviz import SleepvizError, controls, visitor, waiting
 from sleepviz.components.code import carried
-from sleepviz.components.lasting import lasting, whole_run
+from sleepviz.components.lasting import lasting, painted, whole_run
 from sleepviz.components.markup import markup
 from sleepviz.components.pieces import empty, notice
 from sleepviz.components.session_line import session_line
@@ -104,6 +104,7 @@ def _show(view: View) -> None:
             st.rerun()
         before = controls.busy(), len(mine.timeline)
         paint(view, mine.timeline, was_busy)
+        painted()
         busy, loading = controls.busy(), studio().loading is not None
         if (busy, loading) != (was_busy, was_loading) or controls.session() is not mine:
             st.rerun()

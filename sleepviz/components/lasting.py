@@ -11,36 +11,50 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import streamlit as st
 
 SOON_S = 1.0  # after a run of the whole page: until then a browser may not have heard of its end
-_VALUES = "lasting.values"  # in session_state: the last value of each widget, by its key
+_VALUES = "lasting.values"  # in session_state: _Last of each widget, by its key
+_UNSEEN = "lasting.unseen"  # instead of a value, until the widget has been called
 _WHOLE = "lasting.whole"  # in session_state: when the last run of the whole page ended
 
 
-def lasting(key: str) -> str:
-    """This key, for a widget; one that was away from the page gets its last value again.
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """The last value of a widget, and whether somebody has set it: else it is a default."""
 
-    Called before the widget is, with the default that it has at first.
+    value: object
+    was_set: bool
+
+
+def lasting(key: str) -> str:
+    """This key, for a widget; one that was away from the page gets again what it was set to.
+
+    Called before the widget is, with the default that it has while nobody has set it.
     """
     values = _values()
     if key in st.session_state:
-        recent = time.monotonic() - st.session_state.get(_WHOLE, 0.0) < SOON_S
-        _noted(values, key, tell=recent and key in values)
-    elif key in values:
-        st.session_state[key] = values[key]
+        _note(values, key, tell=time.monotonic() - st.session_state.get(_WHOLE, 0.0) < SOON_S)
+    elif key in values and values[key].was_set:
+        st.session_state[key] = values[key].value
+    else:
+        values[key] = _Last(_UNSEEN, was_set=False)
     return key
 
 
 def value_of(key: str) -> object:
     """The value that a lasting widget has or will come back with; None where it has none yet."""
-    return st.session_state[key] if key in st.session_state else _values().get(key)
+    if key in st.session_state:
+        return st.session_state[key]
+    last = _values().get(key)
+    return last.value if last is not None and last.was_set else None
 
 
 def put(key: str, value: object) -> None:
-    """Give a lasting widget another value, be it on the page or not; before its call in a run."""
-    _values()[key] = value
+    """Set a lasting widget, be it on the page or not; before its call in a run."""
+    _values()[key] = _Last(value, was_set=True)
     if key in st.session_state:
         st.session_state[key] = value
 
@@ -54,21 +68,31 @@ def whole_run() -> Iterator[None]:
     values = _values()
     for key in values:
         if key in st.session_state:
-            _noted(values, key, tell=True)
+            _note(values, key, tell=True)
     try:
         yield
     finally:
         st.session_state[_WHOLE] = time.monotonic()
 
 
-def _noted(values: dict[str, object], key: str, tell: bool) -> None:
+def painted() -> None:
+    """At the end of each run: what new widgets are now, they are by default."""
+    values = _values()
+    for key, last in values.items():
+        if last.value == _UNSEEN and key in st.session_state:
+            values[key] = _Last(st.session_state[key], was_set=False)
+
+
+def _note(values: dict[str, _Last], key: str, tell: bool) -> None:
     """Note the value of a widget in this run; where it changed, a browser can be told of it."""
     value = st.session_state[key]
-    if tell and values[key] != value:
+    before = values.get(key, _Last(_UNSEEN, was_set=False))
+    changed = before.value != _UNSEEN and before.value != value
+    if tell and changed:
         st.session_state[key] = value
-    values[key] = value
+    values[key] = _Last(value, changed or before.was_set)
 
 
-def _values() -> dict[str, object]:
-    values: dict[str, object] = st.session_state.setdefault(_VALUES, {})
+def _values() -> dict[str, _Last]:
+    values: dict[str, _Last] = st.session_state.setdefault(_VALUES, {})
     return values

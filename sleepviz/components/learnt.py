@@ -91,7 +91,7 @@ def _night(state: State, now: Night | None) -> Night | None:
         return next(iter(nights.values()), None)
     first = now.number if now else max(nights)
     key = f"look.night.{first}.{max(nights)}"  # a new one is shown when it is there
-    if value_of(key) not in nights:
+    if value_of(key) not in (None, *nights):
         put(key, first)  # undone since
     number = st.select_slider(
         "Weights after",

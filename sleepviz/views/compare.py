@@ -77,10 +77,8 @@ def _question(state: State, busy: bool) -> Probe | None:
     first = last if last in known else options[0] if told else OWN
     if (wanted := st.session_state.pop(WANTED, None)) in options:
         put("compare.question", wanted)
-    if value_of("compare.question") not in options:
-        put(
-            "compare.question", options[0] if told else OWN
-        )  # it was of a story that is no longer told
+    if value_of("compare.question") not in (None, *options):
+        put("compare.question", first)  # it was of a story that is no longer told
     left, right = st.columns([7, 6], gap="small", vertical_alignment="bottom")
     with left:
         chosen = st.selectbox(

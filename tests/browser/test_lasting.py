@@ -13,16 +13,20 @@ pytestmark = pytest.mark.browser
 PAGE = """
 import time
 import streamlit as st
-from sleepviz.components.lasting import lasting, put, whole_run
+from sleepviz.components.lasting import lasting, painted, put, whole_run
 
 
 def body():
     if st.session_state.pop("slow", False):
         time.sleep(1.5)
     given = {"required": True, "label_visibility": "collapsed"}
-    letter = st.segmented_control("A", list("abc"), default="a", key=lasting("letter"), **given)
+    default = st.session_state.get("default", "a")
+    letter = st.segmented_control("A", list("abc"), default=default, key=lasting("letter"), **given)
     sign = st.segmented_control("B", list("xyz"), default="x", key=lasting("sign"), **given)
     st.text(f"{letter} and {sign}")
+    painted()
+    if st.button("Other default"):
+        st.session_state["default"] = "b"
     if st.button("Slowly"):
         st.session_state["slow"] = True
         st.rerun()
@@ -112,3 +116,11 @@ def test_a_choice_can_be_put_from_another_page_and_from_its_own(page: Page) -> N
     page.get_by_role("button", name="First").click()
     expect(page.get_by_text("a and x")).to_be_visible()
     expect(page.get_by_role("radio", name="a", exact=True)).to_be_checked()
+
+
+def test_a_default_that_nobody_has_set_may_be_another_when_one_comes_back(page: Page) -> None:
+    page.get_by_role("button", name="Other default").click()
+    go(page, "Two")
+    expect(page.get_by_text("nothing")).to_be_visible()
+    go(page, "One")
+    expect(page.get_by_text("b and x")).to_be_visible()
