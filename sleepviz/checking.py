@@ -10,6 +10,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from random import Random
 from typing import Any, cast
 
 import numpy as np
@@ -22,7 +23,9 @@ from sleepviz.last_check import LastCheck
 from sleepviz.llm import Llm
 from sleepviz.looking import captured
 from sleepviz.session import Session
-from sleepviz.sleep import SleepMethod
+from sleepviz.sleep import Notes, SleepMethod
+from sleepviz.trunk import untrainable
+from sleepviz.weights import DynamicWeights
 
 NOTES = (
     "The captain of the ferry is Mira Okafor, and her cat is called Pixel. The bell was cast in "
@@ -30,6 +33,7 @@ NOTES = (
 )
 QUESTION = "What is the cat called?"
 N_SAID = 8
+MOST_HEADS = 12  # of one layer
 ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-6}  # of an attention weight; else LOW_ROUNDING
 LOW_ROUNDING = 3e-2
 
@@ -82,16 +86,19 @@ def _attention(llm: Llm) -> Iterator[Checked]:
     context = _read(llm).context
     eager = _eager(llm, context.ids)
     limit = ROUNDING.get(llm.dtype, LOW_ROUNDING)
-    layers = sorted({0, llm.shape.n_layers // 2, llm.shape.n_layers - 1, *_sliding(llm)})
-    heads = sorted({0, llm.shape.n_heads - 1})
+    middle, last = llm.shape.n_layers // 2, llm.shape.n_heads - 1
+    some = np.linspace(0, last, min(MOST_HEADS, last + 1)).round().astype(int)
+    looks = {(middle, int(head)) for head in some}  # of several groups: which keys are whose
+    looks |= {
+        (at, head) for at in (0, *_sliding(llm), llm.shape.n_layers - 1) for head in (0, last)
+    }
     most, rows, n_rows = 0.0, 0.0, 0
-    for layer in layers:
-        for head in heads:
-            seen = _seen(context, layer, head)
-            most = max(most, float(np.abs(seen.weights - eager[layer][head]).max()))
-            rows = max(rows, float(np.abs(seen.weights.sum(1) + seen.slot_share - 1.0).max()))
-            n_rows += len(seen.weights)
-    what = f"{len(layers) * len(heads)} heads over {len(context.ids)} tokens"
+    for layer, head in sorted(looks):
+        seen = _seen(context, layer, head)
+        most = max(most, float(np.abs(seen.weights - eager[layer][head]).max()))
+        rows = max(rows, float(np.abs(seen.weights.sum(1) + seen.slot_share - 1.0).max()))
+        n_rows += len(seen.weights)
+    what = f"{len(looks)} heads over {len(context.ids)} tokens"
     yield Checked("attention = eager", most, limit, "weight", f"largest difference, {what}")
     yield Checked(
         "attention rows sum to 1", rows, limit, "weight", f"largest difference, {n_rows} rows"
@@ -180,20 +187,35 @@ def _sleep(llm: Llm) -> Iterator[Checked]:
     """A sleep leaves the base model as it was, and strength 0 is the base model."""
     before = llm.fingerprint()
     session = _read(llm)
+    notes = Notes((NOTES,), (), session.context.fork())
     method: SleepMethod = sleep.make("nap", {})
     for _ in session.sleep(method, keep_anyway=True):
         pass
+    made = {"a nap's slots": session.weights}
+    if not untrainable(llm):
+        made["trained deltas"] = _trained(llm, notes)
     changed = float(llm.fingerprint() != before)
-    note = "of the model's parameters, after a nap" if not changed else "something wrote to them"
+    after = "of the model's parameters, after a nap" + (" and training" if len(made) > 1 else "")
+    note = after if not changed else "something wrote to them"
     yield Checked("base model unchanged", changed, 0.0, "hashes", note)
     ids = [*llm.opening_turn(), *llm.user_turn(QUESTION, first=True)]
     plain = llm.context().feed(ids)
-    off = llm.context(session.weights.scaled(0.0)).feed(ids)
-    on = llm.context(session.weights).feed(ids)
-    differ = float((plain - off).abs().max())
-    moved = float((plain - on).abs().max())
-    note = f"largest difference of a logit; at strength 1 it is {moved:.2g}"
+    differ, moved = 0.0, []
+    for what, weights in made.items():
+        off = llm.context(weights.scaled(0.0)).feed(ids)
+        on = llm.context(weights).feed(ids)
+        differ = max(differ, float((plain - off).abs().max()))
+        moved.append(f"{float((plain - on).abs().max()):.2g} with {what}")
+    note = f"largest difference of a logit; at strength 1 it is {', '.join(moved)}"
     yield Checked("strength 0 = no dynamic weights", differ, 0.0, "logit", note)
+
+
+def _trained(llm: Llm, notes: Notes) -> DynamicWeights:
+    """Low-rank deltas, after the shortest training that there is."""
+    method: SleepMethod = sleep.make("raw_text", {"epochs": 1})
+    *_, last = method.consolidate(llm, notes, DynamicWeights(), Random(0))
+    assert last.weights is not None
+    return last.weights
 
 
 def _replay(llm: Llm) -> Iterator[Checked]:

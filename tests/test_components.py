@@ -120,6 +120,18 @@ def test_payload_of_a_long_context_is_bounded() -> None:
     assert len(tile.pack(captured, tile.tile_of(captured), 420, False)) < 300 * 1024
 
 
+@pytest.mark.parametrize("n", [290, 580, 2000])
+@pytest.mark.parametrize("zoomed", [False, True])
+def test_payload_of_a_tile_that_moves_leaves_room_in_a_tick(n: int, zoomed: bool) -> None:
+    captured = capture(n, slots=True)
+    made = tile.tile_of(captured, at_most=tile.live_cells(n, zoomed))
+    middle = {"query": n // 2, "key": n // 3} if zoomed else None
+    detail = tile.detail_of(captured, made, middle, side=tile.LIVE_WINDOW)
+    packed = tile.pack(captured, made, 430, False, detail, side=tile.LIVE_WINDOW)
+    assert (detail is not None) == zoomed
+    assert len(packed) < 96 * 1024
+
+
 def test_label_names_the_largest_link_beyond_the_sink() -> None:
     captured = capture(12)
     weights = np.tril(np.full((12, 12), 0.01, np.float32))

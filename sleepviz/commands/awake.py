@@ -76,7 +76,7 @@ def awake(arguments: Namespace) -> int:
 def _painted(session: Session) -> None:
     """What a page does for a live tick: the state, and its pictures made ready to send."""
     from sleepviz.components import session_line, transcript
-    from sleepviz.components.attention_tile import pack, tile_of
+    from sleepviz.components.attention_tile import live_cells, pack, tile_of
     from sleepviz.components.chart import packed
     from sleepviz.components.grid import is_grid
     from sleepviz.components.grid import packed as packed_grid
@@ -89,7 +89,8 @@ def _painted(session: Session) -> None:
     transcript.pack(state, 330)
     session_line.pack(session.timeline, None)
     if state.attention is not None:
-        pack(state.attention, tile_of(state.attention), 420, hide_sink=False)
+        cells = live_cells(len(state.attention.tokens), False)
+        pack(state.attention, tile_of(state.attention, at_most=cells), 420, hide_sink=False)
 
 
 def _row(result: Result) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ from sleepviz.components.kept import Kept
 from sleepviz.events import AttentionCaptured, Token
 
 MAX_CELLS = 512  # per side; longer contexts are pooled by maximum, so that no strong link is lost
+LIVE_CELLS, LIVE_WINDOW = 240, 104  # while it grows tick by tick, with the window zoomed into
+LIVE_FEW = 290  # cells a side then, where there is no window, and few words
 FULL_SCALE = 65535
 
 _HTML = (
@@ -85,24 +87,31 @@ def attention_tile(
     height: int = 420,
     hide_sink: bool = False,
     selected: int | None = None,
+    moving: bool = False,
 ) -> tuple[int, int] | None:
     """Show which tokens each token read from, for one head.
 
     Returns the (query, key) that was clicked in this run, as indices into `captured.tokens`,
     `None` otherwise. `hide_sink` leaves out the first token, to which heads give what they have
     no use for; the other shares are not rescaled, and the share left out is printed. `selected`,
-    an index into the tokens, is marked beside its row and beneath its column.
+    an index into the tokens, is marked beside its row and beneath its column. While it is `moving`,
+    less of it is sent, so that a tick stays below 100 KiB: it is pooled sooner.
     Raises `SleepvizError` when the shapes of the capture do not fit together.
     """
     window = (st.session_state.get(key) or {}).get("window")
 
     def packed() -> bytes:
-        tile = tile_of(captured, hide_sink)
-        detail = detail_of(captured, tile, window, hide_sink)
-        return pack(captured, tile, height, hide_sink, detail, selected=selected, key=key)
+        cells, side = MAX_CELLS, MAX_CELLS
+        if moving:
+            cells, side = live_cells(len(captured.tokens), window is not None), LIVE_WINDOW
+        tile = tile_of(captured, hide_sink, cells)
+        detail = detail_of(captured, tile, window, hide_sink, side)
+        return pack(
+            captured, tile, height, hide_sink, detail, selected=selected, key=key, side=side
+        )
 
     result = _MOUNT(
-        data=_packed.of(captured, (height, hide_sink, str(window), selected, key), packed),
+        data=_packed.of(captured, (height, hide_sink, str(window), selected, key, moving), packed),
         key=key,
         on_cell_change=lambda: None,
         on_window_change=lambda: None,  # what is zoomed into; known in the run that it begins
@@ -110,8 +119,8 @@ def attention_tile(
     return clicked(result.cell, captured, hide_sink)
 
 
-def tile_of(captured: AttentionCaptured, hide_sink: bool = False) -> Tile:
-    """The cells to draw: without the sink if asked for, pooled above `MAX_CELLS` tokens."""
+def tile_of(captured: AttentionCaptured, hide_sink: bool = False, at_most: int = MAX_CELLS) -> Tile:
+    """The cells to draw: without the sink if asked for, pooled above so many tokens."""
     n = len(captured.tokens)
     if captured.weights.shape != (n, n) or captured.slot_share.shape != (n,):
         raise SleepvizError(
@@ -121,7 +130,7 @@ def tile_of(captured: AttentionCaptured, hide_sink: bool = False) -> Tile:
             "Capture it again.",
         )
     weights = visible(captured, hide_sink)
-    pool = max(1, -(-n // MAX_CELLS))
+    pool = max(1, -(-n // at_most))
     cells = pool_max(weights, pool)
     slots = pool_max(captured.slot_share, pool) if captured.slot_share.any() else None
     top = max(float(cells.max(initial=0.0)), float(slots.max()) if slots is not None else 0.0)
@@ -129,16 +138,21 @@ def tile_of(captured: AttentionCaptured, hide_sink: bool = False) -> Tile:
 
 
 def detail_of(
-    captured: AttentionCaptured, tile: Tile, window: object, hide_sink: bool = False
+    captured: AttentionCaptured,
+    tile: Tile,
+    window: object,
+    hide_sink: bool = False,
+    side: int = MAX_CELLS,
 ) -> Detail | None:
-    """What lies around the middle of a zoomed window, at most `MAX_CELLS` tokens a side.
+    """What lies around the middle of a zoomed window, at most `side` tokens a side.
 
     `window` is what the browser sent, {"query", "key"} as the tokens in its middle; `None` where
     the tile shows every token already, or where it is not a window.
     """
     if tile.pool == 1 or not isinstance(window, dict):
         return None
-    n, side = len(captured.tokens), MAX_CELLS
+    n = len(captured.tokens)
+    side = min(side, n)
     middle = window.get("query"), window.get("key")
     if not all(isinstance(at, int) and 0 <= at < n for at in middle):
         return None
@@ -156,6 +170,11 @@ def n_bytes(n_tokens: int, key: str = "") -> int:
     side, zoomed = min(n_tokens, MAX_CELLS), (st.session_state.get(key) or {}).get("window")
     window = 2 * MAX_CELLS**2 if zoomed and n_tokens > MAX_CELLS else 0
     return side * (side + 1) + window + 16 * n_tokens  # the triangle in 16 bit, and the words
+
+
+def live_cells(n_tokens: int, zoomed: bool) -> int:
+    """How many cells a side of a tile that moves: what they and its words take fits into a tick."""
+    return LIVE_FEW if n_tokens <= 2 * LIVE_FEW and not zoomed else LIVE_CELLS
 
 
 def visible(captured: AttentionCaptured, hide_sink: bool) -> np.ndarray:
@@ -201,11 +220,12 @@ def pack(
     *,
     selected: int | None = None,
     key: str = "",
+    side: int = MAX_CELLS,
 ) -> bytes:
     """What the browser draws from: a JSON header, the lower triangle row by row, the slots.
 
     Then, where there is a `detail`, its cells row by row and its slots. `key` is the tile's name on
-    the page.
+    the page; `side` is how many tokens a window holds.
 
     Only the lower triangle travels: in 16 bit it is as long as the square would be in 8 bit,
     and hover can then tell three digits truthfully.
@@ -216,7 +236,7 @@ def pack(
             "n": len(captured.tokens),
             "m": m,
             "pool": tile.pool,
-            "side": MAX_CELLS,
+            "side": side,
             "layer": captured.layer,
             "head": captured.head,
             "top": tile.top,

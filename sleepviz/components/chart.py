@@ -58,13 +58,13 @@ def chart(
 
     `height` is in CSS pixels, with the legend. Without `alt`, the words that the figure carries are
     used. Returns the (row, column) of a heatmap's cell, or the (bar, part) of lying bars, that was
-    clicked in this run, else `None`. `lit` names the line or part that stands out. A figure of
-    anything else is shown by Streamlit's own element. The title is left to the page, which has
-    headings. `go` is called with the x of a point of lines and dots that was
+    clicked in this run, else `None`. `lit` names what stands out: a line, a part, or a column. A
+    figure of anything else is shown by Streamlit's own element. The title is left to the page,
+    which has headings. `go` is called with the x of a point of lines and dots that was
     clicked, or chosen with Enter, before the page runs again; what it `does` is said beside it.
     """
     if is_grid(figure):
-        return grid(figure, key=key, height=height, alt=alt)
+        return grid(figure, key=key, height=height, alt=alt, lit=lit)
     if is_bars(figure):
         return bars(figure, key=key, height=height, alt=alt, lit=lit)
     if paints(figure):

@@ -101,15 +101,29 @@ class Grid extends GridPicture {
     const { map, cursor, chosen } = this
     map.dataset.cursor = cursor ? cursor.join() : ""
     map.dataset.chosen = chosen ? chosen.join() : ""
+    this.markColumn(pen)
     if (chosen) this.ring(pen, chosen, 2.5)
     if (cursor) this.guides(pen, cursor)
     if (cursor) this.ring(pen, cursor, 1.25)
     this.writeTip()
   }
 
+  /** The column that the page has named, from the first row to the last. */
+  markColumn(pen) {
+    const { box, message: { lit, x, y } } = this
+    const column = lit ? x.names.findIndex((name) => String(name) === lit) : -1
+    this.map.dataset.lit = column < 0 ? "" : column
+    if (column < 0) return
+    const [left, , w] = this.place(0, column)
+    this.frame(pen, [left, box.top, w, y.names.length * this.ch], 1.5)
+  }
+
   /** A light line on a dark one, seen on every colour. */
   ring(pen, [row, column], width) {
-    const [x, y, w, h] = this.place(row, column)
+    this.frame(pen, this.place(row, column), width)
+  }
+
+  frame(pen, [x, y, w, h], width) {
     const [wide, high] = [Math.max(w, 6), Math.max(h, 6)]
     const frame = [x + (w - wide) / 2, y + (h - high) / 2, wide, high]
     pen.lineJoin = "round"

@@ -40,16 +40,18 @@ _packed: Kept[bytes] = Kept(64)
 
 
 def grid(
-    figure: go.Figure, *, key: str, height: int = 260, alt: str = ""
+    figure: go.Figure, *, key: str, height: int = 260, alt: str = "", lit: str = ""
 ) -> tuple[int, int] | None:
     """Show the one heatmap of a figure; a click, or Enter on a cell, chooses it.
 
     Returns the (row, column) that was chosen in this run, as indices into z, `None` otherwise.
     `height` is in CSS pixels, for a figure that has none of its own. Without `alt`, the words that
-    the figure carries are used.
+    the figure carries are used. `lit` names a column that is marked.
     """
     ready = _packed.of(
-        figure, (height, alt, key), lambda: packed(figure, height=height, alt=alt, key=key)
+        figure,
+        (height, alt, key, lit),
+        lambda: packed(figure, height=height, alt=alt, key=key, lit=lit),
     )
     result = _MOUNT(
         data=ready,
@@ -66,8 +68,10 @@ def is_grid(figure: go.Figure) -> bool:
     return 0 < math.prod(_shape(figure)) <= MOST_CELLS
 
 
-def packed(figure: go.Figure, *, height: int, alt: str = "", key: str = "") -> bytes:
+def packed(figure: go.Figure, *, height: int, alt: str = "", key: str = "", lit: str = "") -> bytes:
     """The heatmap as a message of packing.py, `key` being its name on the page.
+
+    `lit`: the column that is marked, by its name; there is none of that name where nothing shall.
 
     z travels row by row as float32, NaN where a cell is absent. Names and hover texts keep
     plotly's line breaks and escapes; the browser makes text nodes of them.
@@ -98,6 +102,7 @@ def packed(figure: go.Figure, *, height: int, alt: str = "", key: str = "") -> b
         "text": _text(trace),
         "font": {"colour": font.get("color") or "", "size": font.get("size") or 12},
         "note": notes(figure),
+        "lit": lit,
     }
     return message(header, columns)
 

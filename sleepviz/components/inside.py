@@ -15,6 +15,7 @@ import streamlit as st
 from sleepviz import controls
 from sleepviz.components import choosing
 from sleepviz.components.export import beneath
+from sleepviz.components.grid import is_grid
 from sleepviz.components.kept import Kept
 from sleepviz.components.lasting import lasting
 from sleepviz.components.markup import el, markup
@@ -95,10 +96,12 @@ def cache(state: State) -> None:
             label_visibility="collapsed",
             key=lasting("look.keys_or_values"),
         )
-        cell = picture("kv_map", state, key="look.kv_map", height=480, choice=str(choice))
+        lit = column_of(state, str(choice), choosing.row(state, state.n_cached))
+        cell = picture("kv_map", state, key="look.kv_map", height=480, choice=str(choice), lit=lit)
         if cell is not None:
             among = places_of(state, str(choice), cell[1])
             choosing.choose_cached(state, place_at(state, str(choice), cell[0], among), among)
+            st.rerun()  # to mark its column
         markup(el("p", "small muted", _chosen(state)), key="look.kv_chosen")
 
 
@@ -122,6 +125,15 @@ def places_of(state: State, choice: str, column: int) -> range:
     """The places in the cache that a column of the map stands for."""
     starts = [*figure("kv_map", state, choice).data[0].x, state.n_cached]
     return range(int(starts[column]), int(starts[column + 1]))
+
+
+def column_of(state: State, choice: str, place: int | None) -> str:
+    """The name of the map's column that a place in the cache is in; "" where it is in none."""
+    drawn = figure("kv_map", state, choice)
+    if place is None or not is_grid(drawn):
+        return ""
+    starts = np.asarray(drawn.data[0].x)
+    return str(int(starts[np.searchsorted(starts, place, side="right") - 1]))
 
 
 def place_at(state: State, choice: str, layer: int, among: range) -> int:

@@ -41,9 +41,9 @@ def picture(
 ) -> tuple[int, int] | None:
     """Show a picture by name, and beneath it what it is, its data, and ways to take both away.
 
-    `choice` is one of the picture's own; without it, the picture's first. `lit` names a line or
-    part that stands out. Returns the cell (row, column) that was clicked in this run, of a picture
-    of cells, or (bar, part) of one of bars; else `None`. A click on a picture
+    `choice` is one of the picture's own; without it, the picture's first. `lit` names a line,
+    part or column that stands out. Returns the cell (row, column) that was clicked in this run, of
+    a picture of cells, or (bar, part) of one of bars; else `None`. A click on a picture
     over time looks back at that moment; of another, `go` is called with the x, and `does` that.
     """
     shown, drawn = pictures()[name], figure(name, state, choice)

@@ -125,7 +125,12 @@ def _attention(state: State, busy: bool, moving: Timeline | None) -> None:
         )
         row = choosing.row(state, len(captured.tokens))
         cell = attention_tile(
-            captured, key="look.tile", height=430, hide_sink=hide_sink, selected=row
+            captured,
+            key="look.tile",
+            height=430,
+            hide_sink=hide_sink,
+            selected=row,
+            moving=moving is not None,
         )
         if cell is not None:
             st.session_state["look.cell"] = cell

@@ -132,6 +132,12 @@ def test_the_cache_shows_every_key_and_value(heavy: Any) -> None:
     canvas.click(position=at(canvas, 0.5, 0.5))
     settled(heavy)
     expect(heavy.locator(".st-key-look_cache")).to_contain_text("in the cache. Click a column")
+    expect(canvas).to_have_attribute("data-lit", re.compile(r"\d"))
+    _, column = str(canvas.get_attribute("data-chosen")).split(",")
+    expect(canvas).to_have_attribute("data-lit", column)
+    part(heavy, "Keys")  # what is chosen is marked in the other map, too
+    expect(canvas).to_have_attribute("aria-label", re.compile("keys: 30 layers"))
+    expect(canvas).to_have_attribute("data-lit", column)
 
 
 def test_the_self_check_holds_on_this_machine(heavy: Any) -> None:
