@@ -220,6 +220,8 @@ def _account(run: Run, session: Session) -> None:
         run.cost["expected_flops"] = night.started.estimate_flops
     if night.started.estimate_peak is not None:
         run.cost["expected_peak"] = night.started.estimate_peak
+    if night.started.estimate_worth is not None:
+        run.cost["expected_kv_token_equivalents"] = night.started.estimate_worth
     ended = night.ended_s if night.ended_s is not None else night.started_s
     run.seconds["sleep"] = ended - night.started_s
     report = night.report

@@ -18,12 +18,20 @@ import torch
 
 from sleepviz import SleepvizError
 from sleepviz.context import Context
-from sleepviz.events import EVERY, MEASURES, Event, HeadsFollowed, HeadsSeen, Progressed
+from sleepviz.events import (
+    EVERY,
+    MEASURES,
+    MOST_COMPARED,
+    Event,
+    HeadsFollowed,
+    HeadsSeen,
+    Progressed,
+)
 from sleepviz.llm import Llm
 from sleepviz.observing import Look, Observer, observed
 
 CHUNK = 256
-MAX_TOKENS = 8192
+MAX_TOKENS = MOST_COMPARED
 LEAST_TOKENS = 8
 SMALL = 2**16  # pairs of a query and a key that all heads are measured over at once
 LONGEST_CHARACTER = 4  # tokens that one character can take

@@ -14,11 +14,11 @@ import numpy as np
 
 from sleepviz import SleepvizError
 from sleepviz.context import Context
-from sleepviz.events import AttentionCaptured, AttentionGrown, Event, Progressed
+from sleepviz.events import MOST_SEEN, AttentionCaptured, AttentionGrown, Event, Progressed
 from sleepviz.observing import Look, Observer, observed
 
 CHUNK = 256
-MAX_TOKENS = 4096  # a picture of more would hold over 64 MiB
+MAX_TOKENS = MOST_SEEN
 
 
 def captured(context: Context, layer: int, head: int) -> Iterator[Event]:

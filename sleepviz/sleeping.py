@@ -16,6 +16,7 @@ from sleepviz.attempt import Attempt, told, what_they_are
 from sleepviz.comparing import pieces_of, read_again
 from sleepviz.core import Core
 from sleepviz.keeping import Kept
+from sleepviz.llm import Llm
 from sleepviz.nights import Mind
 from sleepviz.sleep import SleepMethod, name_of, settings
 from sleepviz.state import Turn
@@ -51,6 +52,7 @@ def sleeping(
                 estimate_flops=expected.flops if expected else None,
                 estimate_bytes=expected.dynamic_bytes if expected else None,
                 estimate_peak=expected.peak_bytes if expected else None,
+                estimate_worth=expected.kv_token_equivalents if expected else None,
             )
         )
         with memory.peak_watched() as peak:
@@ -139,6 +141,17 @@ def _changed(core: Core, weights: DynamicWeights, night: int) -> Iterator[ev.Eve
     yield from [core.tell(event) for event in told]
 
 
+def _taken_from_a_file(llm: Llm, provenance: str) -> str:
+    """What is not known of weights from a file, and whether they were made on other numbers."""
+    words = "Taken from a file: tokens and knobs are what the file says."
+    if provenance in ("", llm.provenance):
+        return words
+    return (
+        f"{words} They were made on this model as it came from the {provenance}, and here it is "
+        f"from the {llm.provenance}: its numbers may differ a little, and so may what they answer."
+    )
+
+
 def adopting(core: Core, kept: Kept) -> Iterator[ev.Event]:
     if core.history:
         raise SleepvizError(
@@ -160,7 +173,7 @@ def adopting(core: Core, kept: Kept) -> Iterator[ev.Event]:
         peak_extra_bytes=0,
         n_dreams=0,
         gate=(),
-        details="Taken from a file: tokens and knobs are what the file says.",
+        details=_taken_from_a_file(core.llm, origin.provenance),
         forced=origin.forced,
         slept_here=False,
         **what_they_are(core.llm, weights),

@@ -79,6 +79,7 @@ def test_every_method_of_ours_tells_what_it_will_compute(tiny_llm: Llm, name: st
     assert started.estimate_peak is not None
     held = ended.report.peak_tensor_bytes  # of a tiny model, much is not in proportion to its size
     assert 0.4 * held <= started.estimate_peak <= 1.4 * held
+    assert started.estimate_worth == pytest.approx(told.kv_token_equivalents)
     assert told.kv_token_equivalents == pytest.approx(ended.report.kv_token_equivalents, rel=0.4)
 
 

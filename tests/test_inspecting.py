@@ -94,21 +94,30 @@ def at(state: State, choice: str, layer: int, column: int) -> int:
 
 
 def test_a_column_of_several_tokens_stands_for_the_largest() -> None:
-    story = Story().read(700)  # three tokens a column
+    story = Story().read(600)  # three tokens a column
     norms = story.state.cache_seen[0].keys.copy()
     norms[1, 301] = 99.0
     seen = replace(story.state.cache_seen[0], keys=norms)
     state = replace(story.state, cache_seen=(seen,))
     assert at(state, "keys", 1, 100) == 301
     assert at(state, "keys", 0, 100) == 302  # norms rise with the position
-    assert at(state, "keys", 0, 233) == 699
+    assert at(state, "keys", 0, 199) == 599
     assert at(Story().read(9).state, "values", 1, 4) == 4
+
+
+def test_the_column_of_the_chosen_token_is_named() -> None:
+    state = Story().read(600).state
+    assert inside.column_of(state, "keys", 302) == "300"
+    assert inside.column_of(state, "values", 0) == "0"
+    assert inside.column_of(state, "keys", 599) == "597"
+    assert inside.column_of(state, "keys", None) == ""
+    assert inside.column_of(Story().state, "keys", 3) == ""
 
 
 def test_what_a_column_stands_for_is_told_and_marked_with_the_token(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    state = Story().read(5).sleep().read(700).state
+    state = Story().read(5).sleep().read(600).state
     clicks = [(0, 100)]
     monkeypatch.setattr(inside, "picture", lambda *_, **__: clicks.pop() if clicks else None)
     page = AppTest.from_function(cache_page, args=(state,)).run()
@@ -121,14 +130,14 @@ def test_what_a_column_stands_for_is_told_and_marked_with_the_token(
 
 
 def test_what_a_sliding_layer_has_dropped_is_not_chosen() -> None:
-    story = Story().read(700)
+    story = Story().read(600)
     norms = story.state.cache_seen[0].keys.copy()
     norms[0, 300] = 99.0
     assert story.state.facts is not None
     state = replace(
         story.state,
         cache_seen=(replace(story.state.cache_seen[0], keys=norms),),
-        facts=replace(story.state.facts, windows=(399, 0)),
+        facts=replace(story.state.facts, windows=(299, 0)),
     )
     assert at(state, "keys", 0, 100) == 302
     assert at(state, "keys", 0, 9) == 27  # dropped since it was clicked

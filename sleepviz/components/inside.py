@@ -21,7 +21,13 @@ from sleepviz.components.lasting import lasting
 from sleepviz.components.markup import el, markup
 from sleepviz.components.picture import figure, picture
 from sleepviz.components.pieces import empty, notice
-from sleepviz.events import EVERY, AttentionCaptured, HeadsFollowed, SessionStarted
+from sleepviz.events import (
+    EVERY,
+    MOST_COMPARED,
+    AttentionCaptured,
+    HeadsFollowed,
+    SessionStarted,
+)
 from sleepviz.figures import heads_glance, pictures, theme, traces
 from sleepviz.quantities import Kind
 from sleepviz.state import State
@@ -61,7 +67,8 @@ def all_heads(state: State, busy: bool, opened: Callable[[int, int], None]) -> N
                 key="look.glance",
                 disabled=busy or not state.n_cached,
                 on_click=controls.glance,
-                help="Reads the context once more and measures every head. Nothing changes.",
+                help="Reads the context once more and measures every head, of up to "
+                f"{MOST_COMPARED:,} tokens. Nothing changes.",
             )
         if seen is None:
             hint = "It takes about as long as reading the text: press Compare all heads."
@@ -78,7 +85,9 @@ def all_heads(state: State, busy: bool, opened: Callable[[int, int], None]) -> N
             )
             markup(el("p", "small muted", words), key="look.heads_followed")
         cell = picture("heads_glance", state, key="look.heads", height=500, choice=str(choice))
-        if cell is not None and not busy:
+        if cell is not None and busy:
+            st.toast("A head can be opened when what goes on is done.", icon=":material/info:")
+        elif cell is not None:
             opened(*cell)
             st.rerun()
 

@@ -114,7 +114,13 @@ def report_table(got: SleepReport, started: SleepStarted | None = None) -> Table
             Kind.MEASURED,
             said.estimate_bytes if said else None,
         ),
-        ("worth", got.kv_token_equivalents, "tokens of KV", Kind.DERIVED, None),
+        (
+            "worth",
+            got.kv_token_equivalents,
+            "tokens of KV",
+            Kind.DERIVED,
+            said.estimate_worth if said else None,
+        ),
     ]
     if got.slept_here:
         peak, flops, seconds = (
@@ -165,14 +171,19 @@ def _dreamt(got: SleepReport) -> str:
 
 
 def forecast(
-    seconds: float, flops: float | None, n_bytes: float | None, peak: float | None
+    seconds: float,
+    flops: float | None,
+    n_bytes: float | None,
+    peak: float | None,
+    worth: float | None,
 ) -> Node:
     """What a sleep is expected to take and leave, its gate included, on one line."""
     expected = [f"about {estimate(seconds, 's').told()}"]
     if flops:
         expected.append(estimate(*operations(flops)).told(1))
     if n_bytes:
-        expected.append(f"leaves {estimate(n_bytes / 2**20, 'MiB').told(1)}")
+        tokens = f", worth {estimate(worth, 'tokens').told()} of KV" if worth is not None else ""
+        expected.append(f"leaves {estimate(n_bytes / 2**20, 'MiB').told(1)}{tokens}")
     if peak:
         expected.append(f"holds {estimate(peak / 2**20, 'MiB').told()} at most")
     return el("span", "", ", ".join(expected) + " ", tag(Kind.ESTIMATE))
@@ -190,7 +201,12 @@ def _bill(got: SleepReport, started: SleepStarted | None) -> Node | None:
     flops = measured(*operations(got.flops))
     parts = [told("{} of matrix products, counted, gate included", flops, 1)]
     if started is not None and started.estimate_s is not None:
-        expected = started.estimate_flops, started.estimate_bytes, started.estimate_peak
+        expected = (
+            started.estimate_flops,
+            started.estimate_bytes,
+            started.estimate_peak,
+            started.estimate_worth,
+        )
         parts += [" · expected: ", forecast(started.estimate_s, *expected)]
     return el("div", "small muted", *parts)
 

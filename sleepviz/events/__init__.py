@@ -20,6 +20,8 @@ from sleepviz.events.asking import (
 from sleepviz.events.looking import (
     EVERY,
     MEASURES,
+    MOST_COMPARED,
+    MOST_SEEN,
     AttentionCaptured,
     AttentionGrown,
     AttentionTimed,
@@ -57,6 +59,8 @@ __all__ = [
     "EVERY",
     "LEAK_SPAN",
     "MEASURES",
+    "MOST_COMPARED",
+    "MOST_SEEN",
     "Answered",
     "ArmUnavailable",
     "AttentionCaptured",

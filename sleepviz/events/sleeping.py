@@ -15,7 +15,8 @@ class SleepStarted:
     """A sleep began.
 
     What it is expected to take and leave are ESTIMATES: seconds, floating-point operations, bytes
-    of dynamic weights, and of tensors at once; `None` where its method cannot tell.
+    of dynamic weights, and of tensors at once, tokens of KV cache that would take as many bytes as
+    those weights; `None` where its method cannot tell.
     """
 
     night: int
@@ -27,6 +28,7 @@ class SleepStarted:
     estimate_flops: float | None = None
     estimate_bytes: float | None = None
     estimate_peak: float | None = None
+    estimate_worth: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

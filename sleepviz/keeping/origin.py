@@ -21,6 +21,10 @@ NAME, CARD = "dynamic_weights.json", "README.md"
 FORMAT, VERSION = "sleepviz dynamic weights", 1
 ABOUT = """What a language model's sleep left of its notes, made by sleepviz. It works on its base
 model only."""
+ELSEWHERE = (
+    "They were learnt on the base model that is named above; where its numbers are others, such as "
+    "those of the hub instead of those of a 4-bit package, so are the logits."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +179,7 @@ def _use(weights: DynamicWeights) -> str:
         lines += [
             "The deltas are a PEFT adapter:",
             "    model = PeftModel.from_pretrained(base_model, folder)",
+            ELSEWHERE,
         ]
     if weights.deltas and weights.slots:
         lines.append("PEFT knows nothing of the slots: with it alone half of the weights is worn.")

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from sleepviz import controls, frame
 from sleepviz.components import choosing, inside, learnt
 from sleepviz.components.attention_tile import attention_tile, n_bytes
 from sleepviz.components.lasting import lasting, put
-from sleepviz.components.markup import Node, choice, el, markup
+from sleepviz.components.markup import Node, choice, el, markup, tag
 from sleepviz.components.pieces import Bar, bars, empty, notice
 from sleepviz.components.turns import at_pace
-from sleepviz.events import AttentionCaptured
+from sleepviz.events import MOST_SEEN, AttentionCaptured
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 from sleepviz.timeline import Timeline
@@ -107,15 +108,14 @@ def _nowhere() -> None:
 def _attention(state: State, busy: bool, moving: Timeline | None) -> None:
     """One head's tile, and what one token read; `moving` is what goes on while one looks."""
     left, right = st.columns([8, 5], gap="small")
-    with left.container(border=True, key="look_tile"):
+    tile = left.container(border=True, key="look_tile")
+    with tile:
         hide_sink = _head(state, busy)
-        newest = state.attention
-        if newest is None:
-            hint = (
-                "Attention is computed only for the head that you open: choose one and press Look."
-            )
-            markup(empty("Pick a head above", hint), key="look.none")
-            return
+    newest = state.attention
+    if newest is None:
+        _no_head(tile, right)
+        return
+    with tile:
         captured = at_pace(
             "look.tile",
             newest,
@@ -143,6 +143,19 @@ def _attention(state: State, busy: bool, moving: Timeline | None) -> None:
             markup(notice(old, "Press Look to see the head as it is now.", "blue"), key="look.old")
     with right.container(border=True, key="look_read", height="stretch"):
         _what_it_read(state, captured, query, hide_sink)
+
+
+def _no_head(tile: DeltaGenerator, right: DeltaGenerator) -> None:
+    """What both cards say before a head is open."""
+    with tile:
+        hint = (
+            f"Attention is computed only for the head that you open, over up to {MOST_SEEN:,} "
+            "tokens: choose one and press Look."
+        )
+        markup(empty("Pick a head above", hint), key="look.none")
+    with right.container(border=True, key="look_read", height="stretch"):
+        hint = "Of a head that is open, what one of the words read is shown here."
+        markup(empty("Select a word", hint), key="look.nothing_read")
 
 
 def _head(state: State, busy: bool) -> bool:
@@ -203,8 +216,11 @@ def _what_it_read(state: State, captured: AttentionCaptured, query: int, hide_si
         words = f"gave {share:.1%} to “{inside.plain(to.text)}”, {query - key} tokens before"
         lines.append(el("div", "small", words))
     lines.append(bars(read_by(captured, query, hide_sink)))
-    words = "Shares of this head’s attention; click a cell or a bar to choose its token."
-    lines.append(el("p", "small muted", words))
+    words = (
+        "Shares of this head’s attention; the longest bar is the largest of them. Click a cell or "
+        "a bar to choose its token. "
+    )
+    lines.append(el("p", "small muted", words, tag(Kind.MEASURED)))
     lines.append(_about_row(captured, query))
     picked = choice(el("div", "talk", *lines), key="look.read")
     if picked is not None and picked.isdecimal() and choosing.choose_cached(state, int(picked)):

@@ -133,7 +133,11 @@ def _go(state: State, method: str, values: dict[str, object], busy: bool) -> Non
     words: Node = reason or "no estimate yet"
     if expected is not None:
         words = forecast(
-            expected.seconds, expected.flops, expected.dynamic_bytes, expected.peak_bytes
+            expected.seconds,
+            expected.flops,
+            expected.dynamic_bytes,
+            expected.peak_bytes,
+            expected.kv_token_equivalents,
         )
     with st.container(horizontal=True, vertical_alignment="center", width="content"):
         with st.container(width="content"):
