@@ -15,12 +15,12 @@ import pytest
 
 from sleepviz import SleepvizError
 from sleepviz import events as ev
-from sleepviz.components import answers, bars, code, export, grid, picture
+from sleepviz.components import answers, bars, code, export, grid, packing, picture
 from sleepviz.components import attention_tile as tile
 from sleepviz.components import transcript as talk
 from sleepviz.components.chart import packed as packed_chart
 from sleepviz.components.chart import paints
-from sleepviz.figures import theme, thinning, traces
+from sleepviz.figures import pictures, theme, thinning, traces
 from sleepviz.figures.facts_by_night import facts_by_night
 from sleepviz.figures.facts_kept import facts_kept
 from sleepviz.figures.memory_over_time import memory_over_time, moment
@@ -412,6 +412,55 @@ def test_one_heatmap_goes_to_the_grid_lines_to_the_chart_and_the_rest_to_neither
     for neither in (heatmap([[1]]).add_heatmap(z=[[1]]), heatmap(np.zeros((200, 200)))):
         assert not grid.is_grid(neither)
         assert not paints(neither)
+
+
+def decoded(message: bytes) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """The header of a message of packing.py and its columns, those in bytes as the browser does."""
+    at = 4 + int.from_bytes(message[:4], "little")
+    header, columns = json.loads(message[4:at]), []
+    for told in header["columns"]:
+        length, different = told if isinstance(told, list) else (0, told)
+        numbers = np.frombuffer(message, "<f4", different, at)
+        at += 4 * different
+        if length:
+            numbers = numbers[np.frombuffer(message, np.uint8, length, at)]
+            at += length + -length % 4
+        columns.append(numbers)
+    assert at == len(message)
+    return header, columns
+
+
+@pytest.mark.parametrize("n_different", [3, 255, 256, 257])
+def test_a_long_column_of_few_numbers_travels_in_bytes(n_different: int) -> None:
+    columns = packing.Columns()
+    few = np.arange(2001) % n_different / np.float32(7)
+    few[5] = few[3] if n_different > 255 else np.nan
+    sent = (few, np.arange(9.0), few * 2)
+    assert [columns.add(some) for some in sent] == [0, 1, 2]
+    message = packing.message({}, columns)
+    _, got = decoded(message)
+    for values, found in zip(sent, got, strict=True):
+        assert np.array_equal(values.astype("<f4"), found, equal_nan=True)
+    assert (len(message) < 8000) == (n_different <= 256)
+
+
+def test_cells_whose_number_is_not_told_keep_their_colour() -> None:
+    z = np.random.default_rng(0).random((30, 60))
+    z[4, 7] = np.nan
+    figure = heatmap(z, zmin=0, zmax=1)
+    told, colours = heatmap(z, hovertemplate="%{z}"), figure.update_traces(hovertemplate="%{x}")
+    for drawn, step in ((told, 1e-7), (colours, 1 / grid.N_COLOURS)):
+        header, columns = decoded(grid.packed(drawn, height=300))
+        assert np.nanmax(np.abs(columns[header["z"]] - z.ravel())) <= step
+        assert np.isnan(columns[header["z"]]).sum() == 1
+
+
+@pytest.mark.parametrize("n", [200, 2000, 2003])
+def test_a_map_of_a_long_cache_leaves_room_in_a_tick(n: int) -> None:
+    norms = np.random.default_rng(0).random((30, n), dtype=np.float32)
+    facts = replace(FACTS, n_layers=30)
+    state = State(facts=facts, cache_seen=(ev.CacheSeen(0, norms, norms),))
+    assert len(grid.packed(pictures()["kv_map"].draw(state), height=480)) < 48 * 1024
 
 
 def test_the_largest_grid_costs_less_than_a_hundred_kib() -> None:

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,19 @@ TICK_S = 0.5  # as often as a page asks while work goes on
 N_TILE = 1024  # tokens of the tile that is painted
 PAINTINGS = 7
 QUESTION = "Tell me everything that you know, in many long sentences."
+NOTES = "".join(f"In the year {1500 + n} the bell of house {n} was heard. " for n in range(110))
+N_TOKENS = 2000  # about as many as these notes take
+LIVE = (
+    ("Talk", ""),
+    ("Sleep", ""),
+    ("Compare", ""),
+    ("Look inside", "One head"),
+    ("Look inside", "All heads"),
+    ("Look inside", "Cache"),
+    ("Numbers", ""),
+    ("About", ""),
+)
+SETTLED_MS, LIVE_MS = 1500, 6000  # until a page that was opened is there; how long it is watched
 IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 PATIENCE_MS = 240_000
 TILE_PAGE = f"""
@@ -161,7 +174,7 @@ def _browser() -> Iterator[Browser]:
 
 
 def _live(browser: Browser, model: str) -> Iterator[Browsed]:
-    """Somebody lets the model read a story and talks; what the websocket brings meanwhile."""
+    """Somebody lets the model read N_TOKENS tokens and talks; what the websocket brings."""
     log: list[str] = []
     frames: list[tuple[float, int]] = []
 
@@ -170,36 +183,69 @@ def _live(browser: Browser, model: str) -> Iterator[Browsed]:
 
     with served(ROOT / "app.py", log, SLEEPVIZ_MODEL=model) as address:
         page = browser.new_page(viewport={"width": 1280, "height": 720})
+        page.set_default_timeout(PATIENCE_MS)
         page.on("websocket", lambda socket: socket.on("framereceived", came))
         page.goto(address)
-        page.wait_for_selector(".st-key-strip", timeout=PATIENCE_MS)
-        page.locator(".st-key-talk-read button").first.click(timeout=PATIENCE_MS)
-        page.wait_for_selector(".st-key-talk_examples", timeout=PATIENCE_MS)
+        page.wait_for_selector(".st-key-strip")
+        page.get_by_role("radio", name="Your own text").click()
+        page.locator(".st-key-talk-own textarea").fill(NOTES)
+        page.keyboard.press("Control+Enter")
+        page.locator(".st-key-talk-read button").first.click()
+        page.wait_for_selector(".st-key-frame-cancel")
+        page.wait_for_selector(".st-key-frame-cancel", state="detached")
         _idle(page)
-        box = page.locator("[data-testid=stChatInput] textarea")
-        box.fill(QUESTION)
+        _open(page, "Look inside", "One head")
+        page.locator(".st-key-look-go button").click()
+        page.wait_for_selector(".st-key-look_tile canvas.map")
+        _idle(page)
+        for title, part in LIVE:
+            yield _while_it_talks(page, frames, title, part)
         began = time.perf_counter()
-        box.press("Enter")
-        page.wait_for_selector(".st-key-frame-cancel", timeout=PATIENCE_MS)
-        page.wait_for_selector(".st-key-frame-cancel", state="detached", timeout=PATIENCE_MS)
-        _idle(page)
-        ended = time.perf_counter()
         page.wait_for_timeout(2000)
-        came_while = [(at, size) for at, size in frames if began <= at <= ended]
-        ticks = (ended - began) / TICK_S
-        windows = [
-            sum(size for at, size in came_while if start <= at < start + TICK_S)
-            for start, _ in came_while
-        ]
-        yield Browsed(
-            "page Talk while the model talks",
-            f"{sum(size for _, size in came_while) / ticks / 1024:,.1f} KiB a tick",
-            f"websocket, {ticks:.0f} ticks; the most in {TICK_S} s: "
-            f"{max(windows, default=0) / 1024:,.0f} KiB",
-        )
-        after = sum(size for at, size in frames if at > ended)
-        yield Browsed("the same page, nothing going on", f"{after:,} B in 2 s", "websocket")
+        after = sum(size for at, size in frames if at > began)
+        yield Browsed("the last page, nothing going on", f"{after:,} B in 2 s", "websocket")
         page.close()
+
+
+def _while_it_talks(
+    page: Page, frames: Sequence[tuple[float, int]], title: str, part: str
+) -> Browsed:
+    """What a page brings while the model talks, once it is there."""
+    _open(page, "Talk", "")
+    box = page.locator("[data-testid=stChatInput] textarea")
+    box.fill(QUESTION)
+    box.press("Enter")
+    page.wait_for_selector(".st-key-frame-cancel")
+    if title != "Talk":
+        _open(page, title, part)
+    page.wait_for_timeout(SETTLED_MS)
+    began = time.perf_counter()
+    with suppress(Exception):  # it may have said all before
+        page.wait_for_selector(".st-key-frame-cancel", state="detached", timeout=LIVE_MS)
+    ended = time.perf_counter()
+    with suppress(Exception):
+        page.locator(".st-key-frame-cancel button").first.click(timeout=SETTLED_MS)
+    page.wait_for_selector(".st-key-frame-cancel", state="detached")
+    _idle(page)
+    came = [(at, size) for at, size in frames if began <= at <= ended]
+    ticks = (ended - began) / TICK_S
+    most = max(
+        (sum(size for at, size in came if start <= at < start + TICK_S) for start, _ in came),
+        default=0,
+    )
+    return Browsed(
+        f"page {title}{f', {part}' if part else ''}, over {N_TOKENS:,} tokens, while it talks",
+        f"{sum(size for _, size in came) / ticks / 1024:,.1f} KiB a tick",
+        f"websocket, {ticks:.0f} ticks; the most in {TICK_S} s: {most / 1024:,.0f} KiB",
+    )
+
+
+def _open(page: Page, title: str, part: str) -> None:
+    """Go to a page, and to a part of it."""
+    page.get_by_role("link", name=title, exact=True).first.click()
+    page.wait_for_function("title => document.title.startsWith(title)", arg=title)
+    if part:
+        page.get_by_role("radio", name=part, exact=True).click()
 
 
 def _painted(browser: Browser) -> Browsed:

@@ -7,10 +7,14 @@ function unpack(data) {
   const message = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + size)))
   const body = bytes.slice(4 + size).buffer // a copy, because a view must begin at a multiple of four
   let at = 0
-  const columns = message.columns.map((length) => {
-    const column = new Float32Array(body, at, length)
-    at += 4 * length
-    return column
+  const columns = message.columns.map((told) => {
+    const [length, different] = Array.isArray(told) ? told : [0, told]
+    const numbers = new Float32Array(body, at, different)
+    at += 4 * different
+    if (!length) return numbers
+    const codes = new Uint8Array(body, at, length) // which of the numbers each one is
+    at += length + (-length & 3)
+    return Float32Array.from(codes, (code) => numbers[code])
   })
   message.columns = columns
   for (const s of message.series || []) {

@@ -115,15 +115,15 @@ class Grid extends GridPicture {
     this.map.dataset.lit = column < 0 ? "" : column
     if (column < 0) return
     const [left, , w] = this.place(0, column)
-    this.frame(pen, [left, box.top, w, y.names.length * this.ch], 1.5)
+    this.outline(pen, [left, box.top, w, y.names.length * this.ch], 1.5)
   }
 
   /** A light line on a dark one, seen on every colour. */
   ring(pen, [row, column], width) {
-    this.frame(pen, this.place(row, column), width)
+    this.outline(pen, this.place(row, column), width)
   }
 
-  frame(pen, [x, y, w, h], width) {
+  outline(pen, [x, y, w, h], width) {
     const [wide, high] = [Math.max(w, 6), Math.max(h, 6)]
     const frame = [x + (w - wide) / 2, y + (h - high) / 2, wide, high]
     pen.lineJoin = "round"

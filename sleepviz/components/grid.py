@@ -16,11 +16,12 @@ import plotly.graph_objects as go
 
 from sleepviz.components.code import component
 from sleepviz.components.kept import Kept
-from sleepviz.components.packing import Columns, carried_alt, message, notes
+from sleepviz.components.packing import FEW, LONG, Columns, carried_alt, message, notes
 from sleepviz.figures import theme
 
 Json: TypeAlias = Mapping[str, Any]  # a part of a figure: plotly's own objects are slow to read
 
+N_COLOURS = FEW - 1  # one is left for cells that are absent
 MOST_CELLS = 256 * 64  # a canvas paints more, but nobody can point at them
 
 _HTML = (
@@ -73,31 +74,34 @@ def packed(figure: go.Figure, *, height: int, alt: str = "", key: str = "", lit:
 
     `lit`: the column that is marked, by its name; there is none of that name where nothing shall.
 
-    z travels row by row as float32, NaN where a cell is absent. Names and hover texts keep
+    z travels row by row as float32, NaN where a cell is absent; of many cells whose number is not
+    told, as colours. Names and hover texts keep
     plotly's line breaks and escapes; the browser makes text nodes of them.
     """
     (trace,) = (t.to_plotly_json() for t in figure.data)
     layout: Json = figure.layout.to_plotly_json()
     columns, z = Columns(), _values(trace)
     x, y, font = layout.get("xaxis", {}), layout.get("yaxis", {}), trace.get("textfont") or {}
+    hover = (trace.get("hovertemplate") or "%{x}, %{y}<br>%{z}").partition("<extra>")[0]
+    ends = limits(trace, z)
     header = {
         "key": key,
         "title": figure.layout.title.text or "",
         "alt": alt or carried_alt(figure),
         "height": layout.get("height") or height,
         "shape": z.shape,
-        "z": columns.add(z),
+        "z": columns.add(z if "%{z" in hover else coloured(z, ends)),
         "x": {**_axis(x, trace.get("x"), z.shape[1]), "top": x.get("side") == "top"},
         "y": {
             **_axis(y, trace.get("y"), z.shape[0]),
             "up": y.get("autorange") != "reversed",  # the first row is at the bottom
         },
-        "limits": limits(trace, z),
+        "limits": ends,
         "scale": _scale(trace.get("colorscale")),
         "bar": None if trace.get("showscale") is False else _bar(trace.get("colorbar") or {}),
         "gap": [trace.get("xgap") or 0, trace.get("ygap") or 0],
         "custom": _custom(trace.get("customdata"), z.shape, columns),
-        "hover": (trace.get("hovertemplate") or "%{x}, %{y}<br>%{z}").partition("<extra>")[0],
+        "hover": hover,
         "gaps": trace.get("hoverongaps") is not False,  # whether an absent cell can be pointed at
         "text": _text(trace),
         "font": {"colour": font.get("color") or "", "size": font.get("size") or 12},
@@ -116,6 +120,15 @@ def limits(trace: Json, z: np.ndarray) -> tuple[float, float]:
     if not (math.isfinite(low) and math.isfinite(high)):
         return 0.0, 1.0
     return float(low), float(high) if high > low else float(low) + 1.0
+
+
+def coloured(z: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
+    """As many different values as there are colours, each in the middle of what it stands for."""
+    if z.size < LONG:
+        return z
+    low, high = ends
+    step = (high - low) / N_COLOURS
+    return low + (np.clip(np.floor((z - low) / step), 0, N_COLOURS - 1) + 0.5) * step
 
 
 def clicked(cell: object, shape: tuple[int, ...]) -> tuple[int, int] | None:

@@ -12,27 +12,42 @@ from collections.abc import Mapping
 import numpy as np
 import plotly.graph_objects as go
 
+LONG, FEW = 1024, 256  # numbers of a column, of which so few are different: a byte for each then
+
 
 class Columns:
-    """Columns of float32, each different one kept once."""
+    """Columns of float32, each different one kept once; a long one of few numbers in bytes."""
 
     def __init__(self) -> None:
         self.data = b""
-        self.lengths: list[int] = []
+        self.lengths: list[int | tuple[int, int]] = []  # with how many different numbers
         self._numbers: dict[bytes, int] = {}
 
     def add(self, values: np.ndarray) -> int:
         """The number of the column that holds these values."""
-        data = np.ascontiguousarray(values, dtype="<f4").tobytes()
+        numbers = np.ascontiguousarray(values, dtype="<f4").ravel()
+        data = numbers.tobytes()
         if data not in self._numbers:
             self._numbers[data] = len(self.lengths)
-            self.lengths.append(values.size)
-            self.data += data
+            length, packed = _in_bytes(numbers) or (numbers.size, data)
+            self.lengths.append(length)
+            self.data += packed
         return self._numbers[data]
 
 
+def _in_bytes(numbers: np.ndarray) -> tuple[tuple[int, int], bytes] | None:
+    """The different numbers and which of them each is, padded to four bytes; `None` if too many."""
+    if numbers.size < LONG or len(np.unique(numbers[: 2 * FEW])) > FEW:
+        return None
+    different, which = np.unique(numbers, return_inverse=True)
+    if len(different) > FEW:
+        return None
+    codes = which.astype(np.uint8).tobytes() + b"\0" * (-numbers.size % 4)
+    return (numbers.size, len(different)), different.tobytes() + codes
+
+
 def message(header: Mapping[str, object], columns: Columns) -> bytes:
-    """The length of the header (uint32), the header (JSON), the columns (float32).
+    """The length of the header (uint32), the header (JSON), the columns (float32, or bytes).
 
     Little-endian, the header padded to four bytes.
     """
