@@ -171,25 +171,35 @@ def _axes(figure: go.Figure) -> list[go.layout.XAxis | go.layout.YAxis]:
     return [figure.layout[n] for n in names]
 
 
-@pytest.mark.parametrize("name", PICTURES)
+Choice = tuple[str, ...]  # of a picture that offers some, one; else none
+SHOWN = [
+    pytest.param(name, choice, id="-".join((name, *choice)))
+    for name, picture in PICTURES.items()
+    for choice in ([(one,) for one in picture.choices] or [()])
+]
+
+
+@pytest.mark.parametrize(("name", "choice"), SHOWN)
 @pytest.mark.parametrize("which", STATES)
-def test_every_picture_can_be_drawn_titled_and_described_at_any_size(name: str, which: str) -> None:
+def test_every_picture_can_be_drawn_titled_and_described_at_any_size(
+    name: str, choice: Choice, which: str
+) -> None:
     picture, state = PICTURES[name], STATES[which]
-    figure = picture.draw(state)
+    figure = picture.draw(state, *choice)
     assert figure.layout.title.text == picture.title
-    assert figure.layout.meta["alt"] == picture.alt(state)
-    assert len(picture.alt(state)) > len(picture.title)
-    assert any(kind in picture.formula(state) for kind in Kind)
-    assert "nan" not in picture.alt(state) + picture.formula(state)
+    assert figure.layout.meta["alt"] == picture.alt(state, *choice)
+    assert len(picture.alt(state, *choice)) > len(picture.title)
+    assert any(kind in picture.formula(state, *choice) for kind in Kind)
+    assert "nan" not in picture.alt(state, *choice) + picture.formula(state, *choice)
     json.loads(figure.to_json())
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize(("name", "choice"), SHOWN)
 @pytest.mark.parametrize("which", STATES)
 def test_plotly_knows_every_property_of_a_picture_and_finds_no_value_wrong(
-    name: str, which: str
+    name: str, choice: Choice, which: str
 ) -> None:
-    drawn = PICTURES[name].draw(STATES[which])
+    drawn = PICTURES[name].draw(STATES[which], *choice)
     checked = go.Figure(
         data=[t.to_plotly_json() for t in drawn.data], layout=drawn.layout.to_plotly_json()
     )
@@ -203,16 +213,16 @@ def test_every_picture_says_what_one_sees_and_what_it_is_not(name: str) -> None:
     assert picture.is_not.endswith(".")
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_an_empty_picture_is_one_sentence(name: str) -> None:
-    said = theme.sentence(PICTURES[name].draw(State()))
+@pytest.mark.parametrize(("name", "choice"), SHOWN)
+def test_an_empty_picture_is_one_sentence(name: str, choice: Choice) -> None:
+    said = theme.sentence(PICTURES[name].draw(State(), *choice))
     assert said.endswith(".")
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize(("name", "choice"), SHOWN)
 @pytest.mark.parametrize("which", ["one of each", "many"])
-def test_every_axis_has_a_title_and_a_unit_or_names(name: str, which: str) -> None:
-    figure = PICTURES[name].draw(STATES[which])
+def test_every_axis_has_a_title_and_a_unit_or_names(name: str, choice: Choice, which: str) -> None:
+    figure = PICTURES[name].draw(STATES[which], *choice)
     assert figure.data
     for axis in _axes(figure):
         names = any(t.type == "heatmap" and isinstance(t.y[0], str) for t in figure.data)
@@ -220,21 +230,21 @@ def test_every_axis_has_a_title_and_a_unit_or_names(name: str, which: str) -> No
         assert names or "(" in axis.title.text
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize(("name", "choice"), SHOWN)
 @pytest.mark.parametrize("which", ["one of each", "many"])
-def test_every_trace_says_its_values_on_hover(name: str, which: str) -> None:
-    assert all(t.hovertemplate for t in PICTURES[name].draw(STATES[which]).data)
+def test_every_trace_says_its_values_on_hover(name: str, choice: Choice, which: str) -> None:
+    assert all(t.hovertemplate for t in PICTURES[name].draw(STATES[which], *choice).data)
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize(("name", "choice"), SHOWN)
 @pytest.mark.parametrize("which", STATES)
 def test_all_that_is_drawn_says_what_its_numbers_are_and_is_dashed_like_that(
-    name: str, which: str
+    name: str, choice: Choice, which: str
 ) -> None:
     picture, state = PICTURES[name], STATES[which]
-    for trace in picture.draw(state).data:
+    for trace in picture.draw(state, *choice).data:
         kind = Kind(trace.meta["kind"])
-        assert kind in picture.formula(state)
+        assert kind in picture.formula(state, *choice)
         if "lines" in (getattr(trace, "mode", None) or ""):
             assert (
                 trace.line.dash == {"MEASURED": "solid", "DERIVED": "dash", "ESTIMATE": "dot"}[kind]
@@ -300,27 +310,27 @@ def test_grids_of_words_have_their_names_above_and_read_downwards(name: str) -> 
     assert layout.margin.t == 56
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_of_many_points_is_thinned_and_says_so(name: str) -> None:
-    figure = PICTURES[name].draw(STATES["many"])
+@pytest.mark.parametrize(("name", "choice"), SHOWN)
+def test_a_picture_of_many_points_is_thinned_and_says_so(name: str, choice: Choice) -> None:
+    figure = PICTURES[name].draw(STATES["many"], *choice)
     lines = [t for t in figure.data if t.type == "scatter"]
     assert all(len(t.x) <= thinning.MOST_POINTS for t in lines)
     if any(len(t.x) > 1000 for t in lines):
         assert any("drawn" in a.text for a in figure.layout.annotations if a.name == "note")
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_drawn_whole_leaves_nothing_out(name: str) -> None:
-    drawn = PICTURES[name].draw(STATES["many"])
+@pytest.mark.parametrize(("name", "choice"), SHOWN)
+def test_a_picture_drawn_whole_leaves_nothing_out(name: str, choice: Choice) -> None:
+    drawn = PICTURES[name].draw(STATES["many"], *choice)
     with thinning.whole():
-        whole = PICTURES[name].draw(STATES["many"])
+        whole = PICTURES[name].draw(STATES["many"], *choice)
     assert not any("the CSV has all" in a.text for a in whole.layout.annotations)
     left_out = any("the CSV has all" in a.text for a in drawn.layout.annotations)
     sizes = [
         sum(np.size(t.z if t.type == "heatmap" else t.y) for t in f.data) for f in (drawn, whole)
     ]
     assert (sizes[0] < sizes[1]) == left_out
-    assert PICTURES[name].draw(STATES["many"]).to_json() == drawn.to_json()
+    assert PICTURES[name].draw(STATES["many"], *choice).to_json() == drawn.to_json()
 
 
 def test_pictures_need_neither_torch_nor_streamlit() -> None:
