@@ -241,6 +241,22 @@ def test_weights_kept_against_the_gate_stay_marked_in_another_session(tiny_llm: 
     assert "sleep 1: KL 9" in keeping.origin_of(other.timeline.at(), "A ship").forced
 
 
+@pytest.mark.parametrize(("provenance", "differs"), [("", False), (None, False), ("moon", True)])
+def test_weights_that_were_learnt_on_other_numbers_of_the_model_say_so(
+    tiny_llm: Llm, provenance: str | None, differs: bool
+) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    origin = keeping.origin_of(session.timeline.at(), "A ship")
+    if provenance is not None:
+        origin = replace(origin, provenance=provenance)
+    other = Session(tiny_llm)
+    all_of(other.adopt(keeping.load(keeping.zipped(session.weights, origin), tiny_llm)))
+    (night,) = other.timeline.at().nights
+    assert night.report is not None
+    assert ("its numbers may differ" in night.report.details) == differs
+
+
 @pytest.mark.parametrize("name", ["deep", "raw_text"])
 def test_weights_whose_notes_are_not_here_are_not_begun_from_zero_again(
     tiny_llm: Llm, name: str
