@@ -186,6 +186,7 @@ class Attempt:
                     reading.limit,
                     reading.unit,
                     _passed_limit(reading),
+                    tuple(self.readings),
                 )
         return None
 

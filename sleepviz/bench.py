@@ -214,14 +214,14 @@ def _account(run: Run, session: Session) -> None:
     if night.refusal is not None:
         run.refused = night.refusal.reason
     run.forced = against_gate(night)
-    if night.started.estimate_s is not None:
-        run.cost["expected_s"] = night.started.estimate_s
-    if night.started.estimate_flops is not None:
-        run.cost["expected_flops"] = night.started.estimate_flops
-    if night.started.estimate_peak is not None:
-        run.cost["expected_peak"] = night.started.estimate_peak
-    if night.started.estimate_worth is not None:
-        run.cost["expected_kv_token_equivalents"] = night.started.estimate_worth
+    began = night.started
+    told = {
+        "expected_s": began.estimate_s,
+        "expected_flops": began.estimate_flops,
+        "expected_peak": began.estimate_peak,
+        "expected_kv_token_equivalents": began.estimate_worth,
+    }
+    run.cost.update((name, value) for name, value in told.items() if value is not None)
     ended = night.ended_s if night.ended_s is not None else night.started_s
     run.seconds["sleep"] = ended - night.started_s
     report = night.report

@@ -16,7 +16,7 @@ import pytest
 from sleepviz import SleepvizError
 from sleepviz import events as ev
 from sleepviz.components import answers, bars, code, export, grid, packing, picture
-from sleepviz.components import attention_tile as tile
+from sleepviz.components import tile_packing as tile
 from sleepviz.components import transcript as talk
 from sleepviz.components.chart import packed as packed_chart
 from sleepviz.components.chart import paints

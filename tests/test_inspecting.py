@@ -26,8 +26,8 @@ from test_figures import PER_TOKEN, PICTURES, Story  # type: ignore[import-not-f
 
 from sleepviz import events as ev
 from sleepviz import inspecting
-from sleepviz.components import attention_tile as tile
 from sleepviz.components import choosing, inside, learnt, transcript
+from sleepviz.components import tile_packing as tile
 from sleepviz.components.export import csv_of, table_of
 from sleepviz.inspecting import Inspected
 from sleepviz.llm import Llm

@@ -601,6 +601,8 @@ def test_a_harmful_sleep_is_refused_unless_it_is_kept_anyway(tiny_llm: Llm) -> N
     events = all_of(session.sleep(Wrecking()))
     refused = next(e for e in events if isinstance(e, ev.SleepRefused))
     assert refused.value > refused.limit
+    assert next(r.name for r in refused.readings if not r.passed) == refused.gate
+    assert len(refused.readings) == 3
     assert session.mind == mind
     assert session.timeline.at().nights[-1].outcome == "refused"
     all_of(session.sleep(Wrecking(), keep_anyway=True))

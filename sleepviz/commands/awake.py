@@ -76,10 +76,10 @@ def awake(arguments: Namespace) -> int:
 def _painted(session: Session) -> None:
     """What a page does for a live tick: the state, and its pictures made ready to send."""
     from sleepviz.components import session_line, transcript
-    from sleepviz.components.attention_tile import live_cells, pack, tile_of
     from sleepviz.components.chart import packed
     from sleepviz.components.grid import is_grid
     from sleepviz.components.grid import packed as packed_grid
+    from sleepviz.components.tile_packing import live_cells, pack, tile_of
     from sleepviz.figures import pictures
 
     state = session.timeline.at()

@@ -1,5 +1,5 @@
 // Draws one attention tile: cells, axes, colour bar. Knows pixels; cividis.js (joined before this file) knows colours, attention_tile_data.js the numbers,
-// attention_tile_walk.js (joined to its end) pointers and keys, attention_tile.py packs the numbers. Texts of a model only go through fillText here.
+// attention_tile_walk.js (joined to its end) pointers and keys, tile_packing.py packs the numbers. Texts of a model only go through fillText here.
 class Drawing {
   load(data) {
     const began = performance.now()

@@ -1,25 +1,25 @@
 """One head's attention as a canvas that keeps its zoom while the data moves on.
 
-Knows how to pack, pool and show one capture; does not know where it came from.
+Knows how to show one capture; does not know where it came from, nor how it travels
+(tile_packing.py).
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-
-import numpy as np
 import streamlit as st
 
-from sleepviz import SleepvizError
 from sleepviz.components.code import component
 from sleepviz.components.kept import Kept
-from sleepviz.events import AttentionCaptured, Token
-
-MAX_CELLS = 512  # per side; longer contexts are pooled by maximum, so that no strong link is lost
-LIVE_CELLS, LIVE_WINDOW = 240, 104  # while it grows tick by tick, with the window zoomed into
-LIVE_FEW = 290  # cells a side then, where there is no window, and few words
-FULL_SCALE = 65535
+from sleepviz.components.tile_packing import (
+    LIVE_WINDOW,
+    MAX_CELLS,
+    clicked,
+    detail_of,
+    live_cells,
+    pack,
+    tile_of,
+)
+from sleepviz.events import AttentionCaptured
 
 _HTML = (
     "<div class='tile'><div class='head'><span class='title'></span><span class='notes'></span>"
@@ -47,34 +47,6 @@ _MOUNT = component(
         "attention_tile_walk.js",
     ),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """A capture made ready to draw: at most `MAX_CELLS` a side, each value a share from 0 to 1.
-
-    `cells` [query, key] with zeros above the diagonal (absent) and in a hidden sink's column;
-    `slots` [query], `None` when no attention went to slots; `pool` tokens a side per cell.
-    """
-
-    cells: np.ndarray
-    slots: np.ndarray | None
-    pool: int
-    top: float  # the highest value of cells and slots: the end of the colour scale
-    sink_share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Detail:
-    """A window of a pooled tile, token by token: `cells` [query, key] from token `query`, `key` on.
-
-    `slots` [query], `None` when no attention went to slots; values are shares, as in `Tile`.
-    """
-
-    query: int
-    key: int
-    cells: np.ndarray
-    slots: np.ndarray | None
 
 
 _packed: Kept[bytes] = Kept(16)
@@ -119,49 +91,6 @@ def attention_tile(
     return clicked(result.cell, captured, hide_sink)
 
 
-def tile_of(captured: AttentionCaptured, hide_sink: bool = False, at_most: int = MAX_CELLS) -> Tile:
-    """The cells to draw: without the sink if asked for, pooled above so many tokens."""
-    n = len(captured.tokens)
-    if captured.weights.shape != (n, n) or captured.slot_share.shape != (n,):
-        raise SleepvizError(
-            f"The attention of layer {captured.layer}, head {captured.head} has weights "
-            f"{captured.weights.shape} and slot shares {captured.slot_share.shape} for {n} tokens; "
-            f"({n}, {n}) and ({n},) were expected.",
-            "Capture it again.",
-        )
-    weights = visible(captured, hide_sink)
-    pool = max(1, -(-n // at_most))
-    cells = pool_max(weights, pool)
-    slots = pool_max(captured.slot_share, pool) if captured.slot_share.any() else None
-    top = max(float(cells.max(initial=0.0)), float(slots.max()) if slots is not None else 0.0)
-    return Tile(cells, slots, pool, top, sink_share(captured.weights))
-
-
-def detail_of(
-    captured: AttentionCaptured,
-    tile: Tile,
-    window: object,
-    hide_sink: bool = False,
-    side: int = MAX_CELLS,
-) -> Detail | None:
-    """What lies around the middle of a zoomed window, at most `side` tokens a side.
-
-    `window` is what the browser sent, {"query", "key"} as the tokens in its middle; `None` where
-    the tile shows every token already, or where it is not a window.
-    """
-    if tile.pool == 1 or not isinstance(window, dict):
-        return None
-    n = len(captured.tokens)
-    side = min(side, n)
-    middle = window.get("query"), window.get("key")
-    if not all(isinstance(at, int) and 0 <= at < n for at in middle):
-        return None
-    query, key = (min(max(0, int(str(at)) - side // 2), n - side) for at in middle)
-    cells = visible(captured, hide_sink)[query : query + side, key : key + side]
-    slots = captured.slot_share[query : query + side] if tile.slots is not None else None
-    return Detail(query, key, cells, slots)
-
-
 def n_bytes(n_tokens: int, key: str = "") -> int:
     """About how many bytes a tile of so many tokens is to send.
 
@@ -170,147 +99,3 @@ def n_bytes(n_tokens: int, key: str = "") -> int:
     side, zoomed = min(n_tokens, MAX_CELLS), (st.session_state.get(key) or {}).get("window")
     window = 2 * MAX_CELLS**2 if zoomed and n_tokens > MAX_CELLS else 0
     return side * (side + 1) + window + 16 * n_tokens  # the triangle in 16 bit, and the words
-
-
-def live_cells(n_tokens: int, zoomed: bool) -> int:
-    """How many cells a side of a tile that moves: what they and its words take fits into a tick."""
-    return LIVE_FEW if n_tokens <= 2 * LIVE_FEW and not zoomed else LIVE_CELLS
-
-
-def visible(captured: AttentionCaptured, hide_sink: bool) -> np.ndarray:
-    """The weights [query, key] as shown: without the first token's column if it is hidden."""
-    if not hide_sink:
-        return captured.weights
-    weights = captured.weights.copy()
-    weights[:, 0] = 0.0
-    return weights
-
-
-def sink_share(weights: np.ndarray) -> float:
-    """The mean share of attention on the first token, over all queries."""
-    return float(weights[:, 0].mean()) if weights.size else 0.0
-
-
-def pool_max(values: np.ndarray, pool: int) -> np.ndarray:
-    """The maximum over blocks of `pool` along every axis; the last blocks may be smaller."""
-    for axis in range(values.ndim if pool > 1 else 0):
-        lines = np.moveaxis(values, axis, 0)
-        best = lines[::pool].copy()
-        for i in range(1, pool):
-            others = lines[i::pool]
-            np.maximum(best[: len(others)], others, out=best[: len(others)])
-        values = np.moveaxis(best, 0, axis)
-    return values
-
-
-def quantise(values: np.ndarray, top: float) -> np.ndarray:
-    """Square-root scaled 16-bit numbers: 0 to `FULL_SCALE` for 0 to `top`, off by < 2e-5 `top`."""
-    if top <= 0:
-        return np.zeros(values.shape, "<u2")
-    scaled = np.sqrt(np.clip(values / np.float32(top), 0.0, 1.0))
-    return np.rint(scaled * FULL_SCALE).astype("<u2")
-
-
-def pack(
-    captured: AttentionCaptured,
-    tile: Tile,
-    height: int,
-    hide_sink: bool,
-    detail: Detail | None = None,
-    *,
-    selected: int | None = None,
-    key: str = "",
-    side: int = MAX_CELLS,
-) -> bytes:
-    """What the browser draws from: a JSON header, the lower triangle row by row, the slots.
-
-    Then, where there is a `detail`, its cells row by row and its slots. `key` is the tile's name on
-    the page; `side` is how many tokens a window holds.
-
-    Only the lower triangle travels: in 16 bit it is as long as the square would be in 8 bit,
-    and hover can then tell three digits truthfully.
-    """
-    m = tile.cells.shape[0]
-    header = json.dumps(
-        {
-            "n": len(captured.tokens),
-            "m": m,
-            "pool": tile.pool,
-            "side": side,
-            "layer": captured.layer,
-            "head": captured.head,
-            "top": tile.top,
-            "sink": tile.sink_share,
-            "hideSink": hide_sink,
-            "hasSlots": tile.slots is not None,
-            "height": height,
-            "label": label(captured, hide_sink, tile, selected),
-            "selected": selected,
-            "key": key,
-            "texts": [t.text for t in captured.tokens],
-            "positions": _positions(captured.tokens),
-            "detail": None if detail is None else [detail.query, detail.key, *detail.cells.shape],
-        },
-        ensure_ascii=False,
-    ).encode("utf-8", "replace")
-    header += b" " * (-len(header) % 4)
-    triangle = quantise(tile.cells, tile.top)[np.tri(m, dtype=bool)]
-    more = [tile.slots, *((detail.cells, detail.slots) if detail else ())]
-    sent = [triangle, *(quantise(some, tile.top) for some in more if some is not None)]
-    return len(header).to_bytes(4, "little") + header + b"".join(some.tobytes() for some in sent)
-
-
-def label(
-    captured: AttentionCaptured, hide_sink: bool, tile: Tile, selected: int | None = None
-) -> str:
-    """The picture in words, for screen readers: its size, its strongest link, and the sink."""
-    n = len(captured.tokens)
-    name = f"Attention of layer {captured.layer}, head {captured.head}, over {n} tokens."
-    if n == 0:
-        return name
-    link = ""
-    if n > 1:
-        beyond = captured.weights[:, 1:]
-        query, read = divmod(int(beyond.argmax()), n - 1)
-        link = (
-            f"The largest share beyond the first token is {beyond[query, read]:.3f}, from "
-            f"{_named(captured.tokens[query])} to {_named(captured.tokens[read + 1])}. "
-        )
-    hidden = ", not drawn" if hide_sink else ""
-    sink = f"The first token gets {tile.sink_share:.1%} on average{hidden}."
-    slots = ""
-    if tile.slots is not None:
-        slots = f" The slots of dynamic weights get {captured.slot_share.mean():.1%} on average."
-    chosen = "" if selected is None else f" Chosen: {_named(captured.tokens[selected])}."
-    return f"{name} {link}{sink}{slots}{chosen}"
-
-
-def clicked(
-    cell: object, captured: AttentionCaptured, hide_sink: bool = False
-) -> tuple[int, int] | None:
-    """The (query, key) of a click, in a pooled cell its strongest link; `None` if not ours."""
-    if not isinstance(cell, dict):
-        return None
-    query, read, pool = cell.get("query"), cell.get("key"), cell.get("pool")
-    if not (isinstance(query, int) and isinstance(read, int) and isinstance(pool, int)):
-        return None
-    n = len(captured.tokens)
-    if pool < 1 or not 0 <= read <= query or query * pool >= n:
-        return None
-    weights = visible(captured, hide_sink)
-    block = weights[query * pool : (query + 1) * pool, read * pool : (read + 1) * pool]
-    row, column = divmod(int(block.argmax()), block.shape[1])
-    return query * pool + row, read * pool + column
-
-
-def _positions(tokens: tuple[Token, ...]) -> int | list[int]:
-    """The first position when all follow it one by one, else every position."""
-    first = tokens[0].position if tokens else 0
-    if all(t.position == first + i for i, t in enumerate(tokens)):
-        return first
-    return [t.position for t in tokens]
-
-
-def _named(token: Token) -> str:
-    text = token.text.strip() or repr(token.text)
-    return f"“{text}” at position {token.position}"

@@ -1,4 +1,4 @@
-// Unpacks what attention_tile.py has packed, and writes tokens and numbers as people read them. Joined before attention_tile.js,
+// Unpacks what tile_packing.py has packed, and writes tokens and numbers as people read them. Joined before attention_tile.js,
 // which draws; knows no pixels.
 const FULL = 65535
 const LABEL_PX = 12 // a token gets its label when its cell is at least this wide

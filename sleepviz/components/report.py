@@ -95,7 +95,7 @@ def report(
         cards(shown),
         el("div", "small muted", "Bytes against bytes ", tag(Kind.MEASURED)),
         bars(_bytes(got, where)),
-        _gate(got.gate),
+        verdict(got.gate),
         _bill(got, started),
         el("div", "small muted", got.details) if got.details else None,
     )
@@ -228,7 +228,8 @@ def _since(got: SleepReport) -> str:
     return f"in force now; {theme.size(got.bytes_before)} before"
 
 
-def _gate(readings: tuple[GateReading, ...]) -> Node | None:
+def verdict(readings: tuple[GateReading, ...]) -> Node | None:
+    """Every reading of the gate against its limit."""
     if not readings:
         return None
     shown = []

@@ -139,7 +139,10 @@ class SleepCancelled:
 
 @dataclass(frozen=True, slots=True)
 class SleepRefused:
-    """The gate refused the sleep and rolled it back; nothing has changed."""
+    """The gate refused the sleep and rolled it back; nothing has changed.
+
+    `gate` to `reason` are of the first limit that was passed; `readings` are all that were taken.
+    """
 
     night: int
     gate: str
@@ -147,6 +150,7 @@ class SleepRefused:
     limit: float
     unit: str
     reason: str
+    readings: tuple[GateReading, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.method_form import CHOSEN, choose, knob_fields
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Card, cards, chip, empty, notice, split, told, track
-from sleepviz.components.report import forecast, outcome, show_report
+from sleepviz.components.report import forecast, outcome, show_report, verdict
 from sleepviz.components.strip import phase
 from sleepviz.quantities import Kind, estimate, measured
 from sleepviz.sleep import make, settings
@@ -235,7 +235,8 @@ def _refused(night: Night, busy: bool) -> None:
         f"{night.refusal.reason} It was rolled back: nothing has changed. You may keep such a "
         "sleep to see what it does; it will be marked."
     )
-    markup(notice("This sleep would have done harm.", hint), key="sleep.refusal")
+    told = notice("This sleep would have done harm.", hint)
+    markup(el("div", "talk", told, verdict(night.refusal.readings)), key="sleep.refusal")
     st.button(
         "Sleep again and keep it anyway",
         key="sleep.anyway",

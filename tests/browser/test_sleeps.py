@@ -84,6 +84,7 @@ def test_a_deep_sleep_is_cancelled_refused_kept_anyway_and_undone(
     fill(page, "sleep.deep.epochs", "1")
     begin(page, "sleep.go")
     expect(page.locator(".st-key-sleep-refusal")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator(".st-key-sleep-refusal")).to_contain_text("limit 0.15")
     done(page)
     assert n_cached(page) == n_told
     shot(page, "sleep-refused-light-1280")
