@@ -214,14 +214,9 @@ def _account(run: Run, session: Session) -> None:
     if night.refusal is not None:
         run.refused = night.refusal.reason
     run.forced = against_gate(night)
-    began = night.started
-    told = {
-        "expected_s": began.estimate_s,
-        "expected_flops": began.estimate_flops,
-        "expected_peak": began.estimate_peak,
-        "expected_kv_token_equivalents": began.estimate_worth,
-    }
-    run.cost.update((name, value) for name, value in told.items() if value is not None)
+    for what in ("s", "flops", "peak", "worth"):
+        if (expected := getattr(night.started, f"estimate_{what}")) is not None:
+            run.cost[f"expected_{what}"] = expected
     ended = night.ended_s if night.ended_s is not None else night.started_s
     run.seconds["sleep"] = ended - night.started_s
     report = night.report
