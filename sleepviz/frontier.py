@@ -5,6 +5,11 @@ Knows summaries of results; does not know how they came about.
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
 import plotly.graph_objects as go
 
 from sleepviz.figures import theme
@@ -13,14 +18,16 @@ from sleepviz.results import Results, Summary, summaries
 
 TITLE = "Methods against each other"
 _SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star", "hexagon", "x")
-_SMALLEST, _LARGEST = 12.0, 44.0  # px across
+_SMALLEST, _LARGEST = 8.0, 30.0  # px across
+_PLACES = ("top center", "middle right", "bottom center", "middle left")  # of names, in turn
 
 
 def methods_compared(results: Results) -> go.Figure:
-    """Normalised recall against damage (KL to the full context), a mark for each set of knobs.
+    """Normalised recall against two kinds of damage, a mark for each set of knobs.
 
-    Area: bytes of dynamic weights. Colour: seconds asleep. Lines: one standard deviation
-    over stories and seeds.
+    On the left the KL to the full context, on the right the control questions that the base model
+    answers and the model after sleep does not. Area: bytes of dynamic weights. Colour: seconds
+    asleep. Lines: one standard deviation over stories and seeds.
     """
     some = [s for s in summaries(results.runs) if s.normalised.n and s.kl.n]
     if not some:
@@ -31,35 +38,68 @@ def methods_compared(results: Results) -> go.Figure:
         x="KL to the full context (nat per token)",
         y="normalised recall (ratio)",
     )
-    figure.update_layout(hovermode="closest", height=560, width=980, legend={"y": -0.2})
-    slowest = max(s.seconds.value for s in some) or 1.0
-    most = max(s.mib.value for s in some) or 1.0
-    names = list(dict.fromkeys(s.method for s in some))
+    figure.update_layout(
+        hovermode="closest", height=620, width=1240, showlegend=False, margin={"b": 60, "r": 110}
+    )
+    figure.update_yaxes(rangemode="normal")
+    figure.update_xaxes(type="log", domain=[0.0, 0.47])
+    figure.update_layout(
+        xaxis2={
+            **figure.layout.xaxis.to_plotly_json(),
+            "title": {"text": "controls lost, of those of the base model (count)"},
+            "type": "linear",
+            "domain": [0.53, 1.0],
+            "anchor": "y",
+        }
+    )
     for summary in some:
-        figure.add_scatter(
-            meta={"kind": Kind.DERIVED.value},  # means
-            name=summary.label,
-            x=[max(summary.kl.value, 1e-3)],
-            y=[summary.normalised.value],
-            error_y={"type": "data", "array": [summary.normalised.spread], "color": "#9ca3af"},
-            mode="markers+text",
-            text=[summary.label],
-            textposition="top center",
-            marker={
-                "symbol": _SYMBOLS[names.index(summary.method) % len(_SYMBOLS)],
-                "size": _SMALLEST + (_LARGEST - _SMALLEST) * (summary.mib.value / most) ** 0.5,
-                "color": [summary.seconds.value],
-                "cmin": 0.0,
-                "cmax": slowest,
-                "colorscale": theme.SEQUENTIAL,
-                "line": {"width": 1, "color": theme.INK},
-                "showscale": summary is some[0],
-                "colorbar": {"title": "seconds asleep"},
-            },
-            hovertemplate=_hover(summary),
-        )
-    figure.update_xaxes(type="log")
+        look = _look(summary, some)
+        figure.add_scatter(name=summary.label, x=[max(summary.kl.value, 1e-3)], **look)
+        if summary.lost_base.n:
+            lost = [summary.lost_base.value]
+            figure.add_scatter(name=summary.label, x=lost, xaxis="x2", **look)
     return figure
+
+
+def _look(summary: Summary, among: Sequence[Summary]) -> dict[str, Any]:
+    """What the mark of a set of knobs is, but for where it stands across."""
+    names = list(dict.fromkeys(s.method for s in among))
+    most = max(s.mib.value for s in among) or 1.0
+    return {
+        "meta": {"kind": Kind.DERIVED.value},  # means
+        "y": [summary.normalised.value],
+        "error_y": {
+            "type": "data",
+            "array": [summary.normalised.spread],
+            "color": "#9ca3af",
+            "thickness": 1,
+        },
+        "mode": "markers+text",
+        "text": [_short(summary.label)],
+        "textfont": {"size": 11},
+        "textposition": _PLACES[among.index(summary) % len(_PLACES)],
+        "marker": {
+            "symbol": _SYMBOLS[names.index(summary.method) % len(_SYMBOLS)],
+            "size": _SMALLEST + (_LARGEST - _SMALLEST) * (summary.mib.value / most) ** 0.5,
+            "color": [math.log10(max(summary.seconds.value, 0.1))],
+            "cmin": -1.0,
+            "cmax": max(math.log10(max(s.seconds.value, 1.0)) for s in among),
+            "colorscale": theme.SEQUENTIAL,
+            "line": {"width": 1, "color": theme.INK},
+            "showscale": summary is among[0],
+            "colorbar": {
+                "title": "seconds asleep",
+                "tickvals": [-1, 0, 1, 2, 3],
+                "ticktext": ["0.1", "1", "10", "100", "1,000"],
+            },
+        },
+        "hovertemplate": _hover(summary),
+    }
+
+
+def _short(label: str) -> str:
+    """A name that fits beside its mark: what a knob is called is told on hover."""
+    return re.sub(r"\(?\w+=([\w.]+)\)?", r"\1", label.removeprefix("kvpress "))
 
 
 def _hover(s: Summary) -> str:

@@ -156,6 +156,12 @@ def test_tables_have_a_row_for_each_set_of_knobs_or_each_run(results: Results) -
 def test_the_picture_has_a_mark_for_each_set_of_knobs(results: Results) -> None:
     results.runs.append(run(arm(0, 0, 0, 0), knobs={"keep": 0.3}))
     figure = methods_compared(results)
-    assert [t.name for t in figure.data] == ["nap (keep=0.2)", "nap"]
+    assert [(t.name, t.xaxis) for t in figure.data] == [
+        ("nap (keep=0.2)", None),
+        ("nap (keep=0.2)", "x2"),
+        ("nap", None),
+        ("nap", "x2"),
+    ]
+    assert [t.text[0] for t in figure.data[:3:2]] == ["nap 0.2", "nap"]
     assert "nap (keep=0.2)" in json.dumps(figure.layout.meta)
     assert "No run" in str(methods_compared(Results("tiny", "cpu", "float32")).layout)
