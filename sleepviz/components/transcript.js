@@ -68,6 +68,7 @@ class Talk {
     if (d.selected !== this.asked) { this.asked = d.selected; this.mark(d.selected); this.reveal(d.selected) }
     else if (follow) this.toEnd()
     else if (added) this.jump.hidden = false
+    this.talk.dataset.told = d.selected ?? "" // what the server knows to be chosen
     Object.assign(this.said.dataset, { n: tokens.length, total: d.total, added, paintMs: (performance.now() - began).toFixed(1) })
   }
 

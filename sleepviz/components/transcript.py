@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import TypeAlias
+
+import streamlit as st
 
 from sleepviz.components.code import component
 from sleepviz.components.export import Table
@@ -47,17 +49,28 @@ _packed: Kept[bytes] = Kept(32)
 
 
 def transcript(
-    state: State, marked: Marked = (None, None), *, key: str, height: int = 470
-) -> int | None:
+    state: State,
+    marked: Marked = (None, None),
+    *,
+    key: str,
+    height: int = 470,
+    choose: Callable[[int], None],
+) -> None:
     """Show every token that was read or said, and what became of it.
 
-    Returns the token that was clicked in this run, as an index into `state.tokens`, else `None`.
+    A click calls `choose` with the token, as an index into `state.tokens`, before the page runs
+    again: even where that is another page by then.
     Of `marked` (the same kind of indices) the token is brought into view when it changes.
     Of more than `MAX_TOKENS` tokens the last are shown, and the picture says so.
     """
     ready = _packed.of(state, (key, height, marked), lambda: pack(state, height, marked, key))
-    result = _MOUNT(data=ready, key=key, on_token_change=lambda: None)
-    return clicked(result.token, len(state.tokens))
+
+    def picked() -> None:
+        index = clicked((st.session_state.get(key) or {}).get("token"), len(state.tokens))
+        if index is not None:
+            choose(index)
+
+    _MOUNT(data=ready, key=key, on_token_change=picked)
 
 
 def about(state: State) -> tuple[str, ...]:

@@ -92,9 +92,9 @@ def _conversation(state: State, busy: bool) -> None:
             markup(said(state), key="talk.said")
     else:
         marked = choosing.chosen(state), choosing.stretch(state)
-        picked = transcript.transcript(state, marked, key="talk.transcript", height=HEIGHT)
-        if picked is not None:
-            choosing.choose(picked)
+        transcript.transcript(
+            state, marked, key="talk.transcript", height=HEIGHT, choose=choosing.choose
+        )
         beneath_words(
             lambda: transcript.table(state),
             of="talk.transcript",

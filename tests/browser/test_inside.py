@@ -86,7 +86,8 @@ def test_a_token_chosen_in_the_transcript_is_chosen_in_the_tile(heavy: Any) -> N
     )
     text = word.first.inner_text().strip()
     word.first.click()
-    settled(heavy)
+    told = heavy.locator(".st-key-talk_card [data-told]")
+    expect(told).to_have_attribute("data-told", re.compile(r"^\d+$"))  # it has come to the server
     go(heavy, "Look inside")
     part(heavy, "One head")
     expect(heavy.locator(".st-key-look_read b").first).to_contain_text(text)
