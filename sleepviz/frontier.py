@@ -99,7 +99,7 @@ def _look(summary: Summary, among: Sequence[Summary]) -> dict[str, Any]:
 
 def _short(label: str) -> str:
     """A name that fits beside its mark: what a knob is called is told on hover."""
-    return re.sub(r"\(?\w+=([\w.]+)\)?", r"\1", label.removeprefix("kvpress "))
+    return re.sub(r"\(?\w+=([\w.+-]+)\)?", r"\1", label.removeprefix("kvpress "))
 
 
 def _hover(s: Summary) -> str:

@@ -144,7 +144,7 @@ def _changed(core: Core, weights: DynamicWeights, night: int) -> Iterator[ev.Eve
 def _taken_from_a_file(llm: Llm, provenance: str) -> str:
     """What is not known of weights from a file, and whether they were made on other numbers."""
     words = "Taken from a file: tokens and knobs are what the file says."
-    if provenance in ("", llm.provenance):
+    if "" in (provenance, llm.provenance) or provenance == llm.provenance:
         return words
     return (
         f"{words} They were made on this model as it came from the {provenance}, and here it is "

@@ -15,7 +15,7 @@ import pytest
 
 from sleepviz import SleepvizError
 from sleepviz import events as ev
-from sleepviz.components import answers, bars, code, export, grid, packing, picture
+from sleepviz.components import answers, attention_tile, bars, code, export, grid, packing, picture
 from sleepviz.components import tile_packing as tile
 from sleepviz.components import transcript as talk
 from sleepviz.components.chart import packed as packed_chart
@@ -120,7 +120,7 @@ def test_payload_of_a_long_context_is_bounded() -> None:
     assert len(tile.pack(captured, tile.tile_of(captured), 420, False)) < 300 * 1024
 
 
-@pytest.mark.parametrize("n", [290, 580, 2000])
+@pytest.mark.parametrize("n", [290, 580, 2000, 4096])
 @pytest.mark.parametrize("zoomed", [False, True])
 def test_payload_of_a_tile_that_moves_leaves_room_in_a_tick(n: int, zoomed: bool) -> None:
     captured = capture(n, slots=True)
@@ -130,6 +130,8 @@ def test_payload_of_a_tile_that_moves_leaves_room_in_a_tick(n: int, zoomed: bool
     packed = tile.pack(captured, made, 430, False, detail, side=tile.LIVE_WINDOW)
     assert (detail is not None) == zoomed
     assert len(packed) < 96 * 1024
+    if not zoomed:
+        assert attention_tile.n_bytes(n, "k") == pytest.approx(len(packed), rel=0.25)
 
 
 def test_label_names_the_largest_link_beyond_the_sink() -> None:
@@ -449,10 +451,12 @@ def test_cells_whose_number_is_not_told_keep_their_colour() -> None:
     z[4, 7] = np.nan
     figure = heatmap(z, zmin=0, zmax=1)
     told, colours = heatmap(z, hovertemplate="%{z}"), figure.update_traces(hovertemplate="%{x}")
-    for drawn, step in ((told, 1e-7), (colours, 1 / grid.N_COLOURS)):
+    for drawn, step, n_different in ((told, 1e-7, 1800), (colours, 0.501 / grid.N_COLOURS, 256)):
         header, columns = decoded(grid.packed(drawn, height=300))
-        assert np.nanmax(np.abs(columns[header["z"]] - z.ravel())) <= step
-        assert np.isnan(columns[header["z"]]).sum() == 1
+        sent = columns[header["z"]]
+        assert np.nanmax(np.abs(sent - z.ravel())) <= step
+        assert np.isnan(sent).sum() == 1
+        assert n_different - 5 <= len(np.unique(sent)) <= n_different
 
 
 @pytest.mark.parametrize("n", [200, 2000, 2003])

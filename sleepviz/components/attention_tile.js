@@ -10,7 +10,8 @@ class Drawing {
     if (before && (before.pool !== d.pool || before.n > d.n)) { this.selected = null; this.grid = d.whole } // another grid
     if (before) this.stay(before.m * before.pool / (d.m * d.pool))
     this.choose()
-    if (before && before.side < d.side) this.look(this.view.z, this.view.x, this.view.y) // a window can hold more again
+    const { view } = this
+    if (before && (before.side < d.side || before.pool < d.pool)) this.look(view.z, view.x, view.y) // a window may be needed
     this.title.textContent = `Layer ${d.layer} · head ${d.head} · ${d.n.toLocaleString("en")} ${d.n === 1 ? "token" : "tokens"}`
     this.map.setAttribute("aria-label", d.label)
     Object.assign(this.map.dataset, { n: d.n, m: d.m, layer: d.layer, head: d.head, pool: d.pool, top: d.top, hideSink: d.hideSink })

@@ -91,11 +91,14 @@ def attention_tile(
     return clicked(result.cell, captured, hide_sink)
 
 
-def n_bytes(n_tokens: int, key: str = "") -> int:
-    """About how many bytes a tile of so many tokens is to send.
+def n_bytes(n_tokens: int, key: str) -> int:
+    """About how many bytes the tile of this key sends at a tick, over so many tokens, as it moves.
 
-    With the window that the tile of that `key` is zoomed into, where it is pooled.
+    With the window that it is zoomed into, where it is pooled.
     """
-    side, zoomed = min(n_tokens, MAX_CELLS), (st.session_state.get(key) or {}).get("window")
-    window = 2 * MAX_CELLS**2 if zoomed and n_tokens > MAX_CELLS else 0
+    zoomed = (st.session_state.get(key) or {}).get("window") is not None
+    cells = live_cells(n_tokens, zoomed)
+    pool = -(-n_tokens // cells) or 1
+    side = -(-n_tokens // pool)
+    window = 2 * LIVE_WINDOW**2 if zoomed and n_tokens > cells else 0
     return side * (side + 1) + window + 16 * n_tokens  # the triangle in 16 bit, and the words

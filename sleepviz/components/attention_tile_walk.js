@@ -176,6 +176,7 @@ class Tile extends Marked {
   ask() { // for every token of what is zoomed into, where the tile is pooled and a window can hold it
     const { d, view } = this, across = d.m * d.pool, middle = start => clamp(Math.round((start + 0.5 / view.z) * across), 0, d.n - 1)
     this.choose()
+    if (view.z === 1 && d.detail) return this.enlarge(null) // none is needed any more
     if (this.grid.pool > 1 && across / view.z <= d.side - 2) this.enlarge({ query: middle(view.y), key: middle(view.x) })
   }
 

@@ -72,10 +72,10 @@ def is_grid(figure: go.Figure) -> bool:
 def packed(figure: go.Figure, *, height: int, alt: str = "", key: str = "", lit: str = "") -> bytes:
     """The heatmap as a message of packing.py, `key` being its name on the page.
 
-    `lit`: the column that is marked, by its name; there is none of that name where nothing shall.
+    `lit`: the column that is marked, by its name; where there is none of that name, none is.
 
-    z travels row by row as float32, NaN where a cell is absent; of many cells whose number is not
-    told, as colours. Names and hover texts keep
+    z travels row by row as float32, NaN where a cell is absent; in a large grid whose hover texts
+    do not tell it, rounded to `N_COLOURS` levels. Names and hover texts keep
     plotly's line breaks and escapes; the browser makes text nodes of them.
     """
     (trace,) = (t.to_plotly_json() for t in figure.data)

@@ -52,9 +52,12 @@ def value_of(key: str) -> object:
     return last.value if last is not None and last.was_set else None
 
 
-def put(key: str, value: object) -> None:
-    """Set a lasting widget, be it on the page or not; before its call in a run."""
-    _values()[key] = _Last(value, was_set=True)
+def put(key: str, value: object, *, was_set: bool = True) -> None:
+    """Set a lasting widget, be it on the page or not; before its call in a run.
+
+    Not `was_set`: to what is its default now, which may be another one when it comes back.
+    """
+    _values()[key] = _Last(value, was_set)
     if key in st.session_state:
         st.session_state[key] = value
 
@@ -72,6 +75,7 @@ def whole_run() -> Iterator[None]:
     try:
         yield
     finally:
+        painted()
         st.session_state[_WHOLE] = time.monotonic()
 
 

@@ -92,7 +92,7 @@ def _night(state: State, now: Night | None) -> Night | None:
     first = now.number if now else max(nights)
     key = f"look.night.{first}.{max(nights)}"  # a new one is shown when it is there
     if value_of(key) not in (None, *nights):
-        put(key, first)  # undone since
+        put(key, first, was_set=False)  # undone since
     number = st.select_slider(
         "Weights after",
         list(nights),

@@ -15,7 +15,8 @@ from sleepviz.events import AttentionCaptured, Token
 
 MAX_CELLS = 512  # per side; longer contexts are pooled by maximum, so that no strong link is lost
 LIVE_CELLS, LIVE_WINDOW = 240, 104  # while it grows tick by tick, with the window zoomed into
-LIVE_FEW = 290  # cells a side then, where there is no window, and few words
+LIVE_FEW, LIVE_MANY = 290, 160  # cells a side then, with no window and few words; with many words
+MANY_WORDS = 2048
 FULL_SCALE = 65535
 
 
@@ -92,6 +93,8 @@ def detail_of(
 
 def live_cells(n_tokens: int, zoomed: bool) -> int:
     """How many cells a side of a tile that moves: what they and its words take fits into a tick."""
+    if n_tokens > MANY_WORDS:
+        return LIVE_MANY
     return LIVE_FEW if n_tokens <= 2 * LIVE_FEW and not zoomed else LIVE_CELLS
 
 

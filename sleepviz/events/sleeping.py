@@ -141,7 +141,7 @@ class SleepCancelled:
 class SleepRefused:
     """The gate refused the sleep and rolled it back; nothing has changed.
 
-    `gate` to `reason` are of the first limit that was passed; `readings` are all that were taken.
+    `gate` to `reason` are of the first limit that was exceeded; `readings` are all that were taken.
     """
 
     night: int

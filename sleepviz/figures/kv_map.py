@@ -18,7 +18,7 @@ IS_NOT = "A large key is not an important one: what counts is which queries meet
 CHOICES = {"keys": "Keys", "values": "Values"}
 
 _EMPTY = "Nothing cached."
-_MOST_COLUMNS = 200  # with what a hover says, some 90 KiB at 30 layers
+_MOST_COLUMNS = 200  # with what a hover says, less than 48 KiB at 30 layers
 
 
 def kv_map(state: State, choice: str = "keys") -> go.Figure:

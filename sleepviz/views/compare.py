@@ -78,7 +78,7 @@ def _question(state: State, busy: bool) -> Probe | None:
     if (wanted := st.session_state.pop(WANTED, None)) in options:
         put("compare.question", wanted)
     if value_of("compare.question") not in (None, *options):
-        put("compare.question", first)  # it was of a story that is no longer told
+        put("compare.question", first, was_set=False)  # it was of a story no longer told
     left, right = st.columns([7, 6], gap="small", vertical_alignment="bottom")
     with left:
         chosen = st.selectbox(
