@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -195,6 +195,15 @@ class Context:
         best = int(self.logits.argmax())
         fits = self.position < self.llm.shape.context_limit
         return best if fits and best not in self.llm.stop_ids else None
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Within, nothing of it is computed ahead, though it may be in the middle of saying."""
+        saying, self._saying, self.ahead = self._saying, False, None
+        try:
+            yield
+        finally:
+            self._saying = saying
 
     def require_room(self, n_tokens: int) -> None:
         """Raise if `n_tokens` more do not fit in the context."""

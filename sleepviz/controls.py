@@ -72,6 +72,12 @@ def locked() -> bool:
     return busy() or position() is not None
 
 
+def may_look() -> bool:
+    """Whether a look inside can begin: nothing goes on, or what goes on can wait for it."""
+    mine = session()
+    return not locked() or (position() is None and mine is not None and mine.can_be_broken_into)
+
+
 def n_ahead() -> int:
     """How many jobs of others come before this visitor's."""
     waiting = job()
@@ -236,13 +242,17 @@ def dial(probes: tuple[Probe, ...]) -> None:
 
 
 def look(layer: int, head: int) -> None:
-    """Capture the attention of one head."""
-    _begin("looking", lambda s: s.look(layer, head))
+    """Capture the attention of one head; talking and reading wait for it."""
+    mine = session()
+    if mine is None or not mine.look_between(layer, head):
+        _begin("looking", lambda s: s.look(layer, head))
 
 
 def glance() -> None:
-    """Measure what every head looks at."""
-    _begin("looking", lambda s: s.glance())
+    """Measure what every head looks at; talking and reading wait for it."""
+    mine = session()
+    if mine is None or not mine.glance_between():
+        _begin("looking", lambda s: s.glance())
 
 
 def time_attention() -> None:

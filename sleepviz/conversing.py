@@ -80,6 +80,7 @@ def _answering(core: Core, said: list[int], max_new: int) -> Iterator[ev.Event]:
         yield from core.watched()
         yield from core.mapped(MAP_EVERY)
         yield from core.sampled()
+        yield from core.wanted()
 
 
 def _take_in(core: Core, role: str, text: str, ids: list[int]) -> Iterator[ev.Event]:
@@ -131,6 +132,7 @@ def _read(core: Core, ids: list[int]) -> Iterator[ev.Event]:
         yield from core.watched()
         yield from core.mapped()
         yield from core.sampled()
+        yield from core.wanted()
 
 
 def _opening(core: Core) -> list[tuple[str, str, list[int]]]:

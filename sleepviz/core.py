@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 
 from sleepviz import SleepvizError, memory
 from sleepviz import events as ev
@@ -23,6 +24,7 @@ from sleepviz.weights import DynamicWeights
 
 SAMPLE_EVERY_S = 0.25  # of the memory ledger while something runs
 MAP_EVERY = 8  # generated tokens
+BROKEN_INTO = ("reading", "talking")  # work between whose steps something else can be done
 
 
 class Core:
@@ -38,6 +40,7 @@ class Core:
         self.watch: Watch | None = None  # of the head that is open
         self.glanced: Glance | None = None  # of all heads, once they were compared
         self._doing: str | None = None
+        self._wanted: Callable[[], Iterator[ev.Event]] | None = None  # between two steps
         self._sampled_at = 0.0
         self._mapped: tuple[weakref.ref[Context] | None, int] = (None, 0)
         shape = llm.shape
@@ -78,10 +81,11 @@ class Core:
                 f"This session is {self._doing} already.",
                 "Wait until it is done, or cancel it.",
             )
-        self._doing, outcome = kind, "cancelled"
+        self._doing, self._wanted, outcome = kind, None, "cancelled"
         try:
             yield self.tell(ev.JobStarted(kind))
             yield from work
+            yield from self.wanted()
             outcome = "done"
         except SleepvizError as error:
             outcome = "failed"
@@ -97,6 +101,33 @@ class Core:
             self._sample(force=True)
             ended = self.tell(ev.JobEnded(kind, outcome))
         yield ended
+
+    @property
+    def can_be_broken_into(self) -> bool:
+        """Whether what goes on lets something else be done between two of its steps."""
+        return self._doing in BROKEN_INTO
+
+    def between(self, work: Callable[[], Iterator[ev.Event]]) -> bool:
+        """Want this between two steps of what goes on, in place of what was wanted before it.
+
+        False where nothing goes on that can be broken into. May be called on another thread.
+        """
+        if self.can_be_broken_into:
+            self._wanted = work
+        return self.can_be_broken_into
+
+    def wanted(self) -> Iterator[ev.Event]:
+        """Do what is wanted between two steps; a newer wish ends it, its failure is only told."""
+        while (work := self._wanted) is not None:
+            self._wanted = None
+            try:
+                with self.context.at_rest(), closing(work()) as events:  # type: ignore[type-var]
+                    for event in events:
+                        yield event
+                        if self._wanted is not None:
+                            break
+            except SleepvizError as error:
+                yield self.tell(ev.Failed(error.what, error.hint))
 
     def tell(self, event: ev.Event) -> ev.Event:
         """Append an event to the timeline."""

@@ -148,6 +148,7 @@ class Fold:
 
     def _looked(self, n_tokens: int, ms: float) -> None:
         self.timings.append(Timing(self.position - 1, "look", n_tokens, n_tokens, ms))
+        self.progress = ()
 
     def sleep_started(self, event: ev.SleepStarted) -> None:
         self.steps, self.dreams = [], []

@@ -20,6 +20,7 @@ from sleepviz import SleepvizError
 from sleepviz.context import Context
 from sleepviz.events import (
     EVERY,
+    LOOKED_AT,
     MEASURES,
     MOST_COMPARED,
     Event,
@@ -69,7 +70,7 @@ class Glance:
                 again.feed(ids[at:end])
             self._eyes.keep_if_over(end)
             seconds += time.perf_counter() - began
-            yield Progressed("tokens looked at", end, len(ids))
+            yield Progressed(LOOKED_AT, end, len(ids))
         began = time.perf_counter()
         means, self._told = self._eyes.means(), self._eyes.n_queries
         yield HeadsSeen(means, len(ids), (seconds + time.perf_counter() - began) * 1e3)

@@ -14,7 +14,14 @@ import numpy as np
 
 from sleepviz import SleepvizError
 from sleepviz.context import Context
-from sleepviz.events import MOST_SEEN, AttentionCaptured, AttentionGrown, Event, Progressed
+from sleepviz.events import (
+    LOOKED_AT,
+    MOST_SEEN,
+    AttentionCaptured,
+    AttentionGrown,
+    Event,
+    Progressed,
+)
 from sleepviz.observing import Look, Observer, observed
 
 CHUNK = 256
@@ -50,7 +57,7 @@ def captured(context: Context, layer: int, head: int) -> Iterator[Event]:
         began = time.perf_counter()
         eye.watch(again, ids[at : at + CHUNK])
         seconds += time.perf_counter() - began
-        yield Progressed("tokens looked at", min(len(ids), at + CHUNK), len(ids))
+        yield Progressed(LOOKED_AT, min(len(ids), at + CHUNK), len(ids))
     yield AttentionCaptured(
         layer=layer,
         head=head,

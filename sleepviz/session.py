@@ -103,12 +103,23 @@ class Session(Core):
         """
         return self.job("looking", self._looked(layer, head))
 
+    def look_between(self, layer: int, head: int) -> bool:
+        """Like `look`, between two steps of the reading or talking that goes on.
+
+        False, and nothing, where none does. May be called on another thread than the work's.
+        """
+        return self.between(lambda: self._looked(layer, head))
+
     def glance(self) -> Iterator[ev.Event]:
         """Measure what every head looks at, over what is in the context.
 
         From then on, what every eighth new token looks at is added, until the context is another.
         """
         return self.job("looking", self._glancing())
+
+    def glance_between(self) -> bool:
+        """Like `glance`, as `look_between` is like `look`."""
+        return self.between(self._glancing)
 
     def time_attention(self) -> Iterator[ev.Event]:
         """Measure what share of one more token's time is attention, with what is in the context."""

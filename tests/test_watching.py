@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,16 @@ from test_together import deltas, slots
 from tiny import all_of
 
 from sleepviz.context import Context
-from sleepviz.events import AttentionCaptured, AttentionGrown, Event
+from sleepviz.events import (
+    AttentionCaptured,
+    AttentionGrown,
+    Event,
+    HeadsFollowed,
+    Prefilled,
+    Progressed,
+    TokenGenerated,
+    TurnEnded,
+)
 from sleepviz.growing import Growing
 from sleepviz.llm import Llm
 from sleepviz.looking import Watch, captured
@@ -128,6 +139,114 @@ def test_a_stopped_reply_leaves_no_token_unseen(tiny_llm: Llm) -> None:
     assert events
     assert state.attention is not None
     assert len(state.attention.tokens) == state.n_cached == session.context.n_tokens
+
+
+# opened while it talks ----------------------------------------------------------------------------
+
+
+def until_said(talk: Iterator[Event], n: int) -> None:
+    """Go on until so many tokens have been said."""
+    while n:
+        n -= isinstance(next(talk), TokenGenerated)
+
+
+def test_a_head_is_opened_while_it_talks_and_the_reply_is_the_same(tiny_llm: Llm) -> None:
+    alone, session = Session(tiny_llm), Session(tiny_llm)
+    for one in (alone, session):
+        all_of(one.read(TEXT))
+    all_of(alone.say("Who is the captain?", max_new=8))
+    talk = session.say("Who is the captain?", max_new=8)
+    until_said(talk, 3)
+    assert session.look_between(1, 2)
+    all_of(talk)
+    state = session.timeline.at()
+    assert state.attention is not None
+    assert (state.attention.layer, state.attention.head) == (1, 2)
+    assert state.progress == ()
+    same(state.attention, seen(session.context, 1, 2))
+    assert state.turns == alone.timeline.at().turns
+
+
+def test_all_heads_are_compared_between_two_passes_of_reading(tiny_llm: Llm) -> None:
+    session = Session(tiny_llm)
+    reading = session.read(TEXT * 4)
+    while not isinstance(next(reading), Prefilled):
+        pass
+    assert session.glance_between()
+    all_of(reading)
+    heads = session.timeline.at().heads
+    assert isinstance(heads, HeadsFollowed)
+
+
+def test_the_newest_wish_counts(tiny_llm: Llm) -> None:
+    session = Session(tiny_llm)
+    all_of(session.read(TEXT))
+    talk = session.say("Who is the captain?", max_new=8)
+    until_said(talk, 1)
+    session.look_between(0, 0)
+    session.look_between(0, 1)
+    while not isinstance(next(talk), Progressed):
+        pass
+    session.look_between(1, 1)
+    events = all_of(talk)
+    assert [(e.layer, e.head) for e in events if isinstance(e, AttentionCaptured)] == [(1, 1)]
+
+
+def test_a_wish_that_cannot_be_is_told_and_the_talk_goes_on(tiny_llm: Llm) -> None:
+    session = Session(tiny_llm)
+    all_of(session.read(TEXT))
+    talk = session.say("Who is the captain?", max_new=8)
+    until_said(talk, 1)
+    session.look_between(99, 0)
+    all_of(talk)
+    state = session.timeline.at()
+    assert state.failure is not None
+    assert "no head 0 in layer 99" in state.failure.what
+    assert state.turns[-1].complete
+
+
+def test_a_wish_of_the_last_moment_is_still_done(tiny_llm: Llm) -> None:
+    session = Session(tiny_llm)
+    all_of(session.read(TEXT))
+    talk = session.say("Who is the captain?", max_new=4)
+    while not isinstance(next(talk), TurnEnded):
+        pass
+    assert session.look_between(1, 0)
+    assert any(isinstance(e, AttentionCaptured) for e in talk)
+
+
+def test_nothing_is_wanted_of_a_session_that_is_idle_or_asleep(tiny_llm: Llm) -> None:
+    from sleepviz import sleep
+
+    session = Session(tiny_llm)
+    assert not session.look_between(0, 0)
+    all_of(session.read(TEXT))
+    night = session.sleep(sleep.make("forget"), keep_anyway=True)
+    next(night)
+    assert not session.look_between(0, 0)
+    assert not session.glance_between()
+    assert not [e for e in night if isinstance(e, AttentionCaptured)]
+
+
+def test_while_one_looks_nothing_of_its_talk_is_computed_ahead(tiny_llm: Llm) -> None:
+    sessions = [Session(tiny_llm), Session(tiny_llm)]
+    talks = []
+    for session in sessions:
+        all_of(session.read(TEXT))
+        talks.append(session.say("Who is the captain?", max_new=12))
+        until_said(talks[-1], 2)
+    contexts = [session.context for session in sessions]
+    assert feed_together(contexts) == contexts
+    sessions[0].look_between(1, 3)
+    while not isinstance(next(talks[0]), Progressed):
+        pass
+    assert feed_together(contexts) == []
+    all_of(talks[0])
+    attention = sessions[0].timeline.at().attention
+    assert attention is not None
+    same(attention, seen(contexts[0], 1, 3))
+    all_of(talks[1])
+    assert sessions[0].timeline.at().turns == sessions[1].timeline.at().turns
 
 
 def test_another_context_is_not_watched(tiny_llm: Llm) -> None:

@@ -34,7 +34,8 @@ def answered(state: State, probe: Probe | None) -> None:
     got = last_answers(state, question)
     missing = {u.arm: u.reason for u in state.unavailable if u.question == question}
     step = _replayed(got) if got else None
-    markup(answers(got, missing, outdated(state, got), step), key="compare.answers")
+    title = f"One question, four answers: “{question}”" if got else ""
+    markup(answers(got, missing, outdated(state, got), step), key="compare.answers", title=title)
     pinned = _pinned()
     if pinned:
         markup(pinned_answers(pinned, got), key="compare.pinned_answers")
@@ -43,7 +44,7 @@ def answered(state: State, probe: Probe | None) -> None:
     if got:
         beneath_words(
             partial(answers_table, got),
-            of="",
+            of="compare.answers",
             file=f"answers-{state.position}",
             about=(ANSWERS_SEE, ANSWERS_ARE_NOT),
             key="compare.answers.about",

@@ -14,7 +14,7 @@ import streamlit as st
 
 from sleepviz import controls
 from sleepviz.components import choosing
-from sleepviz.components.export import beneath
+from sleepviz.components.export import beneath, beneath_words, table_of
 from sleepviz.components.grid import is_grid
 from sleepviz.components.kept import Kept
 from sleepviz.components.lasting import lasting
@@ -23,6 +23,7 @@ from sleepviz.components.picture import figure, picture
 from sleepviz.components.pieces import empty, notice
 from sleepviz.events import (
     EVERY,
+    LOOKED_AT,
     MOST_COMPARED,
     AttentionCaptured,
     HeadsFollowed,
@@ -35,7 +36,7 @@ from sleepviz.state import State
 _rows: Kept[go.Figure] = Kept(32)
 
 
-def all_heads(state: State, busy: bool, opened: Callable[[int, int], None]) -> None:
+def all_heads(state: State, may_look: bool, opened: Callable[[int, int], None]) -> None:
     """Every head at a glance, a finder in plain words; `opened(layer, head)` on a click."""
     with st.container(border=True, key="look_heads"):
         seen = state.heads
@@ -56,7 +57,7 @@ def all_heads(state: State, busy: bool, opened: Callable[[int, int], None]) -> N
                     f"Open layer {layer}, head {head}: most of all",
                     icon=":material/my_location:",
                     key="look.most",
-                    disabled=busy,
+                    disabled=not may_look,
                     on_click=opened,
                     args=(layer, head),
                 )
@@ -65,7 +66,7 @@ def all_heads(state: State, busy: bool, opened: Callable[[int, int], None]) -> N
                 type="primary" if seen is None else "secondary",
                 icon=":material/grid_view:",
                 key="look.glance",
-                disabled=busy or not state.n_cached,
+                disabled=not may_look or not state.n_cached,
                 on_click=controls.glance,
                 help="Reads the context once more and measures every head, of up to "
                 f"{MOST_COMPARED:,} tokens. Nothing changes.",
@@ -73,6 +74,7 @@ def all_heads(state: State, busy: bool, opened: Callable[[int, int], None]) -> N
         if seen is None:
             hint = "It takes about as long as reading the text: press Compare all heads."
             markup(empty("What does each head look at?", hint), key="look.no_heads")
+            looking(state)
             return
         if not 0 <= state.n_cached - seen.n_tokens < EVERY:
             what = f"Compared at {seen.n_tokens:,} tokens; now there are {state.n_cached:,}."
@@ -85,11 +87,20 @@ def all_heads(state: State, busy: bool, opened: Callable[[int, int], None]) -> N
             )
             markup(el("p", "small muted", words), key="look.heads_followed")
         cell = picture("heads_glance", state, key="look.heads", height=500, choice=str(choice))
-        if cell is not None and busy:
+        if cell is not None and not may_look:
             st.toast("A head can be opened when what goes on is done.", icon=":material/info:")
         elif cell is not None:
             opened(*cell)
             st.rerun()
+        looking(state)
+
+
+def looking(state: State) -> None:
+    """How far a look has come that goes on, or for which talking waits."""
+    now = state.progress[-1] if state.progress else None
+    if now is not None and now.what == LOOKED_AT:
+        words = f"Looking: {now.done:,} of {now.of:,} tokens."
+        markup(el("p", "small muted", words), key="look.progress")
 
 
 def cache(state: State) -> None:
@@ -172,10 +183,31 @@ def beneath_tile(
         beneath(
             _rows.of(captured, query, lambda: shares_of(captured, query)),
             of=of,
-            file=f"attention-{captured.layer}-{captured.head}-{captured.tokens[query].position}",
+            file=_row_file(captured, query),
             about=about_tile(facts, captured, query),
             key=f"{of}.about",
         )
+
+
+def beneath_read(captured: AttentionCaptured, query: int, *, of: str, most: int) -> None:
+    """What the bars `of` one query are and are not, all of its row as a table, and an image."""
+    about = (
+        "Each bar is one earlier token that this token read; a longer one was read more.",
+        "It is one head of many: what was read here need not have changed what was said.",
+        f"{Kind.MEASURED}: one row of the picture. {row_sum(captured, query)}",
+        f"At most the {most} largest are shown; table and CSV have all.",
+    )
+    beneath_words(
+        lambda: table_of(_rows.of(captured, query, lambda: shares_of(captured, query))),
+        of=of,
+        file=_row_file(captured, query),
+        about=about,
+        key=f"{of}.about",
+    )
+
+
+def _row_file(captured: AttentionCaptured, query: int) -> str:
+    return f"attention-{captured.layer}-{captured.head}-{captured.tokens[query].position}"
 
 
 def about_tile(

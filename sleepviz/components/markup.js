@@ -46,12 +46,20 @@ function pickable(element, pick) { // a click on it, or Enter, tells the page
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".markup"), text = textOf(data)
-  if (SHOWN.get(parentElement) === text) return
-  if (!SHOWN.has(parentElement)) root.addEventListener("pick", e => setTriggerValue("picked", e.detail))
-  SHOWN.set(parentElement, text)
+  const shown = SHOWN.get(parentElement) ?? {}
+  const close = () => {
+    shown.deaf?.()
+    SHOWN.delete(parentElement)
+  }
+  if (shown.text === text) return close
+  const { nodes, key, title } = JSON.parse(text)
+  if (shown.text === undefined) root.addEventListener("pick", e => setTriggerValue("picked", e.detail))
+  if (key) shown.deaf ??= answerAsked(() => shown.key, () => sheetOfPage(root, shown.title))
+  SHOWN.set(parentElement, Object.assign(shown, { text, key, title }))
   const open = [...root.querySelectorAll("details")].map(d => d.open)
   const scrolled = [...root.querySelectorAll(".scroll")].map(s => s.scrollTop)
-  root.replaceChildren(...JSON.parse(text).nodes.map(build))
+  root.replaceChildren(...nodes.map(build))
   root.querySelectorAll("details").forEach((d, i) => { d.open = open[i] ?? d.open })
   root.querySelectorAll(".scroll").forEach((s, i) => { s.scrollTop = scrolled[i] ?? 0 })
+  return close
 }

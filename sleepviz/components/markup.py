@@ -16,7 +16,10 @@ from sleepviz.quantities import Kind
 Node: TypeAlias = "str | list[object]"  # a text, or [tag, attributes, children]
 
 _MOUNT = component(
-    "markup", html="<div class='markup'></div>", css="markup.css", js=("text.js", "markup.js")
+    "markup",
+    html="<div class='markup'></div>",
+    css="markup.css",
+    js=("text.js", "sheet.js", "page_sheet.js", "markup.js"),
 )
 
 
@@ -36,19 +39,24 @@ def sparkline(values: list[float], cls: str = "") -> Node:
     return ["spark", {"class": f"spark {cls}"}, [round(v / top, 4) for v in values]]
 
 
-def markup(*nodes: Node | None, key: str) -> None:
-    """Show elements side by side in one place of the page."""
-    _MOUNT(data=_packed(nodes), key=key)
+def markup(*nodes: Node | None, key: str, title: str = "") -> None:
+    """Show elements side by side in one place of the page.
+
+    With a title, the row beneath what has this key can take it away as an image under that title.
+    """
+    _MOUNT(data=_packed(nodes, key, title), key=key)
 
 
-def choice(*nodes: Node | None, key: str) -> str | None:
+def choice(*nodes: Node | None, key: str, title: str = "") -> str | None:
     """Show elements like `markup`; returns the `pick` of the one that was chosen in this run."""
-    picked = _MOUNT(data=_packed(nodes), key=key, on_picked_change=lambda: None).picked
+    data = _packed(nodes, key, title)
+    picked = _MOUNT(data=data, key=key, on_picked_change=lambda: None).picked
     return picked if isinstance(picked, str) else None
 
 
-def _packed(nodes: Iterable[Node | None]) -> bytes:
-    return as_json({"nodes": [node for node in nodes if node is not None]})
+def _packed(nodes: Iterable[Node | None], key: str, title: str) -> bytes:
+    as_image = {"key": key, "title": title} if title else {}
+    return as_json({"nodes": [node for node in nodes if node is not None], **as_image})
 
 
 def tag(kind: Kind | None) -> Node | None:

@@ -41,7 +41,7 @@ _MOUNT = component(
     "transcript",
     html=_HTML,
     css="transcript.css",
-    js=("text.js", "sheet.js", "transcript_sheet.js", "transcript.js"),
+    js=("text.js", "sheet.js", "page_sheet.js", "transcript_sheet.js", "transcript.js"),
 )
 
 

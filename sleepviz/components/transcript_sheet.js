@@ -1,24 +1,6 @@
 // The whole transcript as an image, also what has been scrolled away. Knows how tokens look; transcript.js knows what they are.
 const LONGEST = 12000 // pixels high: more than that no browser's canvas holds at every ratio
 
-/** The pieces of a text as they stand on the page: [words, rect], one for each line that it is broken into. */
-function* piecesOf(node) {
-  const range = document.createRange(), text = node.data
-  range.selectNodeContents(node)
-  const rects = range.getClientRects()
-  if (rects.length === 1) return yield [text, rects[0]]
-  let from = 0, line = null
-  for (let i = 0; i < text.length; i++) { // a token that is broken is rare, and short
-    range.setStart(node, i)
-    range.setEnd(node, i + 1)
-    const rect = range.getClientRects()[0]
-    if (!rect) continue
-    if (line && rect.top > line.top + 2) { yield [text.slice(from, i), line]; from = i; line = null }
-    line ??= rect
-  }
-  if (line) yield [text.slice(from), line]
-}
-
 /** What stands behind a token: as on the page, its fate told by pattern and colour. */
 function paintFate(pen, fate, x, y, w, h, colours) {
   const fill = (style, alpha, ...box) => { pen.globalAlpha = alpha; pen.fillStyle = style; pen.fillRect(...box) }
@@ -55,16 +37,7 @@ function sheetOfTalk({ said, d }) {
   for (const chip of said.querySelectorAll(".chip"))
     for (const r of chip.getClientRects()) paintFate(pen, chip.dataset.fate, across(r), down(r), r.width, r.height, colours)
   const texts = document.createTreeWalker(said, NodeFilter.SHOW_TEXT)
-  while (texts.nextNode()) {
-    const node = texts.currentNode, style = getComputedStyle(node.parentElement)
-    pen.font = `${style.fontWeight} ${style.fontSize} ${style.fontFamily}`
-    pen.fillStyle = style.color
-    for (const [words, r] of piecesOf(node)) {
-      if (!r.width) continue // folded away
-      pen.fillText(words, across(r), down(r) + r.height / 2)
-      if (style.textDecorationLine.includes("line-through")) pen.fillRect(across(r), down(r) + r.height / 2, r.width, 1.5)
-    }
-  }
+  while (texts.nextNode()) writeWords(pen, texts.currentNode, (r) => [across(r), down(r)])
   const legend = FATES.map(([fate, name]) => ({
     name: `${name} ${number(d.counts[fate])}`,
     paint: (g, x, y) => paintFate(g, fate, x, y - 7, 18, 14, colours),

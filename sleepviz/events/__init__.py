@@ -19,6 +19,7 @@ from sleepviz.events.asking import (
 )
 from sleepviz.events.looking import (
     EVERY,
+    LOOKED_AT,
     MEASURES,
     MOST_COMPARED,
     MOST_SEEN,
@@ -58,6 +59,7 @@ from sleepviz.events.working import Checked, Failed, JobEnded, JobStarted, Noted
 __all__ = [
     "EVERY",
     "LEAK_SPAN",
+    "LOOKED_AT",
     "MEASURES",
     "MOST_COMPARED",
     "MOST_SEEN",

@@ -45,7 +45,7 @@ GOTO = "look.goto"  # in session_state: the part to show in the next run, and th
 def render(timeline: Timeline, position: int | None) -> None:
     """One head's attention, all heads, the cache, and the dynamic weights: one at a time."""
     state = timeline.at(position)
-    busy = controls.locked()
+    may_look = controls.may_look()
     markup(el("p", "muted", CAVEAT), key="look.caveat")
     if not state.n_cached and not state.nights_in_force and not state.asleep:
         hint = "Let it read a story on the page Talk; then one can see what each head reads."
@@ -58,9 +58,9 @@ def render(timeline: Timeline, position: int | None) -> None:
     elif not state.n_cached:
         _nowhere()
     elif part == "attention":
-        _attention(state, busy, timeline if position is None and controls.busy() else None)
+        _attention(state, may_look, timeline if position is None and controls.busy() else None)
     elif part == "heads":
-        inside.all_heads(state, busy, lambda layer, head: _open(state, layer, head))
+        inside.all_heads(state, may_look, lambda layer, head: _open(state, layer, head))
     else:
         inside.cache(state)
 
@@ -105,15 +105,15 @@ def _nowhere() -> None:
 # attention --------------------------------------------------------------------------------------
 
 
-def _attention(state: State, busy: bool, moving: Timeline | None) -> None:
+def _attention(state: State, may_look: bool, moving: Timeline | None) -> None:
     """One head's tile, and what one token read; `moving` is what goes on while one looks."""
     left, right = st.columns([8, 5], gap="small")
     tile = left.container(border=True, key="look_tile")
     with tile:
-        hide_sink = _head(state, busy)
+        hide_sink = _head(state, may_look)
     newest = state.attention
     if newest is None:
-        _no_head(tile, right)
+        _no_head(state, tile, right)
         return
     with tile:
         captured = at_pace(
@@ -141,11 +141,12 @@ def _attention(state: State, busy: bool, moving: Timeline | None) -> None:
         if len(newest.tokens) != state.n_cached:
             old = f"Seen at {len(newest.tokens):,} tokens; now there are {state.n_cached:,}."
             markup(notice(old, "Press Look to see the head as it is now.", "blue"), key="look.old")
+        inside.looking(state)
     with right.container(border=True, key="look_read", height="stretch"):
         _what_it_read(state, captured, query, hide_sink)
 
 
-def _no_head(tile: DeltaGenerator, right: DeltaGenerator) -> None:
+def _no_head(state: State, tile: DeltaGenerator, right: DeltaGenerator) -> None:
     """What both cards say before a head is open."""
     with tile:
         hint = (
@@ -153,12 +154,13 @@ def _no_head(tile: DeltaGenerator, right: DeltaGenerator) -> None:
             "tokens: choose one and press Look."
         )
         markup(empty("Pick a head above", hint), key="look.none")
+        inside.looking(state)
     with right.container(border=True, key="look_read", height="stretch"):
         hint = "Of a head that is open, what one of the words read is shown here."
         markup(empty("Select a word", hint), key="look.nothing_read")
 
 
-def _head(state: State, busy: bool) -> bool:
+def _head(state: State, may_look: bool) -> bool:
     facts = state.facts
     assert facts is not None
     layer_key, head_key = f"look.layer.{facts.model}", f"look.head.{facts.model}"
@@ -172,12 +174,12 @@ def _head(state: State, busy: bool) -> bool:
     a.slider(
         f"Layer (0–{facts.n_layers - 1})", 0, facts.n_layers - 1,
         seen.layer if seen else facts.n_layers // 2,
-        key=lasting(layer_key), disabled=busy, on_change=moved,
+        key=lasting(layer_key), disabled=not may_look, on_change=moved,
     )  # fmt: skip
     b.slider(
         f"Head (0–{facts.n_heads - 1})", 0, facts.n_heads - 1,
         seen.head if seen else 0,
-        key=lasting(head_key), disabled=busy, on_change=moved,
+        key=lasting(head_key), disabled=not may_look, on_change=moved,
     )  # fmt: skip
     c.button(
         "Look",
@@ -185,7 +187,7 @@ def _head(state: State, busy: bool) -> bool:
         icon=":material/visibility:",
         key="look.go",
         width="stretch",
-        disabled=busy,
+        disabled=not may_look,
         on_click=look,
     )
     with d:
@@ -221,22 +223,12 @@ def _what_it_read(state: State, captured: AttentionCaptured, query: int, hide_si
         "a bar to choose its token. "
     )
     lines.append(el("p", "small muted", words, tag(Kind.MEASURED)))
-    lines.append(_about_row(captured, query))
-    picked = choice(el("div", "talk", *lines), key="look.read")
+    where = f"layer {captured.layer}, head {captured.head}"
+    title = f"What “{inside.plain(token.text)}” read in {where}"
+    picked = choice(el("div", "talk", *lines), key="look.read", title=title)
+    inside.beneath_read(captured, query, of="look.read", most=MOST_BARS)
     if picked is not None and picked.isdecimal() and choosing.choose_cached(state, int(picked)):
         st.rerun()
-
-
-def _about_row(captured: AttentionCaptured, query: int) -> Node:
-    """What the bars are, what they are not, and that nothing of the row is lost."""
-    about = (
-        "Each bar is one earlier token that this token read; a longer one was read more.",
-        "It is one head of many: what was read here need not have changed what was said.",
-        f"{Kind.MEASURED}: one row of the picture. {inside.row_sum(captured, query)}",
-        f"At most the {MOST_BARS} largest are shown; the table beneath the picture has all.",
-    )
-    lines = [el("p", "", sentence) for sentence in about]
-    return el("details", "", el("summary", "", "What is this?"), *lines)
 
 
 def read_by(captured: AttentionCaptured, query: int, hide_sink: bool) -> list[Bar]:

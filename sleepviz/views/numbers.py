@@ -193,10 +193,11 @@ def _attention(state: State) -> None:
         "per token grow in proportion to the tokens; nothing grows exponentially."
     )
     about = el("p", "small muted", sentence)
-    markup(el("div", "stack", bars(shown), about), key="numbers.attention")
+    title = "How much of the work is attention?"
+    markup(el("div", "stack", bars(shown), about), key="numbers.attention", title=title)
     beneath_words(
         partial(_work_table, at, facts),
-        of="",
+        of="numbers.attention",
         file=f"attention-share-{state.position}",
         about=(WORK_SEES, WORK_IS_NOT),
         key="numbers.attention.about",
