@@ -21,7 +21,15 @@ from sleepviz.components.chart import MOMENT, chosen_x, packed, paints
 from sleepviz.components.chart import told as how
 from sleepviz.components.export import table_of
 from sleepviz.components.report import report_table
-from sleepviz.figures import facts_by_night, facts_kept, theme, thinning, traces
+from sleepviz.figures import (
+    cost_elsewhere,
+    facts_by_night,
+    facts_kept,
+    falling_asleep,
+    theme,
+    thinning,
+    traces,
+)
 from sleepviz.figures.cost_elsewhere import interval
 from sleepviz.figures.draft import Draft
 from sleepviz.quantities import Kind
@@ -120,10 +128,11 @@ class Story:
         kind: str = "direct",
         night: int = 1,
         ms: float = 1.0,
+        reply: str = "an answer",
     ) -> Story:
         right = logprob > -2
         answer = ev.Answered(
-            arm, question, "an answer", (), ms, 9, 0, 0, logprob, right, kind, ("this",), night, 1.0
+            arm, question, reply, (), ms, 9, 0, 0, logprob, right, kind, ("this",), night, 1.0
         )
         return self.add(answer)
 
@@ -451,6 +460,18 @@ def test_a_step_of_a_sleep_tells_what_was_practised() -> None:
     assert "&lt;b&gt;Pixel" in sent.decode("utf-8", "replace")
 
 
+def test_the_step_that_was_clicked_is_found_over_all_phases() -> None:
+    story = Story().read(4).begin_sleep(1, [2.0, 1.0])
+    state = story.add(ev.SleepStepped("checking", 1, 1, 9.0, 0.5, None, None)).state
+    found = [falling_asleep.step_at(state, x) for x in (0.0, 2.2, 9.0)]
+    assert [(n, step.phase) for n, step in found if step] == [  # type: ignore[misc]
+        (1, "learning"),
+        (2, "learning"),
+        (3, "checking"),
+    ]
+    assert falling_asleep.step_at(Story().state, 1.0) is None
+
+
 def test_losses_from_a_sample_of_the_vocabulary_are_estimates() -> None:
     story = Story().read(4).begin_sleep(1, [2.0])
     step = ev.SleepStepped("learning", 2, 2, 9.0, 0.5, 0.4, None, sampled=True)
@@ -673,6 +694,21 @@ def test_a_sleep_is_weighed_by_the_memory_that_each_way_holds_too() -> None:
     assert keep.y[-1] == pytest.approx(1000 * kept)
     assert sleep.y[-1] == pytest.approx(asleep + 1000 * left)
     assert list(keep.customdata[-1]) == pytest.approx([840 * kept, 1160 * kept])  # p10, p90
+    assert keep.y[-1] - keep.error_y.arrayminus[-1] == pytest.approx(840 * kept)
+    assert keep.y[-1] + keep.error_y.array[-1] == pytest.approx(1160 * kept)
+    header, numbers = _unpacked(packed(picture.draw(story.state, "memory"), height=9))
+    low, high = header["series"][0]["spread"]  # type: ignore[index]
+    ends = np.cumsum(header["columns"])  # type: ignore[arg-type]
+    assert (numbers[ends[low] - 1], numbers[ends[high] - 1]) == pytest.approx(
+        (840 * kept, 1160 * kept)
+    )
+    table = table_of(picture.draw(story.state, "memory"))
+    assert [name.partition(" (")[0] for name in table.names[1:4]] == [
+        "keep the cache",
+        "keep the cache, p10",
+        "keep the cache, p90",
+    ]
+    assert table.columns[2][-1] == pytest.approx(840 * kept)
     assert "MiB·s" in picture.formula(story.state, "memory")
 
 
@@ -862,6 +898,20 @@ def test_what_it_cost_elsewhere_counts_controls_and_names_those_that_were_lost()
     assert (list(controls.x), list(controls.y)) == ([0, 1], [100.0, 50.0])
     assert "no longer right: Two plus two?" in picture.alt(story.state)
     assert "2 of 2 before, 1 of 2 after sleep 1" in picture.formula(story.state)
+
+
+def test_controls_that_are_answered_otherwise_are_listed_the_lost_first() -> None:
+    story = Story().read(4)
+    for question in ("Two plus two?", "Paris?", "Same?"):
+        story.answer(question, "cleared", -1.0, "control", night=0)
+    story.sleep(1)
+    story.answer("Paris?", "slept", -1.0, "control", reply="It is Paris, still.")
+    story.answer("Two plus two?", "slept", -9.0, "control", reply="Five.")
+    story.answer("Same?", "slept", -1.0, "control")
+    pairs = cost_elsewhere.changed(story.state, 1)
+    assert [after.reply for _, after in pairs] == ["Five.", "It is Paris, still."]
+    assert all(before.arm == "cleared" for before, _ in pairs)
+    assert cost_elsewhere.changed(story.state, 2) == []
 
 
 def _windowed(story: Story, windows: tuple[int, ...]) -> State:

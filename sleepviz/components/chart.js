@@ -15,6 +15,7 @@ class ChartPicture extends Painted {
     this.message = message
     this.chart.style.height = `${message.height}px`
     this.chart.classList.toggle("goes", Boolean(message.goes))
+    this.stage.dataset.goes = message.goes
     this.canvas.setAttribute("aria-label", message.alt)
     this.empty.hidden = !message.empty
     this.empty.textContent = message.empty
@@ -148,10 +149,12 @@ class ChartPicture extends Painted {
       if (s.axis !== name) continue
       const first = Math.max(0, lastAtOrBelow(s.x, x.low))
       const last = Math.min(s.x.length - 1, lastAtOrBelow(s.x, x.high) + 1)
-      for (let i = first; i <= last; i++) {
-        if (axis.log && !(s.y[i] > 0)) continue // has no place there
-        if (s.y[i] < low) low = s.y[i]
-        if (s.y[i] > high) high = s.y[i]
+      for (const values of [s.y, ...s.spread]) {
+        for (let i = first; i <= last; i++) {
+          if (axis.log && !(values[i] > 0)) continue // has no place there
+          if (values[i] < low) low = values[i]
+          if (values[i] > high) high = values[i]
+        }
       }
     }
     for (const s of this.message.shapes) if (s.kind === "level" && name === "y") high = Math.max(high, s.at * 1.04)
@@ -188,6 +191,7 @@ class ChartPicture extends Painted {
     const scale = (s) => axes[s.axis] || axes.y
     for (const [at, s] of this.shown.entries())
       if (s.fill) paintFill(pen, s, axes.x, scale(s), this.tone(s), s.fill === "below" && this.shown[at - 1])
+    for (const s of this.shown) if (s.spread.length) paintSpread(pen, s, axes.x, scale(s), this.tone(s))
     for (const s of this.shown) if (s.marker && !s.line) paintDots(pen, s, axes.x, scale(s), this.tone(s))
     for (const s of this.shown) if (s.line) paintLine(pen, s, axes.x, scale(s), this.tone(s))
     for (const s of this.shown) if (s.marker && s.line) paintDots(pen, s, axes.x, scale(s), this.tone(s))

@@ -184,7 +184,16 @@ def _series(trace: Json, columns: Columns, number: int) -> dict[str, object]:
         "size": marker.get("size") or 6,
         "opacity": _told(trace, "opacity", 1.0),
         "axis": trace.get("yaxis") or "y",
+        "spread": _spread(trace.get("error_y"), y, keep, columns),
     }
+
+
+def _spread(ribbon: Json | None, y: np.ndarray, keep: np.ndarray, columns: Columns) -> list[int]:
+    """The columns between which a ribbon goes around a line: its lower edge, its upper one."""
+    if ribbon is None or ribbon.get("array") is None:
+        return []
+    low, high = y - np.asarray(ribbon["arrayminus"]), y + np.asarray(ribbon["array"])
+    return [columns.add(low[keep]), columns.add(high[keep])]
 
 
 def _custom(column: np.ndarray, columns: Columns) -> int | list[str]:

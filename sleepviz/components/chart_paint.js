@@ -84,6 +84,15 @@ function paintFill(pen, series, x, y, colour, below) {
   pen.globalAlpha = 1
 }
 
+/** Shade what lies between the edges of a series' spread. */
+function paintSpread(pen, { x: at, spread: [low, high] }, x, y, colour) {
+  traceBetween(pen, { x: at, y: high }, { x: at, y: low }, x, y)
+  pen.globalAlpha = 0.16
+  pen.fillStyle = colour
+  pen.fill()
+  pen.globalAlpha = 1
+}
+
 function traceBetween(pen, series, below, x, y) {
   const first = Math.max(0, lastAtOrBelow(series.x, x.low) - 1)
   const last = Math.min(series.x.length - 1, lastAtOrBelow(series.x, x.high) + 2)

@@ -20,6 +20,7 @@ function unpack(data) {
   for (const s of message.series || []) {
     s.x = columns[s.x]
     s.y = columns[s.y]
+    s.spread = s.spread.map((c) => columns[c])
     s.custom = s.custom.map((c) => (Array.isArray(c) ? c : columns[c]))
   }
   return message

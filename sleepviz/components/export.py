@@ -163,10 +163,13 @@ def _joined(traces: list[go.Scatter | go.Bar], figure: go.Figure) -> Table:
         places = _names(trace[along], len(values))
         times: Counter[object] = Counter()
         name = _named(trace, _title(figure, trace, across), lines)
-        lines[name] = {}
-        for place, value in zip(places, values.tolist(), strict=False):
+        own = {name: values, **_edges(trace, values, name)}
+        for heading in own:
+            lines[heading] = {}
+        for place, *several in zip(places, *(v.tolist() for v in own.values()), strict=False):
             if place is not None and place == place:  # else the end of a stroke: NaN
-                lines[name][place, times[place]] = value
+                for heading, value in zip(own, several, strict=True):
+                    lines[heading][place, times[place]] = value
                 times[place] += 1
         axis = _title(figure, trace, along)
     rows = list(dict.fromkeys(row for line in lines.values() for row in line))
@@ -174,6 +177,16 @@ def _joined(traces: list[go.Scatter | go.Bar], figure: go.Figure) -> Table:
         rows.sort()
     columns = [[line.get(row) for row in rows] for line in lines.values()]
     return Table((axis or "name", *lines), ([place for place, _ in rows], *columns))
+
+
+def _edges(trace: go.Scatter | go.Bar, values: np.ndarray, name: str) -> dict[str, np.ndarray]:
+    """The edges of the ribbon around a line, by what heads their columns; of most lines none."""
+    ribbon, told = trace.error_y, trace.meta if isinstance(trace.meta, dict) else {}
+    if ribbon.array is None or "edges" not in told:
+        return {}
+    bare, _, unit = name.partition(" (")
+    heads = [f"{bare}, {edge} ({unit}" if unit else f"{bare}, {edge}" for edge in told["edges"]]
+    return dict(zip(heads, (values - ribbon.arrayminus, values + ribbon.array), strict=True))
 
 
 def _cells(trace: go.Heatmap, figure: go.Figure) -> Table:

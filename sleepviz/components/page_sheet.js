@@ -24,9 +24,10 @@ function writeWords(pen, node, place) {
   pen.font = `${style.fontStyle} ${style.fontWeight} ${style.fontSize} ${style.fontFamily}`
   for (const [words, rect] of piecesOf(node)) {
     if (!rect.width) continue // folded away
-    const [x, y] = place(rect)
+    const [x, y] = place(rect), toEnd = ["right", "end"].includes(style.textAlign)
     pen.fillStyle = style.color
-    pen.fillText(words, x, y + rect.height / 2)
+    pen.textAlign = toEnd ? "right" : "left" // its digits may be narrower here than on the page
+    pen.fillText(words, toEnd ? x + rect.width : x, y + rect.height / 2)
     if (drawn.includes("line-through")) pen.fillRect(x, y + rect.height / 2, rect.width, 1.5)
     pen.fillStyle = style.textDecorationColor
     if (drawn.includes("underline")) pen.fillRect(x, y + rect.height - 2, rect.width, 2)

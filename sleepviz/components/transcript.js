@@ -86,7 +86,18 @@ class Talk {
     if (fresh.length) for (const old of this.said.querySelectorAll(".fresh")) old.classList.remove("fresh")
     for (const token of fresh) chips.push(this.add(token, !first && fresh.length <= 200))
     for (const turn of this.turns.values()) this.finish(turn)
+    this.tagNights()
     return fresh.length
+  }
+
+  tagNights() { // the first word of a turn that a night took over says which
+    let before = ""
+    for (const { token, element } of this.chips) {
+      const night = token.fate === "weights" ? String(token.night) : "", place = `${token.turn} ${night}`
+      const tag = night && !token.quiet && place !== before ? night : ""
+      if (!token.quiet) before = place
+      if (tag !== (element.dataset.night ?? "")) tag ? element.dataset.night = tag : delete element.dataset.night
+    }
   }
 
   sameToken(a, b) { return a.index === b.index && a.id === b.id && a.text === b.text && a.turn === b.turn && a.quiet === b.quiet }

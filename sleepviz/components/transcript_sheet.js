@@ -36,6 +36,13 @@ function sheetOfTalk({ said, d }) {
   pen.textBaseline = "middle"
   for (const chip of said.querySelectorAll(".chip"))
     for (const r of chip.getClientRects()) paintFate(pen, chip.dataset.fate, across(r), down(r), r.width, r.height, colours)
+  for (const chip of said.querySelectorAll(".chip[data-night]")) {
+    const [r] = chip.getClientRects()
+    if (!r) continue
+    pen.font = `600 9px ${colours.font}`
+    pen.fillStyle = colours.violet
+    pen.fillText(`v${chip.dataset.night}`, across(r) + 1, down(r) + 6)
+  }
   const texts = document.createTreeWalker(said, NodeFilter.SHOW_TEXT)
   while (texts.nextNode()) writeWords(pen, texts.currentNode, (r) => [across(r), down(r)])
   const legend = FATES.map(([fate, name]) => ({

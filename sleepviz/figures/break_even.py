@@ -135,7 +135,7 @@ def break_even(state: State, choice: str = "seconds") -> go.Figure:
 
 
 def _add_way(figure: Draft, way: _Way, x: np.ndarray, name: str, colour: str) -> None:
-    """A line with the terms of each sum, and what it were if all questions took less, or more."""
+    """A line with the terms of each sum; a ribbon: if all questions took less, or more."""
     unit, spread = way.each.unit, np.outer(x, way.spread) + float(way.once)
     once = f"{way.once.told(1)} + " if float(way.once) else ""
     tenths = ""
@@ -148,6 +148,8 @@ def _add_way(figure: Draft, way: _Way, x: np.ndarray, name: str, colour: str) ->
         x=x,
         y=np.array([float(way.after(n)) for n in x]),
         custom=spread,
+        spread=spread,
+        edges=("p10", "p90"),
         hover=f"%{{y:,.1f}} {unit}<br>{once}%{{x:,.0f}} · {way.each.told(2)}{tenths}",
         colour=colour,
         width=2,

@@ -127,15 +127,36 @@ def interval(right: int, of: int) -> tuple[float, float]:
     return max(0.0, middle - apart), min(1.0, middle + apart)
 
 
+def changed(state: State, night: int) -> list[tuple[Answered, Answered]]:
+    """The controls that are answered otherwise after a night: the answers before, and after it.
+
+    First those that are no longer right.
+    """
+    before, after = _before(state), _after(state, night)
+    both = [(before[q], after[q]) for q in before if q in after]
+    others = [(a, b) for a, b in both if a.reply != b.reply]
+    return sorted(others, key=lambda pair: (not pair[0].correct, bool(pair[1].correct)))
+
+
+def _before(state: State) -> dict[str, Answered]:
+    """The controls as they were answered without notes and without dynamic weights."""
+    return {a.question: a for _, a in state.answers if a.arm == "cleared" and a.kind == "control"}
+
+
+def _after(state: State, night: int) -> dict[str, Answered]:
+    """The controls as they were answered after a night, at full strength."""
+    return {
+        a.question: a
+        for _, a in state.answers
+        if (a.arm, a.kind, a.night, a.scale) == ("slept", "control", night, 1.0)
+    }
+
+
 def _points(state: State) -> list[_Point]:
-    before = {a.question: a for _, a in state.answers if a.arm == "cleared" and a.kind == "control"}
+    before = _before(state)
     points = [_point(0, before, before, None)] if before else []
     for night in state.nights_kept:
-        after = {
-            a.question: a
-            for _, a in state.answers
-            if (a.arm, a.kind, a.night, a.scale) == ("slept", "control", night.number, 1.0)
-        }
+        after = _after(state, night.number)
         nll = _nll(night)
         if after or (nll is not None and before):
             points.append(_point(night.number, before, after, nll))

@@ -78,6 +78,16 @@ def falling_asleep(state: State) -> go.Figure:
     return figure.made()
 
 
+def step_at(state: State, x: float) -> tuple[int, SleepStepped] | None:
+    """The step of the last sleep that is drawn nearest to an x, and its number over all phases."""
+    steps = _with_losses(state.nights[-1].steps) if state.nights else ()
+    if not steps:
+        return None
+    numbers = _running_steps(steps)
+    at = int(np.abs(numbers - x).argmin())
+    return int(numbers[at]), steps[at]
+
+
 def alt(state: State) -> str:
     """The picture in words."""
     if not state.nights or not state.nights[-1].steps:

@@ -39,6 +39,8 @@ def line(
     colour: str,
     width: float = 2.5,
     custom: np.ndarray | None = None,
+    spread: np.ndarray | None = None,
+    edges: tuple[str, str] = ("low", "high"),
     step: bool = False,
     fill: bool = False,
     upon: bool = False,
@@ -48,13 +50,14 @@ def line(
     """Add a line, dashed as its `kind` is: MEASURED solid, DERIVED dashed, ESTIMATE dotted.
 
     `hover` is the template of what a point says, `custom` [point, column] more numbers for it.
-    step: a value holds until the next. fill: what is under it is shaded; `upon` the line before it,
-    which has the same x. ends: dots as well, where there are too few for a line.
-    right: on the right axis.
+    `spread` [point, 2]: the edges of a ribbon around the line, called `edges`. step: a value holds
+    until the next. fill: what is under it is shaded; `upon` the line before it, which has the same
+    x. ends: dots as well, where there are too few for a line. right: on the right axis.
     """
+    ribbon = {} if spread is None else {"edges": edges}
     trace = go.Scatter(
         **UNCHECKED,
-        meta={"kind": kind.value},
+        meta={"kind": kind.value, **ribbon},
         name=name,
         x=x,
         y=y,
@@ -67,10 +70,17 @@ def line(
             "dash": DASHES[kind],
             "shape": "hv" if step else "linear",
         },
+        error_y=None if spread is None else _ribbon(np.asarray(y), spread),
         fill="tonexty" if upon else "tozeroy" if fill else None,
         yaxis="y2" if right else None,
     )
     figure.add_trace(trace)
+
+
+def _ribbon(y: np.ndarray, spread: np.ndarray) -> dict[str, object]:
+    """A spread around a line, as plotly writes it: how far up and down from each point."""
+    low, high = spread.T
+    return {"type": "data", "symmetric": False, "array": high - y, "arrayminus": y - low}
 
 
 def dots(

@@ -10,6 +10,7 @@ import streamlit as st
 from sleepviz import controls, frame
 from sleepviz.components.answered import answered
 from sleepviz.components.audit import leak_audit
+from sleepviz.components.clicked import elsewhere
 from sleepviz.components.dial import dial
 from sleepviz.components.lasting import lasting, put, value_of
 from sleepviz.components.markup import Node, el, markup
@@ -50,7 +51,7 @@ def render(timeline: Timeline, position: int | None) -> None:
         cell = picture("facts_kept", state, key="compare.facts_kept", height=300)
         _opened(facts_kept.question_at(state, cell[0]) if cell else None)
         st.markdown("##### What it cost elsewhere")
-        picture("cost_elsewhere", state, key="compare.cost_elsewhere", height=230)
+        elsewhere(state, key="compare.cost_elsewhere", height=230)
     with right:
         dial(state, probe, _pinned(state, probe), busy)
         leak_audit(state, probe)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import streamlit as st
 
 from sleepviz import controls, frame
+from sleepviz.components.clicked import falling
 from sleepviz.components.dreams import dreams
 from sleepviz.components.lasting import put
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.method_form import CHOSEN, choose, knob_fields
+from sleepviz.components.night_stack import night_stack
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Card, cards, chip, empty, notice, split, told, track
 from sleepviz.components.report import forecast, outcome, show_report, verdict
@@ -42,7 +44,7 @@ def render(timeline: Timeline, position: int | None) -> None:
         hint = "Let it read a story on the page Talk; then its notes can be slept on."
         frame.nothing_yet("Nothing to sleep on yet", hint, "talk", "Tell it something")
         _saved(controls.locked())
-    _stack(state)
+    night_stack(state)
 
 
 def _saved(busy: bool) -> None:
@@ -197,8 +199,10 @@ def _chart(state: State) -> None:
     """The loss, of a method that has one; else the memory."""
     trains = any(s.loss is not None for s in state.nights[-1].steps)
     st.markdown("##### Falling asleep" if trains else "##### Memory while asleep")
-    name = "falling_asleep" if trains else "memory_over_time"
-    picture(name, state, key=f"sleep.{name}", height=330)
+    if trains:
+        falling(state, key="sleep.falling_asleep", height=330)
+    else:
+        picture("memory_over_time", state, key="sleep.memory_over_time", height=330)
 
 
 # after ------------------------------------------------------------------------------------------
@@ -262,39 +266,8 @@ def _report(state: State, night: Night) -> None:
     if night.dreams:
         with st.expander(f"What it dreamt ({len(night.dreams)})"):
             markup(dreams(night.dreams), key="sleep.dreamt")
-
-
-def _stack(state: State) -> None:
-    """Every night, the newest on top: its outcome, a switch, and an undo where it was kept."""
-    if not state.nights_kept and len(state.nights) < 2:
-        return
-    busy = controls.locked()
-    with st.expander(f"Nights ({len(state.nights)})", expanded=len(state.nights_kept) > 1):
-        hint = "A night switched off takes the later ones with it: each was learnt on top."
-        markup(el("p", "small muted", hint), key="sleep.stack")
-        for night in reversed(state.nights):
-            kept = night in state.nights_kept
-            with st.container(horizontal=True, vertical_alignment="center"):
-                with st.container(width="stretch"):
-                    markup(outcome(night), key=f"sleep.outcome.{night.number}")
-                if kept:
-                    _switch(state, night, busy)
-                    st.button(
-                        f"Undo back to before sleep {night.number}",
-                        key=f"sleep.undo.{night.number}",
-                        disabled=busy,
-                        on_click=controls.revert,
-                        args=(night.number,),
-                    )
-
-
-def _switch(state: State, night: Night, busy: bool) -> None:
-    """On or off; what is in force is asked of the state, not of the widget."""
-    key = f"sleep.on.{night.number}"
-    st.session_state[key] = night in state.nights_in_force
-    before = [n.number for n in state.nights_kept if n.number < night.number]
-
-    def switched() -> None:
-        controls.wear(night.number if st.session_state[key] else max(before, default=0))
-
-    st.toggle("in force", key=key, disabled=busy, on_change=switched)
+    if night is state.nights[-1] and any(step.loss is not None for step in night.steps):
+        more = st.expander("How it fell asleep", key="sleep.fell", on_change="rerun")
+        if more.open:
+            with more:
+                falling(state, key="sleep.fell_asleep", height=300)

@@ -64,17 +64,29 @@ def test_a_click_on_a_head_opens_it(heavy: Any) -> None:
     expect(heavy.locator(".st-key-look_tile canvas.map")).to_be_visible()
 
 
-def test_the_transcript_leaves_as_an_image(heavy: Any) -> None:
-    go(heavy, "Talk")
-    with heavy.expect_download() as download:
-        heavy.locator(".st-key-talk_card").get_by_role("button", name="PNG").click()
-    assert download.value.suggested_filename == "transcript.png"
+def image_of(page: Any, place: str, name: str) -> str:
+    """Take a picture of the page away as an image; the name of its file."""
+    with page.expect_download() as download:
+        page.locator(place).get_by_role("button", name="PNG").first.click()
     image = Path(download.value.path()).read_bytes()
     SHOTS.mkdir(exist_ok=True)
-    (SHOTS / "transcript-sheet.png").write_bytes(image)
+    (SHOTS / f"{name}-sheet.png").write_bytes(image)
     assert image[:8] == b"\x89PNG\r\n\x1a\n"
     wide, high = (int.from_bytes(image[at : at + 4]) for at in (16, 20))
-    assert high > 300 < wide
+    assert high > 120 < wide
+    return str(download.value.suggested_filename)
+
+
+def test_what_is_words_leaves_as_an_image_too(heavy: Any) -> None:
+    go(heavy, "Talk")
+    assert image_of(heavy, ".st-key-talk_card", "transcript") == "transcript.png"
+    go(heavy, "Look inside")
+    part(heavy, "One head")
+    read = image_of(heavy, ".st-key-look_read", "what-it-read")
+    assert re.fullmatch(r"attention-\d+-\d+-\d+\.png", read)
+    go(heavy, "Numbers")
+    share = image_of(heavy, ".st-key-numbers_attention", "attention-share")
+    assert re.fullmatch(r"attention-share-\d+\.png", share)
 
 
 def test_a_token_chosen_in_the_transcript_is_chosen_in_the_tile(heavy: Any) -> None:
@@ -120,6 +132,23 @@ def test_the_tile_follows_the_talk(heavy: Any) -> None:
     expect(tile).to_have_attribute("data-n", str(now))
     expect(heavy.locator(".st-key-look-old")).to_have_count(0)
     shot(heavy, "tile-after-talk-light-1280")
+
+
+def test_another_head_is_opened_while_it_talks(heavy: Any) -> None:
+    go(heavy, "Talk")
+    heavy.get_by_placeholder("Say something to the model").fill("Tell me all of it, at length.")
+    with begun(heavy):
+        heavy.keyboard.press("Enter")
+    go(heavy, "Look inside")
+    title = heavy.locator(".st-key-look_tile .title")
+    before = title.inner_text().partition(" · ")[2].partition(" · ")[0]
+    slider = heavy.get_by_role("slider", name="Head").first
+    slider.focus()
+    slider.press("Home" if "head 0" not in before else "End")
+    expect(title).not_to_contain_text(f"{before} ·")
+    done(heavy)
+    tile = heavy.locator(".st-key-look_tile canvas.map")
+    expect(tile).to_have_attribute("data-n", str(n_cached(heavy)))
 
 
 def test_the_cache_shows_every_key_and_value(heavy: Any) -> None:
