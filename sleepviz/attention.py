@@ -185,7 +185,7 @@ def _attend(
         if observer is not None:
             bias = _additive(attention_mask, query, past.key)
             observer.see(Look(layer, query, past.key, bias, scale, 0))
-        if _grouped_here(query, attention_mask, kwargs):
+        if _asked_at_once(query, attention_mask, kwargs):
             return _read(query, past.key, past.value, attention_mask, dropout, scale)
         output, _ = sdpa_attention_forward(
             module,
@@ -205,17 +205,18 @@ def _attend(
     return _read(query, key, value, bias, dropout, scale)
 
 
-def _grouped_here(
+def _asked_at_once(
     query: torch.Tensor, mask: torch.Tensor | None, kwargs: Mapping[str, Any]
 ) -> bool:
     """Whether SDPA may be asked at once, without a copy of every key and value per query head.
 
     With a mask transformers makes such copies, for accelerators whose quick kernels know no groups
-    then; that of a processor does, and adds up in the same order. What else transformers may pass
-    is left to it.
+    then; that of a processor does, and adds up in the same order. Of one query without a mask it
+    asks the same after looking at much else, which several contexts would pay for row by row. What
+    else transformers may pass is left to it, and several queries without a mask are.
     """
     plain = kwargs.get("softcap") is None and kwargs.get("position_bias") is None
-    return knows_groups(query.device) and mask is not None and plain
+    return knows_groups(query.device) and plain and (mask is not None or query.shape[2] == 1)
 
 
 def knows_groups(device: torch.device) -> bool:
