@@ -1,13 +1,20 @@
 """What a number is: measured, derived by a formula, or an estimate; and what follows from it.
 
-Knows how the kind of a result comes from its parts; does not know where numbers are shown.
+Knows how the kind of a result comes from its parts, and that records declare what their fields
+hold; does not know where numbers are shown. A number is MEASURED where a record says so of the
+field that it was read into, and nowhere else: what draws it takes its kind along (`series`,
+`quantity`), and what is computed from it has the kind that follows.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated, Any, TypeAlias, get_type_hints
+
+import numpy as np
 
 
 class Kind(StrEnum):
@@ -57,6 +64,10 @@ class Quantity:
     def __mul__(self, times: float) -> Quantity:
         return self._with(self, float(self) * times, self.unit)
 
+    def told_in(self, unit: str, each: float) -> Quantity:
+        """The same number in another unit, of which one is `each` of this one."""
+        return Quantity(None if self.value is None else self.value / each, unit, self.kind)
+
     def __float__(self) -> float:
         return math.nan if self.value is None else float(self.value)
 
@@ -70,6 +81,99 @@ class Quantity:
         forecast = Kind.ESTIMATE in (self.kind, other.kind)
         kind = Kind.ESTIMATE if forecast else Kind.DERIVED
         return Quantity(None if math.isnan(value) else value, unit, kind)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """Numbers of one unit and one kind, an array of any shape; NaN is a number that is not known.
+
+    What is computed from it has the kind that follows, as of quantities.
+    """
+
+    values: np.ndarray
+    unit: str
+    kind: Kind
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, which: Any) -> Series:
+        """Some of them, chosen as of an array."""
+        return Series(self.values[which], self.unit, self.kind)
+
+    def __sub__(self, other: Series) -> Series:
+        if self.unit != other.unit:
+            raise ValueError(f"{self.unit} and {other.unit} differ.")
+        kind = Kind.ESTIMATE if Kind.ESTIMATE in (self.kind, other.kind) else Kind.DERIVED
+        return Series(self.values - other.values, self.unit, kind)
+
+    def after(self, first: float) -> Series:
+        """With one that is known to come before them, such as the nothing that all begins with."""
+        return Series(np.concatenate([[first], self.values]), self.unit, self.kind)
+
+    def told_in(self, unit: str, each: float) -> Series:
+        """The same numbers in another unit, of which one is `each` of this one."""
+        return Series(self.values / each, unit, self.kind)
+
+    def of_parts(self, add: Callable[[np.ndarray], np.ndarray]) -> Series:
+        """Sums of parts of one thing, which are as well known as the parts."""
+        return Series(add(self.values), self.unit, self.kind)
+
+    def by(self, formula: Callable[[np.ndarray], np.ndarray], unit: str) -> Series:
+        """What a formula makes of them: DERIVED, of an ESTIMATE one."""
+        kind = Kind.ESTIMATE if self.kind is Kind.ESTIMATE else Kind.DERIVED
+        return Series(formula(self.values), unit, kind)
+
+    def from_a_sample(self) -> Series:
+        """Of no more than a sample of what it is said of: an ESTIMATE."""
+        return Series(self.values, self.unit, Kind.ESTIMATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """In the annotation of a field: of which kind and unit the numbers are that it holds."""
+
+    kind: Kind
+    unit: str
+
+
+_BYTES, _MS, _SECONDS = (Told(Kind.MEASURED, unit) for unit in ("B", "ms", "s"))
+MeasuredBytes: TypeAlias = Annotated[int, _BYTES]
+MeasuredBytesOrNone: TypeAlias = Annotated[int | None, _BYTES]
+MeasuredLayerBytes: TypeAlias = Annotated[tuple[int, ...], _BYTES]  # [layer]
+MeasuredMs: TypeAlias = Annotated[float, _MS]
+MeasuredSeconds: TypeAlias = Annotated[float, _SECONDS]
+
+
+_declared: dict[tuple[type[Any], str], Told] = {}
+
+
+def declared(record: type[Any], field: str) -> Told:
+    """What a field of a record holds. Raises `TypeError` where the record does not say."""
+    if (record, field) not in _declared:
+        hint = get_type_hints(record, include_extras=True).get(field)
+        notes = [n for n in getattr(hint, "__metadata__", ()) if isinstance(n, Told)]
+        if not notes:
+            raise TypeError(f"{record.__name__}.{field} does not say what its numbers are")
+        _declared[record, field] = notes[0]
+    return _declared[record, field]
+
+
+def series(record: type[Any], field: str, of: Iterable[object]) -> Series:
+    """A field of many records, with the kind and the unit that it declares."""
+    return taken(record, field, [getattr(r, field) for r in of])
+
+
+def taken(record: type[Any], field: str, values: object) -> Series:
+    """Numbers that were taken out of a field of records, with the kind and unit it declares."""
+    told = declared(record, field)
+    return Series(np.asarray(values, dtype=float), told.unit, told.kind)
+
+
+def quantity(record: object, field: str) -> Quantity:
+    """A field of a record, with the kind and the unit that it declares."""
+    told = declared(type(record), field)
+    return Quantity(getattr(record, field), told.unit, told.kind)
 
 
 def measured(value: float | None, unit: str) -> Quantity:

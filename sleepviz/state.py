@@ -7,8 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
 
 from sleepviz import events as ev
+from sleepviz.quantities import (
+    Kind,
+    MeasuredBytes,
+    MeasuredLayerBytes,
+    MeasuredMs,
+    Told,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +36,9 @@ class KvPoint:
     index: int  # of the entry
     at_s: float
     n_tokens: int
-    n_bytes: int
-    predicted_bytes: int
-    layer_bytes: tuple[int, ...]
+    n_bytes: MeasuredBytes
+    predicted_bytes: Annotated[int, Told(Kind.DERIVED, "B")]
+    layer_bytes: MeasuredLayerBytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,7 @@ class Timing:
     phase: str  # "prefill", "decode" or "look"
     n_tokens: int
     n_context: int
-    ms: float
+    ms: MeasuredMs
     watched: bool = False
 
 

@@ -25,7 +25,7 @@ from sleepviz.figures.facts_by_night import facts_by_night
 from sleepviz.figures.facts_kept import facts_kept
 from sleepviz.figures.memory_over_time import memory_over_time, moment
 from sleepviz.figures.tokens_kept import tokens_kept
-from sleepviz.quantities import Kind
+from sleepviz.quantities import Kind, Quantity
 from sleepviz.state import Night, SeenToken, State, Turn
 from sleepviz.timeline import Timeline
 
@@ -756,7 +756,7 @@ def lying() -> go.Figure:
         ("rest", 5.0, Kind.DERIVED, True),
     ):
         traces.part(
-            figure, kind, name=name, row="x", amount=amount, hover=f"{name}<br>so much",
+            figure, Quantity(amount, "MiB", kind), name=name, row="x", hover=f"{name}<br>so much",
             colour=theme.KV, below=below,
         )  # fmt: skip
     return figure

@@ -32,7 +32,7 @@ from sleepviz.figures import (
 )
 from sleepviz.figures.cost_elsewhere import interval
 from sleepviz.figures.draft import Draft
-from sleepviz.quantities import Kind
+from sleepviz.quantities import Kind, Series
 from sleepviz.state import State
 from sleepviz.timeline import Timeline
 
@@ -267,7 +267,7 @@ FILES = sorted(p for p in Path(figures.__path__[0]).glob("*.py") if p.stem not i
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_no_picture_adds_data_but_by_traces_which_ask_for_its_kind(path: Path) -> None:
+def test_no_picture_adds_data_but_by_traces_to_which_numbers_tell_their_kind(path: Path) -> None:
     called = [
         node.func
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -277,11 +277,33 @@ def test_no_picture_adds_data_but_by_traces_which_ask_for_its_kind(path: Path) -
     assert not [f.attr for f in called if isinstance(f.value, ast.Name) and f.value.id == "go"]
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_no_picture_calls_a_number_measured_but_what_an_event_declares_to_be(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    words = {
+        id(n) for text in ast.walk(tree) if isinstance(text, ast.JoinedStr) for n in ast.walk(text)
+    }
+    chosen = [
+        node
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Attribute) and node.attr == "MEASURED" and id(node) not in words)
+        or (isinstance(node, ast.Name) and node.id == "measured")
+    ]
+    assert not [ast.unparse(node) for node in chosen]
+
+
+def test_dots_refuse_an_estimate() -> None:
+    y = Series(np.array([0, 1]), "MiB", Kind.ESTIMATE)
+    with pytest.raises(ValueError, match="dots cannot say"):
+        traces.dots(theme.blank("T", "t", x="x", y="y"), y, name="n", x=[0, 1], hover="", colour="")
+
+
 @pytest.mark.parametrize("kind", Kind)
 def test_a_line_beside_a_measured_one_is_dashed_unless_measured(kind: Kind) -> None:
     figure = theme.blank("Both", "both", x="time (s)", y="memory (MiB)")
     for some in (Kind.MEASURED, kind):
-        traces.line(figure, some, name=some, x=[0, 1], y=[0, 1], hover="%{y}", colour=theme.KV)
+        y = Series(np.array([0, 1]), "MiB", some)
+        traces.line(figure, y, name=some, x=[0, 1], hover="%{y}", colour=theme.KV)
     first, second = figure.data
     assert first.line.dash == "solid"
     assert (second.line.dash == "solid") == (kind is Kind.MEASURED)
@@ -1062,9 +1084,8 @@ def test_a_draft_becomes_the_figure_that_the_same_steps_would_have_made() -> Non
         theme.draft("T", "words", x="x", y="y"),
     ):
         for name in ("one", "two"):
-            traces.line(
-                figure, Kind.MEASURED, name=name, x=[0, 1], y=[1, 2], hover="%{y}", colour=theme.KV
-            )
+            y = Series(np.array([1, 2]), "y", Kind.MEASURED)
+            traces.line(figure, y, name=name, x=[0, 1], hover="%{y}", colour=theme.KV)
         theme.band(figure, 0, 1, "night")
         theme.mark(figure, 0.5, "now")
         theme.limit(figure, 2, "most")

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
 from operator import add, sub, truediv
+from typing import Annotated
 
+import numpy as np
 import pytest
 
-from sleepviz.quantities import Kind, Quantity, derived, estimate, measured
+from sleepviz.quantities import (
+    Kind,
+    Quantity,
+    Series,
+    Told,
+    declared,
+    derived,
+    estimate,
+    measured,
+    quantity,
+    series,
+    taken,
+)
 
 ACTS = (add, sub, truediv)
 
@@ -63,3 +78,51 @@ def test_a_quantity_is_told_with_its_unit() -> None:
 def test_every_kind_says_what_it_means_in_a_sentence() -> None:
     assert all(kind.meaning.endswith(".") for kind in Kind)
     assert len({kind.meaning for kind in Kind}) == len(Kind)
+
+
+# what records declare -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seen:
+    n_bytes: Annotated[int | None, Told(Kind.MEASURED, "B")]
+    told: Annotated[tuple[int, ...], Told(Kind.DERIVED, "B")] = ()
+    name: str = ""
+
+
+RECORDS = (Seen(1024, (1, 2)), Seen(None, (3, 4)))
+
+
+def test_a_field_brings_its_kind_and_unit_along() -> None:
+    got = series(Seen, "n_bytes", RECORDS)
+    assert (got.kind, got.unit, got.values[0]) == (Kind.MEASURED, "B", 1024)
+    assert np.isnan(got.values[1])
+    assert quantity(RECORDS[0], "n_bytes") == measured(1024, "B")
+    assert taken(Seen, "told", [[1]]).kind is Kind.DERIVED
+    assert len(series(Seen, "n_bytes", ())) == 0
+
+
+@pytest.mark.parametrize("field", ["name", "nothing"])
+def test_a_field_that_declares_nothing_is_no_number(field: str) -> None:
+    with pytest.raises(TypeError, match=f"Seen.{field} does not say"):
+        declared(Seen, field)
+
+
+def test_the_same_numbers_in_another_unit_and_some_of_them_are_what_they_were() -> None:
+    got = series(Seen, "n_bytes", RECORDS).after(0).told_in("KiB", 1024)[:2]
+    assert (got.kind, got.unit, list(got.values)) == (Kind.MEASURED, "KiB", [0, 1])
+    parts = series(Seen, "told", RECORDS).of_parts(lambda n: n.sum(1))
+    assert (parts.kind, list(parts.values)) == (Kind.DERIVED, [3, 7])
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_what_a_formula_makes_of_them_is_derived_and_of_an_estimate_an_estimate(kind: Kind) -> None:
+    some = Series(np.array([6.0, 2.0]), "s", kind)
+    follows = Kind.ESTIMATE if kind is Kind.ESTIMATE else Kind.DERIVED
+    half = some.by(lambda n: n / 2, "s")
+    assert (half.kind, list(half.values)) == (follows, [3.0, 1.0])
+    apart = some - Series(np.array([1.0, 1.0]), "s", Kind.MEASURED)
+    assert (apart.kind, list(apart.values)) == (follows, [5.0, 1.0])
+    assert some.from_a_sample().kind is Kind.ESTIMATE
+    with pytest.raises(ValueError, match="s and ms differ"):
+        some - Series(np.array([1.0, 1.0]), "ms", kind)

@@ -30,7 +30,7 @@ from sleepviz.events import (
     SessionStarted,
 )
 from sleepviz.figures import heads_glance, pictures, theme, traces
-from sleepviz.quantities import Kind
+from sleepviz.quantities import Kind, taken
 from sleepviz.state import State
 
 _rows: Kept[go.Figure] = Kept(32)
@@ -238,10 +238,9 @@ def shares_of(captured: AttentionCaptured, query: int) -> go.Figure:
     shown = theme.blank("What one token read", "", x="key (token read)", y="query (token reading)")
     traces.cells(
         shown,
-        Kind.MEASURED,
+        taken(AttentionCaptured, "weights", shares[None]),
         x=[theme.safe(name) for name in names],
         y=[theme.safe(_named(captured, query))],
-        z=shares[None],
         limits=(0, 1),
         hover="%{x}: %{z:.4f}",
         bar=theme.colour_bar("share of attention (1)"),

@@ -8,6 +8,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
+
+from sleepviz.quantities import Kind, MeasuredBytes, MeasuredMs, Told
 
 LEAK_SPAN = 5  # this many consolidated tokens in a row count as a leak
 
@@ -45,12 +48,12 @@ class Answered:
     question: str
     reply: str
     tokens: tuple[tuple[str, float], ...]  # (text, probability)
-    ms: float
+    ms: MeasuredMs
     n_prompt: int
     kv_bytes: int
-    dynamic_bytes: int
-    gold_logprob: float | None
-    correct: bool | None
+    dynamic_bytes: MeasuredBytes
+    gold_logprob: Annotated[float | None, Told(Kind.MEASURED, "nat")]
+    correct: Annotated[bool | None, Told(Kind.MEASURED, "1: yes, 0: no")]
     kind: str  # direct, paraphrase, reverse, control, free
     expected: tuple[str, ...]
     night: int  # sleeps in force when asked
@@ -83,4 +86,4 @@ class DialRead:
 
     night: int
     scale: float
-    logprobs: tuple[tuple[str, str, float], ...]
+    logprobs: Annotated[tuple[tuple[str, str, float], ...], Told(Kind.MEASURED, "nat")]

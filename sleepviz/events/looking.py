@@ -6,10 +6,16 @@ Knows attention and caches as arrays; does not know how they are drawn.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, TypeAlias
 
 import numpy as np
 
 from sleepviz.events.talking import Token
+from sleepviz.quantities import Kind, MeasuredMs, Told
+
+Shares: TypeAlias = Annotated[np.ndarray, Told(Kind.MEASURED, "share")]
+Norms: TypeAlias = Annotated[np.ndarray, Told(Kind.MEASURED, "norm")]
+Means: TypeAlias = Annotated[np.ndarray, Told(Kind.DERIVED, "")]  # each with a unit of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +30,9 @@ class AttentionCaptured:
     layer: int
     head: int
     tokens: tuple[Token, ...]
-    weights: np.ndarray
-    slot_share: np.ndarray
-    ms: float
+    weights: Shares
+    slot_share: Shares
+    ms: MeasuredMs
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +44,8 @@ class AttentionGrown:
     """
 
     tokens: tuple[Token, ...]
-    weights: np.ndarray
-    slot_share: np.ndarray
+    weights: Shares
+    slot_share: Shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +58,8 @@ class CacheSeen:
     """
 
     start: int
-    keys: np.ndarray
-    values: np.ndarray
+    keys: Norms
+    values: Norms
 
 
 LOOKED_AT = "tokens looked at"  # what `Progressed` says of a look
@@ -74,9 +80,9 @@ class HeadsSeen:
     within a sentence (`names`; NaN without any), and on `slots` of dynamic weights.
     """
 
-    measures: np.ndarray
+    measures: Means
     n_tokens: int
-    ms: float
+    ms: MeasuredMs
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ class HeadsFollowed:
     compared, and some of the newer ones.
     """
 
-    measures: np.ndarray
+    measures: Means
     n_tokens: int
     n_queries: int
 
@@ -102,8 +108,8 @@ class AttentionTimed:
 
     n_context: int
     n_slots: float
-    attention_ms: float
-    pass_ms: float
+    attention_ms: MeasuredMs
+    pass_ms: MeasuredMs
     n_passes: int
     attention_flops: int = 0
     pass_flops: int = 0

@@ -6,8 +6,20 @@ Knows steps, verdicts and reports; does not know methods.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+
+from sleepviz.quantities import (
+    Kind,
+    MeasuredBytes,
+    MeasuredLayerBytes,
+    MeasuredSeconds,
+    Told,
+)
+
+_LOSS = Told(Kind.MEASURED, "nat per token")
+_BY_MATRIX = tuple[tuple[str, float], ...]  # (module, number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +35,8 @@ class SleepStarted:
     method: str
     knobs: tuple[tuple[str, float | int | str], ...]
     n_tokens: int
-    kv_bytes: int
-    estimate_s: float | None
+    kv_bytes: MeasuredBytes
+    estimate_s: Annotated[float | None, Told(Kind.ESTIMATE, "s")]
     estimate_flops: float | None = None
     estimate_bytes: float | None = None
     estimate_peak: float | None = None
@@ -53,11 +65,11 @@ class SleepStepped:
     phase: str
     step: int
     of: int
-    seconds: float  # since the sleep began
-    loss: float | None
-    anchor_loss: float | None
-    estimate_s: float | None  # ESTIMATE of the seconds left, None before there is a basis
-    forming: tuple[tuple[str, float], ...] = ()  # (module, ||dW|| / ||W||) so far, now and then
+    seconds: MeasuredSeconds  # since the sleep began
+    loss: Annotated[float | None, _LOSS]
+    anchor_loss: Annotated[float | None, _LOSS]
+    estimate_s: Annotated[float | None, Told(Kind.ESTIMATE, "s")]  # left; None: no basis yet
+    forming: Annotated[_BY_MATRIX, Told(Kind.DERIVED, "1")] = ()  # ||dW|| / ||W||, now and then
     practised: str = ""
     sampled: bool = False
 
@@ -70,7 +82,7 @@ class GateReading:
     """
 
     name: str
-    value: float
+    value: Annotated[float, Told(Kind.DERIVED, "")]  # in a unit of its own
     limit: float
     unit: str
     n_asked: int = 0
@@ -98,28 +110,34 @@ class SleepReport:
     night: int
     method: str
     n_tokens: int  # consolidated
-    seconds: float  # of its own computing: others' turns between its steps do not count
-    kv_bytes: int  # of the consolidated cache, now free
-    dynamic_bytes: int
-    kv_token_equivalents: float  # derived: numbers stored / numbers of one cached token
-    peak_extra_bytes: int  # highest of process RSS or accelerator memory above the sleep's start
+    seconds: MeasuredSeconds  # of its own computing: others' turns between its steps do not count
+    kv_bytes: MeasuredBytes  # of the consolidated cache, now free
+    dynamic_bytes: MeasuredBytes
+    # numbers stored / numbers of one cached token
+    kv_token_equivalents: Annotated[float, Told(Kind.DERIVED, "KV tokens")]
+    # highest of process RSS or accelerator memory above the sleep's start
+    peak_extra_bytes: Annotated[int, Told(Kind.DERIVED, "B")]
     n_dreams: int
     gate: tuple[GateReading, ...]
-    slots_kept: np.ndarray | None = None  # [layer, kv_head] slots per head, None without slots
-    kept_by: np.ndarray | None = None  # [layer, kv_head, token] bool, where slots are tokens
-    delta_norms: tuple[tuple[str, float], ...] = ()  # (module, ||dW|| / ||W||) per changed matrix
-    spectra: tuple[tuple[str, tuple[float, ...]], ...] = ()  # (module, singular values of dW)
+    # [layer, kv_head] slots per head, None without slots
+    slots_kept: Annotated[np.ndarray | None, Told(Kind.MEASURED, "slots")] = None
+    # [layer, kv_head, token] bool, where slots are tokens
+    kept_by: Annotated[np.ndarray | None, Told(Kind.MEASURED, "heads")] = None
+    # (module, ||dW|| / ||W||) per changed matrix
+    delta_norms: Annotated[_BY_MATRIX, Told(Kind.DERIVED, "1")] = ()
+    # (module, singular values of dW)
+    spectra: Annotated[tuple[tuple[str, tuple[float, ...]], ...], Told(Kind.MEASURED, "1")] = ()
     delta_bytes: tuple[tuple[str, int], ...] = ()  # (module, measured bytes of its change)
     leaves: str = "all"  # of the tokens: all, "kept tokens" (that a head kept), or "nothing"
     details: str = ""
     forced: str = ""  # the limits that it was kept against, as a file tells them
     slept_here: bool = True  # False: taken from a file; then tokens are what the file says
     flops: int = 0  # floating-point operations of matrix products, counted; with the gate's
-    peak_tensor_bytes: int = 0  # most bytes at once of the tensors that it made, counted
-    gate_seconds: float = 0.0  # of `seconds`, those of the gate's check
-    elapsed: float = 0.0  # seconds from its start to its end, others' turns included
+    peak_tensor_bytes: MeasuredBytes = 0  # most bytes at once of the tensors that it made, counted
+    gate_seconds: MeasuredSeconds = 0.0  # of `seconds`, those of the gate's check
+    elapsed: MeasuredSeconds = 0.0  # seconds from its start to its end, others' turns included
     next_position: int = 0  # of the first token afterwards: slots keep the positions before it
-    bytes_before: int = 0  # of the dynamic weights that were worn until then
+    bytes_before: MeasuredBytes = 0  # of the dynamic weights that were worn until then
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +176,8 @@ class CacheCleared:
     """The KV cache was emptied."""
 
     n_tokens: int
-    bytes_before: int
-    bytes_after: int
+    bytes_before: MeasuredBytes
+    bytes_after: MeasuredBytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +196,7 @@ class NightWorn:
 
     night: int
     n_tokens: int
-    kv_layer_bytes: tuple[int, ...]  # [layer], measured after what is in the context was read again
+    kv_layer_bytes: MeasuredLayerBytes  # after what is in the context was read again
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,4 +205,4 @@ class WeightsReverted:
 
     night: int
     n_tokens: int
-    kv_layer_bytes: tuple[int, ...]  # [layer], measured after the notes were read again
+    kv_layer_bytes: MeasuredLayerBytes  # after the notes were read again

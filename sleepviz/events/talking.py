@@ -8,6 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sleepviz.formulas import kv_layer_bytes
+from sleepviz.quantities import (
+    MeasuredBytes,
+    MeasuredBytesOrNone,
+    MeasuredLayerBytes,
+    MeasuredMs,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +62,8 @@ class Prefilled:
     """A chunk of text was read: its tokens went into the KV cache in one pass."""
 
     tokens: tuple[Token, ...]
-    ms: float
-    kv_layer_bytes: tuple[int, ...]  # [layer], measured after the chunk
+    ms: MeasuredMs
+    kv_layer_bytes: MeasuredLayerBytes  # after the chunk
     n_cached: int
 
 
@@ -70,7 +76,7 @@ class ReadAgain:
     """
 
     pieces: tuple[tuple[Token, ...], ...]
-    kv_layer_bytes: tuple[int, ...]  # [layer], measured after the last
+    kv_layer_bytes: MeasuredLayerBytes  # after the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +87,10 @@ class TokenGenerated:
     """
 
     token: Token
-    ms: float
+    ms: MeasuredMs
     logprob: float
     top: tuple[tuple[str, float], ...]  # the likeliest tokens with their probabilities
-    kv_layer_bytes: tuple[int, ...]  # [layer], measured
+    kv_layer_bytes: MeasuredLayerBytes
     n_cached: int
     watched: bool = False
 
@@ -102,13 +108,16 @@ class TurnEnded:
 class MemorySampled:
     """Where the bytes are now. `None`: this machine has no such figure (no accelerator)."""
 
-    weights: int
-    kv: int
-    dynamic_weights: int
-    optimiser: int  # trainable copies, their gradients and the optimiser's moments, during a sleep
-    rss: int  # the whole process, with everything in it
-    allocated: int | None  # accelerator: live tensors
-    reserved: int | None  # accelerator: kept by torch for reuse
-    peak: int | None  # accelerator: highest allocated so far
-    kv_slack: int = 0  # bytes of the cache's storage that no cached token uses
-    activations: int = 0  # what a sleep has computed and still holds: states, queries; counted
+    weights: MeasuredBytes
+    kv: MeasuredBytes
+    dynamic_weights: MeasuredBytes
+    # trainable copies, their gradients and the optimiser's moments, during a sleep
+    optimiser: MeasuredBytes
+    rss: MeasuredBytes  # the whole process, with everything in it
+    allocated: MeasuredBytesOrNone  # accelerator: live tensors
+    reserved: MeasuredBytesOrNone  # accelerator: kept by torch for reuse
+    peak: MeasuredBytesOrNone  # accelerator: highest allocated so far
+    kv_slack: MeasuredBytes = 0  # bytes of the cache's storage that no cached token uses
+    activations: MeasuredBytes = (
+        0  # what a sleep has computed and still holds: states, queries; counted
+    )

@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 
 from sleepviz.figures import theme, traces
 from sleepviz.figures.draft import Draft
-from sleepviz.quantities import Kind, Quantity, derived, estimate, measured
+from sleepviz.quantities import Kind, Quantity, Series, derived, estimate, quantity
 from sleepviz.state import State
 
 TITLE = "What a sleep costs, and when it pays"
@@ -68,7 +68,7 @@ class _Costs:
     def ways(self, choice: str) -> dict[str, _Way]:
         """The three ways by name; `memory`: MiB that each holds while it computes, times s."""
         if choice == "seconds":
-            nothing = measured(0.0, "s")
+            nothing = derived(0.0, "s")
             return {
                 _KEEP: _way(nothing, self.full),
                 _READ: _way(nothing, self.full, float(self.reading)),
@@ -143,10 +143,9 @@ def _add_way(figure: Draft, way: _Way, x: np.ndarray, name: str, colour: str) ->
         tenths = "<br>p10 to p90: %{customdata[0]:,.1f} to %{customdata[1]:,.1f} " + unit
     traces.line(
         figure,
-        way.each.kind,
+        Series(np.array([float(way.after(n)) for n in x]), unit, way.after(1).kind),
         name=name,
         x=x,
-        y=np.array([float(way.after(n)) for n in x]),
         custom=spread,
         spread=spread,
         edges=("p10", "p90"),
@@ -229,11 +228,11 @@ def _costs(state: State) -> _Costs | None:
     passes = [t for t in state.timings if t.phase == "prefill"]
     if not (given["full"] and given["slept"] and passes):
         return None
-    read = measured(sum(t.ms for t in passes) / 1e3, "s")
+    read = derived(sum(t.ms for t in passes) / 1e3, "s")
     both = [*given["full"], *given["slept"]]
     full, slept = (tuple(a.ms / 1e3 for a in given[arm]) for arm in ("full", "slept"))
     return _Costs(
-        sleep=reduce(add, (measured(r.seconds, "s") for r in reports)),
+        sleep=reduce(add, (quantity(r, "seconds") for r in reports)),
         reading=read * (sum(r.n_tokens for r in reports) / sum(t.n_tokens for t in passes)),
         full=full,
         slept=slept,

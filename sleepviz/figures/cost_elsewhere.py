@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from sleepviz.events import Answered
+from sleepviz.events import Answered, GateReading
 from sleepviz.figures import theme, traces
-from sleepviz.quantities import Kind
+from sleepviz.quantities import Kind, taken
 from sleepviz.state import Night, State
 
 TITLE = "What it cost elsewhere"
@@ -58,12 +58,12 @@ def cost_elsewhere(state: State) -> go.Figure:
         xaxis={"tickformat": ",d", "unifiedhovertitle": {"text": "after sleep %{x:,.0f}"}},
         **right,
     )
+    right_of = np.array([(p.right, p.asked) for p in points if p.asked]).reshape(-1, 2)
     traces.line(
         figure,
-        Kind.DERIVED,
+        taken(Answered, "correct", right_of).by(lambda n: 100 * n[:, 0] / n[:, 1], "%"),
         name="controls right",
         x=[p.night for p in points if p.asked],
-        y=[100 * p.right / p.asked for p in points if p.asked],
         custom=np.array([_words(p) for p in points if p.asked], dtype=object),
         hover="%{y:.0f} %, %{customdata[0]}<br>%{customdata[1]}<br>%{customdata[2]}",
         colour=theme.CONTROL,
@@ -72,10 +72,9 @@ def cost_elsewhere(state: State) -> go.Figure:
     if told:
         traces.dots(
             figure,
-            Kind.DERIVED,
+            taken(GateReading, "value", [nll for _, nll in told]),
             name="plain text, NLL after / before (right)",
             x=[night for night, _ in told],
-            y=[nll for _, nll in told],
             hover="%{y:.3f} ×",
             colour=theme.PROCESS,
             right=True,

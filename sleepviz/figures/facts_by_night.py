@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from sleepviz.events import Answered
 from sleepviz.figures import theme, thinning, traces
-from sleepviz.quantities import Kind
+from sleepviz.quantities import Kind, taken
 from sleepviz.state import Night, State
 
 TITLE = "Facts by night"
@@ -31,7 +31,8 @@ def facts_by_night(state: State) -> go.Figure:
         return theme.empty(TITLE, _EMPTY)
     nights = state.nights_kept
     shown = list(rows)[-thinning.at_most(_MOST_ROWS) :]
-    marks = [[_mark(rows[q].get(n.number)) for n in nights] for q in shown]
+    given = [[rows[q].get(n.number) for n in nights] for q in shown]
+    right = [[None if a is None else a.correct for a in line] for line in given]
     figure = theme.grid(
         TITLE,
         alt(state),
@@ -43,14 +44,13 @@ def facts_by_night(state: State) -> go.Figure:
     )
     traces.cells(
         figure,
-        Kind.MEASURED,
+        taken(Answered, "correct", right),
         name="answered as expected (1: yes, 0: no)",
         x=[_column(n) for n in nights],
         y=[theme.safe(theme.shortened(q, thinning.at_most(52))) for q in shown],
-        z=[[{"✓": 1.0, "✗": 0.0}.get(m) for m in line] for line in marks],
         limits=(0.0, 1.0),
         colours=_COLOURS,
-        marks=marks,
+        marks=[[_mark(a) for a in line] for line in given],
         custom=[[_hover(q, rows[q].get(n.number), n) for n in nights] for q in shown],
         hover="%{customdata}",
     )

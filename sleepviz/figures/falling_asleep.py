@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from sleepviz.events import SleepStepped
 from sleepviz.figures import theme, thinning, traces
 from sleepviz.figures.draft import Draft
-from sleepviz.quantities import Kind, estimate
+from sleepviz.quantities import Kind, quantity, series
 from sleepviz.state import Night, State
 
 TITLE = "Falling asleep"
@@ -42,31 +42,28 @@ def falling_asleep(state: State) -> go.Figure:
     ms = 1e3 * np.diff([s.seconds for s in steps], prepend=began)
     custom = np.empty((len(steps), 2), dtype=object)
     custom[:, 0], custom[:, 1] = ms, [_practised(s) for s in steps]
-    dreamt, others = [s.loss for s in steps], [s.anchor_loss for s in steps]
+    dreamt, others = (series(SleepStepped, field, steps) for field in ("loss", "anchor_loss"))
     sampled = np.array([s.sampled for s in steps])
-    for name, colour, width, values, kind in (
-        ("dreams", theme.KV, 2.5, dreamt, Kind.MEASURED),
-        ("dreams, from a sample", theme.KV, 2.5, dreamt, Kind.ESTIMATE),
-        ("other text, to be kept", theme.CONTROL, 1.25, others, Kind.MEASURED),
-        ("other text, from a sample", theme.CONTROL, 1.25, others, Kind.ESTIMATE),
+    for name, colour, width, losses, which in (
+        ("dreams", theme.KV, 2.5, dreamt, ~sampled),
+        ("dreams, from a sample", theme.KV, 2.5, dreamt.from_a_sample(), sampled),
+        ("other text, to be kept", theme.CONTROL, 1.25, others, ~sampled),
+        ("other text, from a sample", theme.CONTROL, 1.25, others.from_a_sample(), sampled),
     ):
-        of_kind = sampled == (kind is Kind.ESTIMATE)
-        known = np.array(
-            [i for i, v in enumerate(values) if v is not None and of_kind[i]], dtype=int
-        )
+        known = np.flatnonzero(which & np.isfinite(losses.values))
         if not len(known):
             continue
-        y = np.array([values[i] for i in known], dtype=float)
-        keep = thinning.thin(y)
+        y = losses[known]
+        keep = thinning.thin(y.values)
+        of_dreams = losses.values is dreamt.values
         traces.line(
             figure,
-            kind,
+            y[keep],
             name=name,
             x=x[known][keep],
-            y=y[keep],
-            custom=custom[known][keep, : 2 if values is dreamt else 1],
+            custom=custom[known][keep, : 2 if of_dreams else 1],
             hover="%{y:,.3f} nat per token, a step of %{customdata[0]:,.0f} ms"
-            + ("%{customdata[1]}" if values is dreamt else ""),
+            + ("%{customdata[1]}" if of_dreams else ""),
             colour=colour,
             width=width,
             ends=len(keep) == 1,
@@ -118,7 +115,7 @@ def formula(state: State) -> str:
     if not state.nights or not state.nights[-1].steps:
         return text
     last = state.nights[-1].steps[-1]
-    left = estimate(last.estimate_s, "s")
+    left = quantity(last, "estimate_s")
     over = last.estimate_s is None or state.nights[-1].outcome != "running"
     told = "" if over else f" {left.kind}: about {left.told()} left."
     loss = ""

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from sleepviz.events import EVERY, MEASURES, HeadsFollowed, HeadsSeen
 from sleepviz.figures import theme, traces
-from sleepviz.quantities import Kind
+from sleepviz.quantities import Kind, taken
 from sleepviz.state import State
 
 TITLE = "Heads at a glance"
@@ -60,10 +60,9 @@ def heads_glance(state: State, choice: str = "sink") -> go.Figure:
     top = float(np.nanmax(shown))
     traces.cells(
         figure,
-        Kind.DERIVED,
+        taken(type(seen), "measures", shown),
         x=np.arange(n_heads),
         y=np.arange(n_layers),
-        z=shown,
         limits=(0.0, 1.0 if unit == "share" and top > 0.5 else max(top, 1e-6)),
         custom=np.moveaxis(measures, 0, -1) * _SCALES,
         bar=theme.colour_bar(f"{_NAMES[choice]} ({unit})".replace("share (share)", "(share)")),

@@ -11,8 +11,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.figures import kv_growth, theme, thinning, traces
-from sleepviz.quantities import Kind
-from sleepviz.state import State
+from sleepviz.quantities import Kind, Series, series
+from sleepviz.state import KvPoint, State
 
 TITLE = "KV cache by layer"
 SEES = (
@@ -30,8 +30,9 @@ _COLOURS = (*theme.COLOURWAY[: _MOST_BLOCKS - 1], theme.ACTIVATIONS)
 def kv_by_layer(state: State) -> go.Figure:
     """Stacked MiB in the KV cache, up to six stretches of layers, over the tokens put into it."""
     held = _held(state)
-    if not held.size:
+    if not held.values.size:
         return theme.empty(TITLE, kv_growth.nothing(state))
+    n_layers = held.values.shape[1]
     figure = theme.draft(
         TITLE,
         alt(state),
@@ -40,20 +41,19 @@ def kv_by_layer(state: State) -> go.Figure:
         xaxis={"unifiedhovertitle": {"text": "after %{x:,.0f} tokens"}},
     )
     told = kv_growth.along(state, "tokens")
-    blocks = _blocks(held.shape[1])
-    own = theme.mib(np.stack([held[:, a:b].sum(1) for a, b in blocks], axis=1))
-    upon = own.cumsum(axis=1)
-    keep = thinning.thin(upon[:, -1])
+    blocks = _blocks(n_layers)
+    upon = theme.in_mib(held.of_parts(lambda n: n.cumsum(1)))  # up to each layer, with it
+    keep = thinning.thin(upon.values[:, -1])
     for at, (first, end) in enumerate(blocks):
+        own = theme.mib(held.values[keep, first:end].sum(1))
         traces.line(
             figure,
-            Kind.MEASURED,
+            upon[keep, end - 1],
             name=_named(first, end),
             x=told[keep],
-            y=upon[keep, at],
-            custom=np.column_stack([own[keep, at], own[keep, at] * 1024 / (end - first)]),
+            custom=np.column_stack([own, own * 1024 / (end - first)]),
             hover="%{customdata[0]:,.2f} MiB, %{customdata[1]:,.0f} KiB a layer"
-            + ("<br>all layers: %{y:,.2f} MiB" if end == held.shape[1] else ""),
+            + ("<br>all layers: %{y:,.2f} MiB" if end == n_layers else ""),
             colour=_COLOURS[at],
             width=1.5,
             fill=True,
@@ -72,7 +72,7 @@ def kv_by_layer(state: State) -> go.Figure:
 
 def alt(state: State) -> str:
     """The picture in words."""
-    held = _held(state)
+    held = _held(state).values
     if not held.size:
         return f"{TITLE}. {kv_growth.nothing(state)}"
     now = held[-1]
@@ -83,7 +83,7 @@ def alt(state: State) -> str:
 def formula(state: State) -> str:
     """What is summed, with the least and the most that a layer holds now."""
     text = f"{Kind.MEASURED}: bytes of the cached keys and values, summed over each stretch."
-    held = _held(state)
+    held = _held(state).values
     if not held.size:
         return text
     now = held[-1]
@@ -91,12 +91,11 @@ def formula(state: State) -> str:
     return f"{text} A layer holds {each} now; {len(now)} layers, {theme.size(now.sum())}."
 
 
-def _held(state: State) -> np.ndarray:
+def _held(state: State) -> Series:
     """Bytes [point, layer], the empty beginning first; nothing where nothing is known."""
-    points = [p.layer_bytes for p in state.kv if p.layer_bytes]
-    if not points or len(points) < len(state.kv):
-        return np.zeros((0, 0))
-    return np.array([[0] * len(points[0]), *points])
+    known = bool(state.kv) and all(p.layer_bytes for p in state.kv)
+    held = series(KvPoint, "layer_bytes", state.kv if known else ())
+    return held.of_parts(lambda n: np.pad(n, ((1, 0), (0, 0))) if known else n.reshape(0, 0))
 
 
 def _blocks(n_layers: int) -> list[tuple[int, int]]:

@@ -12,11 +12,11 @@ from itertools import pairwise
 import numpy as np
 import plotly.graph_objects as go
 
-from sleepviz.events import SessionStarted
+from sleepviz.events import MemorySampled, SessionStarted
 from sleepviz.figures import theme, thinning, traces
 from sleepviz.figures.draft import Draft
-from sleepviz.quantities import Kind, derived, measured
-from sleepviz.state import State
+from sleepviz.quantities import Kind, Series, quantity, series, taken
+from sleepviz.state import KvPoint, State
 
 TITLE = "KV cache size"
 SEES = (
@@ -52,25 +52,25 @@ def kv_growth(state: State, choice: str = "tokens") -> go.Figure:
     )
     told = along(state, choice)
     n_tokens = np.array([0, *(p.n_tokens for p in state.kv)])
-    measured = theme.mib([0, *(p.n_bytes for p in state.kv)])
-    predicted = theme.mib([0, *(p.predicted_bytes for p in state.kv)])
-    keep = thinning.thin(measured)
-    each = measured * 1024 / np.maximum(n_tokens, 1)
-    custom = [n_tokens[keep], ((measured - predicted) * 2**20)[keep], each[keep]]
+    n_bytes, predicted = (
+        series(KvPoint, field, state.kv).after(0) for field in ("n_bytes", "predicted_bytes")
+    )
+    keep = thinning.thin(n_bytes.values)
+    each = n_bytes.values / 1024 / np.maximum(n_tokens, 1)
+    custom = [n_tokens[keep], (n_bytes - predicted).values[keep], each[keep]]
     hover = (
         "%{y:,.2f} MiB<br>%{customdata[0]:,.0f} tokens in it, %{customdata[2]:,.2f} KiB each; "
         "measured − predicted: %{customdata[1]:+,.0f} B"
     )
     sliding = _sliding_mib(state, keep)
     if sliding is not None:
-        custom.append(measured[keep] - sliding)
+        custom.append((theme.in_mib(n_bytes[keep]) - sliding).values)
         hover += "<br>full-attention layers: %{customdata[3]:,.2f} MiB"
     traces.line(
         figure,
-        Kind.MEASURED,
+        theme.in_mib(n_bytes[keep]),
         name="KV cache, measured",
         x=told[keep],
-        y=measured[keep],
         custom=np.column_stack(custom),
         hover=hover,
         colour=theme.KV,
@@ -82,10 +82,9 @@ def kv_growth(state: State, choice: str = "tokens") -> go.Figure:
     if sliding is not None:
         traces.line(
             figure,
-            Kind.MEASURED,
+            sliding,
             name="of it, sliding-window layers",
             x=told[keep],
-            y=sliding,
             hover="%{y:,.2f} MiB",
             colour=theme.CONTROL,
             width=1.5,
@@ -96,10 +95,9 @@ def kv_growth(state: State, choice: str = "tokens") -> go.Figure:
     if any(p.predicted_bytes for p in state.kv):
         traces.line(
             figure,
-            Kind.DERIVED,
+            theme.in_mib(predicted[keep]),
             name="predicted by the formula",
             x=told[keep],
-            y=predicted[keep],
             hover="%{y:,.2f} MiB",
             colour=theme.INK,
             width=1.25,
@@ -113,7 +111,7 @@ def kv_growth(state: State, choice: str = "tokens") -> go.Figure:
             theme.band(figure, night.started_s, night.ended_s or state.at_s, label)
         else:
             theme.mark(figure, float(told[point_at(state, night.started_s)]), label)
-    thinning.thinned(figure, len(keep), len(measured))
+    thinning.thinned(figure, len(keep), len(n_bytes))
     return figure.made()
 
 
@@ -145,7 +143,7 @@ def formula(state: State, _choice: str = "tokens") -> str:
         )
     itemsize = facts.kv_bytes_per_token / (2 * facts.n_layers * facts.n_kv_heads * facts.head_dim)
     last = max(state.kv, key=lambda p: p.n_tokens)
-    seen, told = measured(last.n_bytes, "B"), derived(last.predicted_bytes, "B")
+    seen, told = quantity(last, "n_bytes"), quantity(last, "predicted_bytes")
     apart = seen - told
     return (
         f"{told.kind}: {_product(facts, f'{itemsize:g}', last.n_tokens)} = "
@@ -212,11 +210,14 @@ def _each(facts: SessionStarted) -> str:
     return f"{first} until a sliding window is full, {theme.size(later)} once all are"
 
 
-def _sliding_mib(state: State, keep: np.ndarray) -> np.ndarray | None:
+def _sliding_mib(state: State, keep: np.ndarray) -> Series | None:
     """MiB in the layers that slide, at these points; None where no layer does, or every one."""
-    if not _windows(state) or (state.facts and all(state.facts.windows)):
+    windows = state.facts.windows if state.facts else ()
+    if not any(windows) or all(windows):
         return None
-    return theme.mib([_sliding_bytes(state, int(i)) for i in keep])
+    layers = series(KvPoint, "layer_bytes", state.kv)
+    held = layers.of_parts(lambda n: n[:, np.array(windows) > 0].sum(1))
+    return theme.in_mib(held.after(0)[keep])
 
 
 def _sliding_bytes(state: State, point: int) -> int:
@@ -246,9 +247,9 @@ def point_at(state: State, at_s: float) -> int:
 
 def _add_dynamic_weights(figure: Draft, state: State, told: np.ndarray, timed: bool) -> None:
     """Draw what sleeps have left, as reported at their ends and sampled in between."""
-    known = [(m.at_s, m.sample.dynamic_weights) for m in state.memory]
-    known += [(n.ended_s, n.report.dynamic_bytes) for n in state.nights if n.report and n.ended_s]
-    known = sorted([*known, (state.at_s, state.dynamic_bytes)])
+    sampled = [(m.at_s, m.sample.dynamic_weights) for m in state.memory]
+    reported = [(n.ended_s, n.report.dynamic_bytes) for n in state.nights if n.report and n.ended_s]
+    known = sorted([*sampled, *reported, (state.at_s, state.dynamic_bytes)])
     if not any(n_bytes for _, n_bytes in known):
         return
     seconds = [p.at_s for p in state.kv]
@@ -260,10 +261,9 @@ def _add_dynamic_weights(figure: Draft, state: State, told: np.ndarray, timed: b
     steps.append((state.at_s if timed else float(told[-1]), steps[-1][1]))
     traces.line(
         figure,
-        Kind.MEASURED,
+        theme.in_mib(taken(MemorySampled, "dynamic_weights", [n_bytes for _, n_bytes in steps])),
         name="dynamic weights",
         x=[x for x, _ in steps],
-        y=theme.mib([n_bytes for _, n_bytes in steps]),
         hover="%{y:,.2f} MiB",
         colour=theme.DYNAMIC,
         step=True,

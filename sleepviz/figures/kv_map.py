@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
+from sleepviz.events import CacheSeen
 from sleepviz.figures import theme, thinning, traces
-from sleepviz.quantities import Kind
+from sleepviz.quantities import Kind, taken
 from sleepviz.state import State
 
 TITLE = "KV cache map"
@@ -46,10 +47,9 @@ def kv_map(state: State, choice: str = "keys") -> go.Figure:
         where = "positions %{x} to %{customdata[1]:,.0f}, the largest of them"
     traces.cells(
         figure,
-        Kind.MEASURED,
+        taken(CacheSeen, choice, log),  # coloured by the logarithms of what was seen
         x=first,
         y=np.arange(n_layers),
-        z=log,
         limits=(low, high),
         custom=np.dstack([pooled, np.broadcast_to(last, pooled.shape), _kib(state, norms, pool)]),
         bar=theme.colour_bar(

@@ -5,12 +5,15 @@ Knows the last sample of a state; does not know how bytes were measured.
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import sub
+
 import plotly.graph_objects as go
 
 from sleepviz.events import MemorySampled
 from sleepviz.figures import theme, traces
 from sleepviz.figures.draft import Draft
-from sleepviz.quantities import Kind
+from sleepviz.quantities import Kind, Quantity, quantity
 from sleepviz.state import State
 
 TITLE = "Where the memory is now"
@@ -25,7 +28,8 @@ IS_NOT = (
 
 _EMPTY = "No sample yet. Memory is sampled while the model works."
 _MINE, _MACHINE = "this session", "the machine"
-_NOT_MINE = ("model weights", "not accounted for")
+_REST = "not accounted for"
+_NOT_MINE = ("model weights", _REST)
 
 
 def memory_now(state: State) -> go.Figure:
@@ -34,17 +38,16 @@ def memory_now(state: State) -> go.Figure:
         return theme.empty(TITLE, _EMPTY)
     sample = state.memory[-1].sample
     figure = _two_scales(alt(state), f"{', '.join(_brackets(sample))}; the machine (MiB)")
-    for name, kind, n_bytes, colour, how in _parts(sample):
-        if not n_bytes and name != "KV cache":
+    for name, n_bytes, colour, how in _parts(sample):
+        if not n_bytes.value and name != "KV cache":
             continue  # it would take a place in the legend, and none in the picture
         for row in (_MACHINE,) if name in _NOT_MINE else (_MINE, _MACHINE):
             traces.part(
                 figure,
-                kind,
+                n_bytes.told_in("MiB", 2**20),
                 name=name,
                 row=row,
-                amount=float(theme.mib(n_bytes)),
-                hover=f"{name}: {theme.size(n_bytes)}<br>{kind}: {how}",
+                hover=f"{name}: {theme.size(float(n_bytes))}<br>{n_bytes.kind}: {how}",
                 colour=colour,
                 below=row == _MACHINE,
                 named=row == _MINE or name in _NOT_MINE,
@@ -79,7 +82,7 @@ def alt(state: State) -> str:
     if not state.memory:
         return f"{TITLE}. {_EMPTY}"
     parts = _parts(state.memory[-1].sample)
-    told = ", ".join(f"{name} {theme.size(n_bytes)}" for name, _, n_bytes, _, _ in parts)
+    told = ", ".join(f"{name} {theme.size(float(n_bytes))}" for name, n_bytes, _, _ in parts)
     return f"{TITLE}: {told}; {'; '.join(_brackets(state.memory[-1].sample))}."
 
 
@@ -92,40 +95,34 @@ def formula(state: State) -> str:
     if not state.memory:
         return f"{text}."
     sample = state.memory[-1].sample
-    known = sum(n for name, _, n, _, _ in _parts(sample) if name != "not accounted for")
-    total = _total(sample)
+    parts = [float(n_bytes) for name, n_bytes, _, _ in _parts(sample) if name != _REST]
+    known, total = sum(parts), float(_total(sample))
     if known > total:
         more = f"{theme.size(known)}, and {theme.size(total)} resident"
         return f"{text}; more is known than is resident, so nothing is left: {more}."
     return f"{text} = {theme.size(total)} − {theme.size(known)} = {theme.size(total - known)}."
 
 
-def _parts(sample: MemorySampled) -> list[tuple[str, Kind, int, str, str]]:
-    """(name, kind, bytes, colour, how it is known) of each part of the ledger."""
+def _parts(sample: MemorySampled) -> list[tuple[str, Quantity, str, str]]:
+    """(name, bytes, colour, how it is known) of each part of the ledger."""
     tensors = "bytes of the tensors"
-    parts = [
-        ("KV cache", Kind.MEASURED, sample.kv, theme.KV, tensors),
-        ("KV reserved", Kind.MEASURED, sample.kv_slack, theme.RESERVED, "storage − tensors"),
-        ("dynamic weights", Kind.MEASURED, sample.dynamic_weights, theme.DYNAMIC, tensors),
-        ("optimiser", Kind.MEASURED, sample.optimiser, theme.OPTIMISER, f"{tensors}, while asleep"),
-        (
-            "activations",
-            Kind.MEASURED,
-            sample.activations,
-            theme.ACTIVATIONS,
-            "what a sleep has computed and still holds, counted",
-        ),
-        ("model weights", Kind.MEASURED, sample.weights, theme.CONTROL, tensors),
-    ]
-    rest = _total(sample) - sum(n_bytes for _, _, n_bytes, _, _ in parts)
-    parts.append(
-        ("not accounted for", Kind.DERIVED, max(0, rest), theme.PROCESS, "all − the tensors")
+    held = "what a sleep has computed and still holds, counted"
+    fields = (
+        ("KV cache", "kv", theme.KV, tensors),
+        ("KV reserved", "kv_slack", theme.RESERVED, "storage − tensors"),
+        ("dynamic weights", "dynamic_weights", theme.DYNAMIC, tensors),
+        ("optimiser", "optimiser", theme.OPTIMISER, f"{tensors}, while asleep"),
+        ("activations", "activations", theme.ACTIVATIONS, held),
+        ("model weights", "weights", theme.CONTROL, tensors),
     )
-    return parts
+    parts = [(name, quantity(sample, field), colour, how) for name, field, colour, how in fields]
+    rest = reduce(sub, (n_bytes for _, n_bytes, _, _ in parts), _total(sample))
+    rest = rest if float(rest) > 0 else rest * 0  # more is known than is resident
+    return [*parts, (_REST, rest, theme.PROCESS, "all − the tensors")]
 
 
-def _total(sample: MemorySampled) -> int:
-    return sample.rss if sample.allocated is None else sample.allocated
+def _total(sample: MemorySampled) -> Quantity:
+    return quantity(sample, "rss" if sample.allocated is None else "allocated")
 
 
 def _brackets(sample: MemorySampled) -> list[str]:

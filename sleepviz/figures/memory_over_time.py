@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from sleepviz.events import MemorySampled
 from sleepviz.figures import theme, thinning, traces
 from sleepviz.figures.draft import Draft
-from sleepviz.quantities import Kind
+from sleepviz.quantities import Kind, Series, series, taken
 from sleepviz.state import MemoryPoint, State
 
 TITLE = "Memory over time"
@@ -35,7 +35,7 @@ _EMPTY = "Memory is sampled while the model works."
 class _Line:
     name: str
     colour: str
-    n_bytes: np.ndarray  # one a sample; NaN where it is not known
+    held: Series  # bytes, one a sample; NaN where it is not known
     right: bool = False
 
 
@@ -85,9 +85,9 @@ def alt(state: State, choice: str = "seconds") -> str:
         return f"{TITLE}. {_EMPTY}"
     over = ", event by event" if choice == "events" else ""
     now = "; ".join(
-        f"{line.name} {theme.size(line.n_bytes[-1])}, highest {theme.size(np.nanmax(line.n_bytes))}"
+        f"{line.name} {theme.size(n_bytes[-1])}, highest {theme.size(np.nanmax(n_bytes))}"
         for line in (*_session(state), *_machine(state))
-        if np.isfinite(line.n_bytes[-1])
+        if np.isfinite((n_bytes := line.held.values)[-1])
     )
     return f"{TITLE}{over}, {theme.counted(len(state.memory), 'sample')}. At the last: {now}."
 
@@ -151,43 +151,43 @@ def _session(state: State) -> list[_Line]:
     """What the session holds: the cache, and of the rest what there ever was any of."""
     samples = [m.sample for m in state.memory]
     cache, *others = (
-        _Line("KV cache", theme.KV, _bytes([s.kv for s in samples])),
-        _Line("KV reserved", theme.RESERVED, _bytes([s.kv_slack for s in samples])),
-        _Line("dynamic weights", theme.DYNAMIC, _bytes([s.dynamic_weights for s in samples])),
-        _Line("optimiser", theme.OPTIMISER, _bytes([s.optimiser for s in samples])),
-        _Line("activations", theme.ACTIVATIONS, _bytes([s.activations for s in samples])),
+        _Line(name, colour, series(MemorySampled, field, samples))
+        for name, colour, field in (
+            ("KV cache", theme.KV, "kv"),
+            ("KV reserved", theme.RESERVED, "kv_slack"),
+            ("dynamic weights", theme.DYNAMIC, "dynamic_weights"),
+            ("optimiser", theme.OPTIMISER, "optimiser"),
+            ("activations", theme.ACTIVATIONS, "activations"),
+        )
     )
-    return [cache, *(line for line in others if line.n_bytes.any())]
+    return [cache, *(line for line in others if line.held.values.any())]
 
 
 def _machine(state: State) -> list[_Line]:
     """What the model and the machine hold; without what the machine has no figure of."""
     samples = [m.sample for m in state.memory]
     lines = (
-        ("model weights", theme.CONTROL, [s.weights for s in samples]),
-        (_EVERYTHING, theme.PROCESS, [s.rss for s in samples]),
-        ("accelerator, reserved by PyTorch", theme.RESERVED, [s.reserved for s in samples]),
-        (_ALLOCATED, theme.INK, [s.allocated for s in samples]),
+        ("model weights", theme.CONTROL, "weights"),
+        (_EVERYTHING, theme.PROCESS, "rss"),
+        ("accelerator, reserved by PyTorch", theme.RESERVED, "reserved"),
+        (_ALLOCATED, theme.INK, "allocated"),
     )
-    found = [_Line(name, colour, _bytes(given), right=True) for name, colour, given in lines]
-    return [line for line in found if np.isfinite(line.n_bytes).any()]
-
-
-def _bytes(given: Sequence[int | None]) -> np.ndarray:
-    """One number a sample, NaN where it is not known."""
-    return np.array(given, dtype=float)
+    found = [
+        _Line(name, colour, series(MemorySampled, field, samples), right=True)
+        for name, colour, field in lines
+    ]
+    return [line for line in found if np.isfinite(line.held.values).any()]
 
 
 def _add_line(figure: Draft, places: np.ndarray, line: _Line) -> None:
-    mib = theme.mib(line.n_bytes)
-    since = np.diff(mib, prepend=np.nan)
-    keep = thinning.thin(mib)
+    mib = theme.in_mib(line.held)
+    since = np.diff(mib.values, prepend=np.nan)
+    keep = thinning.thin(mib.values)
     traces.line(
         figure,
-        Kind.MEASURED,
+        mib[keep],
         name=line.name,
         x=places[keep],
-        y=mib[keep],
         custom=since[keep, None],
         hover="%{y:,.2f} MiB (Δ %{customdata[0]:+,.2f} MiB)",
         colour=line.colour,
@@ -208,10 +208,9 @@ def _add_peaks(figure: Draft, state: State, choice: str) -> None:
     if peaks:
         traces.dots(
             figure,
-            Kind.MEASURED,
+            theme.in_mib(taken(MemorySampled, "rss", [_used(p.sample) for p in peaks])),
             name="highest while asleep",
             x=_places(peaks, choice),
-            y=theme.mib([_used(p.sample) for p in peaks]),
             hover="%{y:,.0f} MiB",
             colour=theme.PROCESS if peaks[-1].sample.allocated is None else theme.INK,
             symbol="triangle-up",

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
+from sleepviz.events import SleepReport
 from sleepviz.figures import theme, traces
-from sleepviz.quantities import Kind
+from sleepviz.quantities import Kind, taken
 from sleepviz.state import Night, State
 
 TITLE = "Slots kept"
@@ -37,10 +38,9 @@ def slots_kept(state: State) -> go.Figure:
     )
     traces.cells(
         figure,
-        Kind.MEASURED,
+        taken(SleepReport, "slots_kept", slots),
         x=np.arange(n_heads),
         y=np.arange(n_layers),
-        z=slots.astype(np.float32),
         limits=(0, most),  # of all nights: they can be compared
         bar=theme.colour_bar("slots kept (count)", tickformat=",d"),
         hover="layer %{y}, KV head %{x}<br>%{z:,.0f} slots kept of "

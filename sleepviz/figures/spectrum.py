@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from sleepviz.events import SleepReport
 from sleepviz.figures import theme, traces
-from sleepviz.quantities import Kind
+from sleepviz.quantities import Kind, taken
 from sleepviz.state import Night, State
 
 TITLE = "Inside one change"
@@ -42,10 +43,9 @@ def spectrum(state: State, choice: str = "") -> go.Figure:
     at = np.arange(1, len(values) + 1)
     traces.dots(
         figure,
-        Kind.MEASURED,
+        taken(SleepReport, "spectra", values),
         name="singular value",
         x=at,
-        y=values,
         hover="%{y:.4f}",
         colour=theme.DYNAMIC,
     )
@@ -53,10 +53,9 @@ def spectrum(state: State, choice: str = "") -> go.Figure:
     if before is not None:
         traces.dots(
             figure,
-            Kind.MEASURED,
+            taken(SleepReport, "spectra", before[1]),
             name=f"after {theme.night_label(before[0])}",
             x=np.arange(1, len(before[1]) + 1),
-            y=before[1],
             hover="%{y:.4f}",
             colour=theme.PROCESS,
             symbol="diamond",
@@ -64,10 +63,9 @@ def spectrum(state: State, choice: str = "") -> go.Figure:
         )
     traces.line(
         figure,
-        Kind.DERIVED,
+        taken(SleepReport, "spectra", values).by(lambda sizes: 100 * _energy(sizes), "%"),
         name="energy so far (right)",
         x=at,
-        y=100 * _energy(values),
         hover="%{y:.1f} %",
         colour=theme.KV,
         right=True,

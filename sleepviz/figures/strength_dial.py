@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from sleepviz.events import DialRead
 from sleepviz.figures import theme, thinning, traces
-from sleepviz.quantities import Kind
+from sleepviz.quantities import Kind, taken
 from sleepviz.state import State
 
 TITLE = "Strength dial"
@@ -44,10 +44,9 @@ def strength_dial(state: State) -> go.Figure:
     for number, (question, values) in enumerate(shown):
         traces.line(
             figure,
-            Kind.MEASURED,
+            taken(DialRead, "logprobs", values).told_in("%", 0.01),
             name=theme.safe(theme.shortened(question, thinning.at_most(44))),
             x=x,
-            y=[100 * p for p in values],
             hover="%{y:.2f} %",
             colour=_COLOURS[number % len(_COLOURS)],
             width=2.5 if number < len(_COLOURS) else 1.25,
@@ -57,10 +56,9 @@ def strength_dial(state: State) -> go.Figure:
     if controls:
         traces.line(
             figure,
-            Kind.DERIVED,
+            taken(DialRead, "logprobs", list(controls.values())).by(lambda p: 100 * p.mean(0), "%"),
             name=f"mean of {theme.counted(len(controls), 'control')}",
             x=x,
-            y=[100 * fmean(at) for at in zip(*controls.values(), strict=True)],
             hover="%{y:.2f} %",
             colour=theme.PROCESS,
         )

@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 from plotly.colors import get_colorscale
 
 from sleepviz.figures.draft import Draft, Drawn
+from sleepviz.quantities import Series
 from sleepviz.state import Night
 
 INK = "#1B1B2A"  # predictions, limits
@@ -274,6 +275,11 @@ def shortened(text: str, most: int) -> str:
 def mib(n_bytes: float | Sequence[float] | np.ndarray) -> np.ndarray:
     """Bytes as MiB (2**20 bytes)."""
     return np.asarray(n_bytes, dtype=float) / 2**20
+
+
+def in_mib(n_bytes: Series) -> Series:
+    """Bytes as MiB, of the same kind."""
+    return n_bytes.told_in("MiB", 2**20)
 
 
 def size(n_bytes: float) -> str:

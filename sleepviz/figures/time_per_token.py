@@ -6,14 +6,13 @@ Knows milliseconds and phases; does not know why a pass took long.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.figures import theme, thinning, traces
 from sleepviz.figures.draft import Draft
-from sleepviz.quantities import Kind
+from sleepviz.quantities import Kind, Series, series
 from sleepviz.state import State, Timing
 
 TITLE = "Time per token"
@@ -31,7 +30,6 @@ _MEDIAN_FROM = 24  # points, before a median says more than the dots
 @dataclass(frozen=True, slots=True)
 class _Dots:
     name: str
-    kind: Literal[Kind.MEASURED, Kind.DERIVED]
     colour: str
     symbol: str
 
@@ -53,10 +51,10 @@ def time_per_token(state: State, choice: str = "linear") -> go.Figure:
         xaxis={"unifiedhovertitle": {"text": "%{x:,.0f} tokens in the context"}},
         hovermode="closest",
     )
-    said = _Dots("generated", Kind.MEASURED, theme.KV, "circle")
-    watched = _Dots("generated while attention is seen", Kind.MEASURED, theme.RESERVED, "square")
-    read = _Dots("read, a chunk at a time", Kind.DERIVED, theme.CONTROL, "triangle-up")
-    looked = _Dots("looked inside, read again", Kind.DERIVED, theme.PROCESS, "diamond")
+    said = _Dots("generated", theme.KV, "circle")
+    watched = _Dots("generated while attention is seen", theme.RESERVED, "square")
+    read = _Dots("read, a chunk at a time", theme.CONTROL, "triangle-up")
+    looked = _Dots("looked inside, read again", theme.PROCESS, "diamond")
     looks = {"decode": said, "watched": watched, "prefill": read, "look": looked}
     for how, look in looks.items():
         timings = sorted((t for t in state.timings if _how(t) == how), key=lambda t: t.n_context)
@@ -116,17 +114,24 @@ def _each_ms(timing: Timing) -> float:
     return timing.ms / max(1, timing.n_tokens)
 
 
+def _each(timings: list[Timing]) -> Series:
+    """Milliseconds a token: as they were measured, or of a pass of several by their number."""
+    ms, n_tokens = series(Timing, "ms", timings), np.array([t.n_tokens for t in timings])
+    alone = all(t.phase == "decode" for t in timings)
+    return ms if alone else ms.by(lambda n: n / np.maximum(1, n_tokens), ms.unit)
+
+
 def _add_dots(figure: Draft, timings: list[Timing], look: _Dots) -> None:
     x = np.array([t.n_context for t in timings], dtype=float)
-    y = np.array([_each_ms(t) for t in timings])
+    each = _each(timings)
+    y = each.values
     keep = thinning.thin(y)
     per_s = 1000 / np.maximum(y, 1e-9)
     traces.dots(
         figure,
-        look.kind,
+        each[keep],
         name=look.name,
         x=x[keep],
-        y=y[keep],
         custom=np.column_stack([per_s, [t.n_tokens for t in timings]])[keep],
         hover="%{y:,.2f} ms per token<br>"
         "%{customdata[0]:,.1f} tokens per second, %{customdata[1]:,.0f} at once",
@@ -140,10 +145,9 @@ def _add_dots(figure: Draft, timings: list[Timing], look: _Dots) -> None:
         middle, medians = _running_median(x, y)
         traces.line(
             figure,
-            Kind.DERIVED,
+            each.by(lambda _: medians, each.unit),
             name=f"median, {look.name.partition(',')[0]}",
             x=middle,
-            y=medians,
             hover="%{y:,.2f} ms per token",
             colour=look.colour,
         )

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
+from sleepviz.events import SleepReport
 from sleepviz.figures import theme, thinning, traces
-from sleepviz.quantities import Kind
+from sleepviz.quantities import Kind, taken
 from sleepviz.state import Night, SeenToken, State
 
 TITLE = "Which tokens were kept"
@@ -39,10 +40,9 @@ def tokens_kept(state: State, choice: str = "") -> go.Figure:
     words = [theme.safe(_marked(text)) for text in _words(state, night, counts)]
     traces.line(
         figure,
-        Kind.MEASURED,
+        taken(SleepReport, "kept_by", counts[keep]),
         name="kept by this head" if one else "heads that keep the token",
         x=keep.astype(float),
-        y=counts[keep].astype(float),
         custom=np.array(words)[keep, None] if words else None,
         hover="%{y:,.0f}" + (" KV heads" if not one else "") + _quoted(words),
         colour=theme.DYNAMIC,

@@ -1,21 +1,20 @@
 """How data is drawn on every picture: lines, dots, cells, and the parts of a bar.
 
-Knows that each of them is of one kind, and that the dash of a line comes from what its numbers are;
-does not know what is drawn, or where.
+Knows that the dash of a line comes from what its numbers are, and that the numbers say that
+themselves; does not know what is drawn, or where.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.figures.draft import Drawn
 from sleepviz.figures.theme import SEQUENTIAL
-from sleepviz.quantities import Kind
+from sleepviz.quantities import Kind, Quantity, Series
 
 Numbers = Sequence[float] | np.ndarray
 
@@ -30,11 +29,10 @@ MOST_APART = 64  # columns of a grid with a gap between them; more would be all 
 
 def line(
     figure: Drawn,
-    kind: Kind,
+    y: Series,
     *,
     name: str,
     x: Numbers,
-    y: Numbers,
     hover: str,
     colour: str,
     width: float = 2.5,
@@ -47,7 +45,7 @@ def line(
     ends: bool = False,
     right: bool = False,
 ) -> None:
-    """Add a line, dashed as its `kind` is: MEASURED solid, DERIVED dashed, ESTIMATE dotted.
+    """Add a line, dashed as its numbers are: MEASURED solid, DERIVED dashed, ESTIMATE dotted.
 
     `hover` is the template of what a point says, `custom` [point, column] more numbers for it.
     `spread` [point, 2]: the edges of a ribbon around the line, called `edges`. step: a value holds
@@ -57,20 +55,20 @@ def line(
     ribbon = {} if spread is None else {"edges": edges}
     trace = go.Scatter(
         **UNCHECKED,
-        meta={"kind": kind.value, **ribbon},
+        meta={"kind": y.kind.value, **ribbon},
         name=name,
         x=x,
-        y=y,
+        y=y.values,
         customdata=custom,
         hovertemplate=hover,
         mode="lines+markers" if ends else "lines",
         line={
             "color": colour,
             "width": width,
-            "dash": DASHES[kind],
+            "dash": DASHES[y.kind],
             "shape": "hv" if step else "linear",
         },
-        error_y=None if spread is None else _ribbon(np.asarray(y), spread),
+        error_y=None if spread is None else _ribbon(y.values, spread),
         fill="tonexty" if upon else "tozeroy" if fill else None,
         yaxis="y2" if right else None,
     )
@@ -85,11 +83,10 @@ def _ribbon(y: np.ndarray, spread: np.ndarray) -> dict[str, object]:
 
 def dots(
     figure: Drawn,
-    kind: Literal[Kind.MEASURED, Kind.DERIVED],
+    y: Series,
     *,
     name: str,
     x: Numbers,
-    y: Numbers,
     hover: str,
     colour: str,
     symbol: str = "circle",
@@ -100,14 +97,17 @@ def dots(
 ) -> None:
     """Add dots. They have no dash, so an ESTIMATE cannot be among them: it would look measured.
 
-    The parameters are those of `line`; `size` is in pixels across.
+    The parameters are those of `line`; `size` is in pixels across. Raises `ValueError` of an
+    ESTIMATE.
     """
+    if y.kind is Kind.ESTIMATE:
+        raise ValueError(f"{name} is an {y.kind}, which dots cannot say.")
     trace = go.Scatter(
         **UNCHECKED,
-        meta={"kind": kind.value},
+        meta={"kind": y.kind.value},
         name=name,
         x=x,
-        y=y,
+        y=y.values,
         customdata=custom,
         hovertemplate=hover,
         mode="markers",
@@ -120,11 +120,10 @@ def dots(
 
 def cells(
     figure: Drawn,
-    kind: Kind,
+    z: Series,
     *,
     x: Sequence[object] | np.ndarray,
     y: Sequence[object] | np.ndarray,
-    z: Sequence[Sequence[float | None]] | np.ndarray,
     limits: tuple[float, float],
     hover: str,
     colours: Sequence[Sequence[object]] = SEQUENTIAL,
@@ -143,11 +142,11 @@ def cells(
     gap = 3 if marks is not None else 1 if len(x) <= MOST_APART else 0
     trace = go.Heatmap(
         **UNCHECKED,
-        meta={"kind": kind.value, "numbers": list(numbers)},
+        meta={"kind": z.kind.value, "numbers": list(numbers)},
         **({"name": name} if name else {}),
         x=x,
         y=y,
-        z=z,
+        z=z.values,
         zmin=limits[0],
         zmax=limits[1],
         colorscale=colours,
@@ -167,11 +166,10 @@ def cells(
 
 def part(
     figure: Drawn,
-    kind: Kind,
+    amount: Quantity,
     *,
     name: str,
     row: str,
-    amount: float,
     hover: str,
     colour: str,
     below: bool = False,
@@ -183,19 +181,19 @@ def part(
     """
     trace = go.Bar(
         **UNCHECKED,
-        meta={"kind": kind.value},
+        meta={"kind": amount.kind.value},
         name=name,
         legendgroup=name,
         showlegend=named,
         xaxis="x2" if below else None,
         yaxis="y2" if below else None,
-        x=[amount],
+        x=[float(amount)],
         y=[row],
         orientation="h",
         hovertemplate=f"{hover}<extra></extra>",
         marker={
             "color": colour,
-            "pattern": {"shape": {Kind.ESTIMATE: "/", Kind.DERIVED: "."}.get(kind, "")},
+            "pattern": {"shape": {Kind.ESTIMATE: "/", Kind.DERIVED: "."}.get(amount.kind, "")},
         },
     )
     figure.add_trace(trace)

@@ -15,7 +15,7 @@ from sleepviz.events import SleepReport
 from sleepviz.figures import theme, traces
 from sleepviz.figures.draft import Draft
 from sleepviz.figures.spectrum import effective_rank
-from sleepviz.quantities import Kind
+from sleepviz.quantities import Kind, taken
 from sleepviz.state import State
 
 TITLE = "Where the weights changed"
@@ -210,10 +210,9 @@ def _add_cells(
         )
     traces.cells(
         figure,
-        Kind.DERIVED,
+        taken(SleepReport, "delta_norms", log),  # coloured by their logarithms
         x=words,
         y=np.arange(ratio.shape[0]),
-        z=log,
         limits=limits,
         custom=told * _SCALES,
         bar=theme.colour_bar(
