@@ -7,7 +7,7 @@ class Drawing {
     this.d = decode(data)
     const { d } = this
     this.tile.style.height = `${d.height}px`
-    if (before && (before.pool !== d.pool || before.n > d.n)) { this.selected = null; this.grid = d.whole } // another grid
+    if (before && before.n > d.n) { this.selected = null; this.grid = d.whole } // of another context
     if (before) this.stay(before.m * before.pool / (d.m * d.pool))
     this.choose()
     const { view } = this
@@ -37,12 +37,13 @@ class Drawing {
     if (this.selected) this.selected = this.translated(this.selected, before.pool)
   }
 
-  translated({ q, k }, pool) { // a cell of the other grid in this one: in a pooled cell, its strongest link
-    if (this.grid.pool > 1) return { q: Math.floor(q / this.grid.pool), k: Math.floor(k / this.grid.pool) }
+  translated({ q, k }, pool) { // a cell of a grid pooled so, in this one: in a coarser cell, its strongest link
+    const times = pool / this.grid.pool, from = x => Math.floor(x * times), to = x => Math.ceil((x + 1) * times)
+    if (times <= 1 || k < 0) return { q: from(q), k: k < 0 ? k : from(k) }
     const { top, end, low, high } = this.grid
     let best = null
-    for (let i = Math.max(top, q * pool); i < Math.min(end, (q + 1) * pool); i++)
-      for (let j = Math.max(low, k * pool); j < Math.min(high, (k + 1) * pool, i + 1); j++)
+    for (let i = Math.max(top, from(q)); i < Math.min(end, to(q)); i++)
+      for (let j = Math.max(low, from(k)); j < Math.min(high, to(k), i + 1); j++)
         if (!best || this.raw(i, j) > this.raw(best.q, best.k)) best = { q: i, k: j }
     return best
   }

@@ -37,7 +37,7 @@ def falling(state: State, *, key: str, height: int) -> None:
     if found is None:
         return
     number, step = found
-    what = f"“{step.practised}”" if step.practised else "nothing that has words"
+    what = step.practised or "nothing that has words"
     loss = "" if step.loss is None else f", loss {step.loss:.3f} nat per token "
     kind = Kind.ESTIMATE if step.sampled else Kind.MEASURED
     head = el("b", "", f"Step {number:,}, {step.phase}")

@@ -38,9 +38,11 @@ def captured(n, slots=0.0):
 def body():
     more_tokens = st.session_state.setdefault("more", 0)
     st.button("More", key="more_tokens", on_click=more)
-    tiles = {"small": captured(40 + 4 * more_tokens, 0.25), "large": captured(1024)}
+    moving = st.toggle("Moving", key="moving")
+    large = captured(1024 + 600 * more_tokens)
+    tiles = {"small": captured(40 + 4 * more_tokens, 0.25), "large": large}
     for name, tile in tiles.items():
-        cell = attention_tile(tile, key=name, height=420, hide_sink=name == "small")
+        cell = attention_tile(tile, key=name, height=420, hide_sink=name == "small", moving=moving)
         st.text(f"{name} clicked {cell}")
 
 
@@ -127,6 +129,31 @@ def test_zoom_and_selection_stay_while_tokens_are_added(opened: Open) -> None:
     expect(tile).to_have_attribute("data-selected", "30,23")
     part(page, "small", "[data-do=reset]").click()
     expect(tile).to_have_attribute("data-zoom", "1.000")
+
+
+def test_a_cell_stays_ringed_where_more_tokens_are_pooled_together(opened: Open) -> None:
+    page = opened()
+    tile = canvas(page, "large")
+    tile.click(position=at(tile, 450, 350))
+    expect(page.get_by_text("large clicked (900, 700)")).to_be_visible()
+    page.get_by_role("button", name="More").click()
+    expect(tile).to_have_attribute("data-n", "1624")
+    expect(tile).to_have_attribute("data-pool", "4")
+    expect(tile).to_have_attribute("data-selected", "225,175")
+
+
+def test_a_cell_stays_ringed_while_a_tile_moves_and_is_pooled_sooner(opened: Open) -> None:
+    page = opened()
+    tile = canvas(page, "large")
+    tile.click(position=at(tile, 450, 350))
+    expect(page.get_by_text("large clicked (900, 700)")).to_be_visible()
+    page.get_by_text("Moving", exact=True).click()
+    expect(tile).not_to_have_attribute("data-pool", "2")
+    pool = int(str(tile.get_attribute("data-pool")))
+    expect(tile).to_have_attribute("data-selected", f"{900 // pool},{700 // pool}")
+    page.get_by_text("Moving", exact=True).click()
+    expect(tile).to_have_attribute("data-pool", "2")
+    expect(tile).to_have_attribute("data-selected", "450,350")  # the strongest link in that cell
 
 
 def test_a_pinned_cell_stays_told_until_it_is_pinned_again(opened: Open) -> None:
