@@ -17,7 +17,10 @@ from sleepviz.quantities import Kind
 from sleepviz.results import Results, Summary, summaries
 
 TITLE = "Methods against each other"
-_SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star", "hexagon", "x")
+_SYMBOLS = (
+    *("circle", "square", "diamond", "cross", "triangle-up", "star", "hexagon", "x"),
+    *("pentagon", "triangle-down", "hourglass", "bowtie", "star-diamond", "octagon"),
+)
 _SMALLEST, _LARGEST = 8.0, 30.0  # px across
 _PLACES = ("top center", "middle right", "bottom center", "middle left")  # of names, in turn
 
