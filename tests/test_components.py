@@ -861,3 +861,8 @@ def test_the_answers_leave_as_a_table() -> None:
     )
     (row,) = answers.answers_table({"full": answer}).rows
     assert row == ("with its notes", "Mira", "Mira or M.", 1, -1.5, None, 64, 0, 0, 1.0)
+
+
+def test_what_is_no_number_travels_as_nothing() -> None:
+    told = {"a": [1.5, float("nan"), (float("inf"), "NaN")], "b": {"c": float("-inf")}}
+    assert json.loads(packing.as_json(told)) == {"a": [1.5, None, [None, "NaN"]], "b": {"c": None}}

@@ -1095,3 +1095,24 @@ def test_a_draft_becomes_the_figure_that_the_same_steps_would_have_made() -> Non
         made.append(whole.to_plotly_json())
     assert made[0] == made[1]
     assert made[0]["layout"]["annotations"][0]["text"] == "first · second"
+
+
+# colours ------------------------------------------------------------------------------------------
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance, 0 to 1 (WCAG 2.2, from sRGB)."""
+    parts = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_in_a_print_without_colours_more_is_still_lighter() -> None:
+    lights = [_luminance(colour) for _, colour in theme.SEQUENTIAL]
+    assert np.all(np.diff(lights) > 0)
+    assert lights[-1] / max(lights[0], 0.02) > 15
+
+
+def test_words_are_legible_on_every_colour_of_more_and_less() -> None:
+    for _, colour in theme.DIVERGING:  # white words, and a sign says which way
+        assert 1.05 / (_luminance(colour) + 0.05) >= 4.4

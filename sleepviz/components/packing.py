@@ -7,6 +7,7 @@ reads it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -57,9 +58,27 @@ def message(header: Mapping[str, object], columns: Columns) -> bytes:
 
 
 def as_json(data: Mapping[str, object]) -> bytes:
-    """UTF-8 JSON. Of each value in a mapping Streamlit would ask, each time, if it is a table."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    """UTF-8 JSON; null where a number is none, which JSON has no word for.
+
+    Of each value in a mapping Streamlit would ask, each time, if it is a table.
+    """
+    try:
+        text = _json(data)
+    except ValueError:  # a NaN, or an infinity: rare, and to look for them takes time
+        text = _json(_without_nan(data))
     return text.encode("utf-8", "replace")
+
+
+def _json(data: object) -> str:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _without_nan(data: object) -> object:
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {name: _without_nan(value) for name, value in data.items()}
+    return [_without_nan(value) for value in data] if isinstance(data, (list, tuple)) else data
 
 
 def carried_alt(figure: go.Figure) -> str:
