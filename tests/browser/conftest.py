@@ -95,6 +95,35 @@ def looked_at(context: BrowserContext, address: str, scheme: str, size: tuple[in
     return page
 
 
+@contextmanager
+def looking_at(
+    context: BrowserContext, address: str, high: int, ready: Callable[[Page], None]
+) -> Iterator[Callable[..., Page]]:
+    """Opens a page of ours so many pixels high, in a colour scheme and a width, until `ready`.
+
+    No script on it may fail, nor ask for what its policy forbids.
+    """
+    pages, troubles = [], []
+
+    def visit(scheme: str = "light", width: int = 1280) -> Page:
+        page = looked_at(context, address, scheme, (width, high))
+        pages.append(page)
+        page.on("pageerror", lambda e: troubles.append(str(e)))
+        page.on(
+            "console",
+            lambda m: troubles.append(m.text) if "Content Security" in m.text else None,
+        )
+        page.goto(address)
+        settled(page)
+        ready(page)
+        return page
+
+    yield visit
+    for page in pages:
+        page.close()
+    assert not troubles, "\n".join(troubles)
+
+
 @pytest.fixture(scope="module")
 def somebody(browser: Browser) -> Iterator[BrowserContext]:
     """Whose browser keeps the scripts of a page that comes again: then that is there at once."""

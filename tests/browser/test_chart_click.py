@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import at, looked_at, serving_page, settled  # type: ignore[import-not-found]
+from conftest import at, looking_at, serving_page, settled  # type: ignore[import-not-found]
 from playwright.sync_api import BrowserContext, Locator, Page, Position, expect
 
 pytestmark = pytest.mark.browser
@@ -76,22 +76,13 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def opened(somebody: BrowserContext, address: str) -> Iterator[Open]:
     """Open the page; no script of ours may fail on it."""
-    pages, troubles = [], []
 
-    def visit() -> Page:
-        page = looked_at(somebody, address, "light", (1280, 900))
-        pages.append(page)
-        page.on("pageerror", lambda e: troubles.append(str(e)))
-        page.goto(address)
-        settled(page)
+    def ready(page: Page) -> None:
         expect(page.get_by_text("went [] at 0")).to_be_visible()
         expect(canvas(page, "goes")).to_have_attribute("data-window", "")
-        return page
 
-    yield visit
-    for page in pages:
-        page.close()
-    assert not troubles, "\n".join(troubles)
+    with looking_at(somebody, address, 900, ready) as visit:
+        yield visit
 
 
 def canvas(page: Page, name: str) -> Locator:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SHOTS, looked_at, serving_page, settled  # type: ignore[import-not-found]
+from conftest import SHOTS, looking_at, serving_page, settled  # type: ignore[import-not-found]
 from playwright.sync_api import BrowserContext, Locator, Page, Position, expect
 
 pytestmark = pytest.mark.browser
@@ -100,26 +100,13 @@ Open = Callable[..., Page]
 @pytest.fixture
 def opened(somebody: BrowserContext, address: str) -> Iterator[Open]:
     """Open the page in a colour scheme and a width; no script of ours may fail on it."""
-    pages, troubles = [], []
 
-    def visit(scheme: str = "light", width: int = 1280) -> Page:
-        page = looked_at(somebody, address, scheme, (width, 1300))
-        pages.append(page)
-        page.on("pageerror", lambda e: troubles.append(str(e)))
-        page.on(
-            "console",
-            lambda m: troubles.append(m.text) if "Content Security" in m.text else None,
-        )
-        page.goto(address)
-        settled(page)
+    def ready(page: Page) -> None:
         expect(said(page, "late")).to_be_visible()
         painted(page, "numbers")
-        return page
 
-    yield visit
-    for page in pages:
-        page.close()
-    assert not troubles, "\n".join(troubles)
+    with looking_at(somebody, address, 1300, ready) as visit:
+        yield visit
 
 
 def part(page: Page, name: str, what: str) -> Locator:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import SHOTS, looked_at, serving_page, settled  # type: ignore[import-not-found]
+from conftest import SHOTS, looking_at, serving_page  # type: ignore[import-not-found]
 from playwright.sync_api import BrowserContext, Locator, Page, Position, expect
 
 pytestmark = pytest.mark.browser
@@ -61,21 +61,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def opened(somebody: BrowserContext, address: str) -> Iterator[Open]:
     """Open the page in a colour scheme; no script of ours may fail on it."""
-    pages, troubles = [], []
 
-    def visit(scheme: str = "light") -> Page:
-        page = looked_at(somebody, address, scheme, (1280, 1100))
-        pages.append(page)
-        page.on("pageerror", lambda e: troubles.append(str(e)))
-        page.goto(address)
-        settled(page)
+    def ready(page: Page) -> None:
         expect(canvas(page, "large")).to_have_attribute("data-pool", "2")
-        return page
 
-    yield visit
-    for page in pages:
-        page.close()
-    assert not troubles, "\n".join(troubles)
+    with looking_at(somebody, address, 1100, ready) as visit:
+        yield visit
 
 
 def canvas(page: Page, name: str) -> Locator:
