@@ -124,6 +124,11 @@ class Series:
         kind = Kind.ESTIMATE if self.kind is Kind.ESTIMATE else Kind.DERIVED
         return Series(formula(self.values), unit, kind)
 
+    def one(self, formula: Callable[[np.ndarray], float], unit: str) -> Quantity:
+        """The one number that a formula makes of them, such as their median."""
+        kind = Kind.ESTIMATE if self.kind is Kind.ESTIMATE else Kind.DERIVED
+        return Quantity(float(formula(self.values)), unit, kind)
+
     def from_a_sample(self) -> Series:
         """Of no more than a sample of what it is said of: an ESTIMATE."""
         return Series(self.values, self.unit, Kind.ESTIMATE)

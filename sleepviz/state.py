@@ -15,7 +15,10 @@ from sleepviz.quantities import (
     MeasuredBytes,
     MeasuredLayerBytes,
     MeasuredMs,
+    Quantity,
     Told,
+    declared,
+    quantity,
 )
 
 
@@ -35,10 +38,13 @@ class KvPoint:
 
     index: int  # of the entry
     at_s: float
-    n_tokens: int
+    n_tokens: Annotated[int, Told(Kind.MEASURED, "tokens")]
     n_bytes: MeasuredBytes
     predicted_bytes: Annotated[int, Told(Kind.DERIVED, "B")]
     layer_bytes: MeasuredLayerBytes
+
+
+_NOTHING_HELD = KvPoint(0, 0.0, 0, 0, 0, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,22 @@ class State:
     def kv_bytes(self) -> int:
         """Bytes of the KV cache, measured."""
         return self.kv[-1].n_bytes if self.kv else 0
+
+    @property
+    def kv_held(self) -> Quantity:
+        """Bytes of the KV cache, as they were measured; of an empty one none."""
+        return quantity(self.kv[-1] if self.kv else _NOTHING_HELD, "n_bytes")
+
+    @property
+    def tokens_held(self) -> Quantity:
+        """Tokens in the KV cache, as they were counted in it."""
+        return quantity(self.kv[-1] if self.kv else _NOTHING_HELD, "n_tokens")
+
+    @property
+    def dynamic_held(self) -> Quantity:
+        """Bytes of the dynamic weights in force, as they were measured."""
+        told = declared(ev.SleepReport, "dynamic_bytes")
+        return Quantity(self.dynamic_bytes, told.unit, told.kind)
 
     @property
     def nights_in_force(self) -> tuple[Night, ...]:

@@ -11,7 +11,7 @@ from sleepviz import controls, models
 from sleepviz.components.markup import el, markup
 from sleepviz.components.pieces import Card, cards, notice, track
 from sleepviz.figures import theme
-from sleepviz.quantities import Kind
+from sleepviz.quantities import derived, estimate
 from sleepviz.studio import Loading, studio
 
 TICK_S = 0.5  # while work goes on; an idle page asks for nothing
@@ -78,23 +78,16 @@ def _preflight() -> None:
         return
     download = Card("Download", "none", note="weights are here", kind=None)
     if flight.download_bytes:
-        size = theme.size(flight.download_bytes)
-        download = Card("Download", size, note="once", kind=Kind.ESTIMATE)
+        download = Card.of("Download", estimate(flight.download_bytes, "B"), "once")
     shown = [
         Card("Parameters", f"{flight.n_params / 1e6:,.1f}", "million", kind=None),
         download,
-        Card(
+        Card.of(
             "Memory needed",
-            theme.size(flight.memory_needed),
-            note=f"of {theme.size(flight.memory_free)} free ({flight.memory_of})",
-            kind=Kind.ESTIMATE,
+            estimate(flight.memory_needed, "B"),
+            f"of {theme.size(flight.memory_free)} free ({flight.memory_of})",
         ),
-        Card(
-            "KV cache",
-            theme.size(flight.kv_bytes_per_token),
-            note="per token",
-            kind=Kind.DERIVED,
-        ),
+        Card.of("KV cache", derived(flight.kv_bytes_per_token, "B"), "per token"),
     ]
     markup(cards(shown), key="frame.preflight")
     if flight.caveat:

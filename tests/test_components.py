@@ -15,7 +15,17 @@ import pytest
 
 from sleepviz import SleepvizError
 from sleepviz import events as ev
-from sleepviz.components import answers, attention_tile, bars, code, export, grid, packing, picture
+from sleepviz.components import (
+    answers,
+    attention_tile,
+    bars,
+    code,
+    export,
+    grid,
+    packing,
+    picture,
+    pieces,
+)
 from sleepviz.components import tile_packing as tile
 from sleepviz.components import transcript as talk
 from sleepviz.components.chart import packed as packed_chart
@@ -866,3 +876,10 @@ def test_the_answers_leave_as_a_table() -> None:
 def test_what_is_no_number_travels_as_nothing() -> None:
     told = {"a": [1.5, float("nan"), (float("inf"), "NaN")], "b": {"c": float("-inf")}}
     assert json.loads(packing.as_json(told)) == {"a": [1.5, None, [None, "NaN"]], "b": {"c": None}}
+
+
+def test_a_card_shows_a_number_with_the_unit_and_kind_that_it_brings() -> None:
+    held = pieces.Card.of("KV cache", Quantity(3 * 2**20, "B", Kind.MEASURED), "now", sign="+")
+    assert (held.value, held.unit, held.kind) == ("+3.00", "MiB", Kind.MEASURED)
+    took = pieces.Card.of("Time", Quantity(1234.56, "ms", Kind.DERIVED), digits=1)
+    assert (took.value, took.unit, took.kind) == ("1,234.6", "ms", Kind.DERIVED)

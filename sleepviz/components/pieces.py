@@ -27,6 +27,24 @@ class Card:
     series: tuple[float, ...] = ()
     tone: str = "violet"
 
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        amount: Quantity,
+        note: str = "",
+        *,
+        digits: int = 0,
+        sign: str = "",
+        series: tuple[float, ...] = (),
+        tone: str = "violet",
+    ) -> Card:
+        """A card of a number that brings its unit and kind along; bytes in a unit that suits."""
+        value, unit = f"{float(amount):,.{digits}f}", amount.unit
+        if unit == "B":
+            value, unit = split(float(amount))
+        return cls(name, sign + value, unit, note, kind=amount.kind, series=series, tone=tone)
+
 
 @dataclass(frozen=True, slots=True)
 class Bar:

@@ -5,14 +5,15 @@ Knows sleeps and their reports; does not know how a method works.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from sleepviz.components.export import Table, beneath_words
 from sleepviz.components.markup import Node, el, markup, tag
-from sleepviz.components.pieces import Bar, Card, bars, cards, chip, split, told
+from sleepviz.components.pieces import Bar, Card, bars, cards, chip, told
 from sleepviz.events import GateReading, SessionStarted, SleepReport, SleepStarted
 from sleepviz.figures import theme
-from sleepviz.quantities import Kind, estimate, measured
+from sleepviz.quantities import Kind, Quantity, derived, estimate, quantity
 from sleepviz.state import Night
 
 SEES = (
@@ -76,17 +77,15 @@ def report(
 
     `started` says what the sleep was expected to take.
     """
-    added, added_unit = split(got.dynamic_bytes)
     if not got.slept_here:
         return _taken(got)
-    freed, freed_unit = split(got.kv_bytes)
-    peak, peak_unit = split(got.peak_tensor_bytes)
+    peak = quantity(got, "peak_tensor_bytes")
     out = f"{got.n_tokens:,} tokens are out of the context"
     shown = [
-        Card("KV cache freed", freed, freed_unit, out, kind=Kind.MEASURED),
-        Card("Dynamic weights", added, added_unit, worth(got), kind=Kind.MEASURED, tone="orange"),
-        Card("Time asleep", f"{got.seconds:,.1f}", "s", _dreamt(got), kind=Kind.MEASURED),
-        Card("Peak of sleeping", f"+{peak}", peak_unit, "tensors at once", kind=Kind.MEASURED),
+        Card.of("KV cache freed", quantity(got, "kv_bytes"), out),
+        Card.of("Dynamic weights", quantity(got, "dynamic_bytes"), worth(got), tone="orange"),
+        Card.of("Time asleep", quantity(got, "seconds"), _dreamt(got), digits=1),
+        Card.of("Peak of sleeping", peak, "tensors at once", sign="+"),
     ]
     where = "accelerator" if facts and facts.device != "cpu" else "process"
     return el(
@@ -104,53 +103,37 @@ def report(
 def report_table(got: SleepReport, started: SleepStarted | None = None) -> Table:
     """Every number of the report with its unit and its kind, and what was expected before."""
     said = started if got.slept_here else None
-    rows: list[tuple[str, float | int | None, str, Kind, float | None]] = [
-        ("tokens consolidated", got.n_tokens, "count", Kind.MEASURED, None),
-        ("KV cache freed", got.kv_bytes, "B", Kind.MEASURED, None),
-        (
-            "dynamic weights",
-            got.dynamic_bytes,
-            "B",
-            Kind.MEASURED,
-            said.estimate_bytes if said else None,
-        ),
-        (
-            "worth",
-            got.kv_token_equivalents,
-            "tokens of KV",
-            Kind.DERIVED,
-            said.estimate_worth if said else None,
-        ),
+    fields: list[tuple[str, str, float | None]] = [
+        ("tokens consolidated", "n_tokens", None),
+        ("KV cache freed", "kv_bytes", None),
+        ("dynamic weights", "dynamic_bytes", said.estimate_bytes if said else None),
+        ("worth", "kv_token_equivalents", said.estimate_worth if said else None),
     ]
     if got.slept_here:
-        peak, flops, seconds = (
-            (said.estimate_peak, said.estimate_flops, said.estimate_s) if said else (None,) * 3
-        )
-        rows += [
-            ("asleep", got.seconds, "s", Kind.MEASURED, seconds),
-            ("of it, the gate's check", got.gate_seconds, "s", Kind.MEASURED, None),
-            ("most tensors at once", got.peak_tensor_bytes, "B", Kind.MEASURED, peak),
-            ("process or accelerator grew by", got.peak_extra_bytes, "B", Kind.DERIVED, None),
-            ("operations", got.flops, "count", Kind.MEASURED, flops),
-            ("dreams", got.n_dreams, "count", Kind.MEASURED, None),
+        fields += [
+            ("asleep", "seconds", said.estimate_s if said else None),
+            ("of it, the gate's check", "gate_seconds", None),
+            ("most tensors at once", "peak_tensor_bytes", said.estimate_peak if said else None),
+            ("process or accelerator grew by", "peak_extra_bytes", None),
+            ("operations", "flops", said.estimate_flops if said else None),
+            ("dreams", "n_dreams", None),
         ]
+    rows = [(name, quantity(got, field), expected) for name, field, expected in fields]
     for reading in got.gate:
         name = f"gate: {reading.name} {reading.terms}"
-        rows.append((name, reading.value, reading.unit, Kind.DERIVED, None))
-    names, values, units, kinds, expected = zip(*rows, strict=True)
+        rows.append((name, replace(quantity(reading, "value"), unit=reading.unit), None))
+    names, numbers, expected = zip(*rows, strict=True)
     heads = ("what", "value", "unit", "kind", f"expected before ({Kind.ESTIMATE})")
-    return Table(heads, (names, values, units, [k.value for k in kinds], expected))
+    values, units = [n.value for n in numbers], [n.unit for n in numbers]
+    return Table(heads, (names, values, units, [n.kind.value for n in numbers], expected))
 
 
 def _taken(got: SleepReport) -> Node:
     """Of weights from a file nothing was measured here but their size."""
-    added, added_unit = split(got.dynamic_bytes)
-    kept, kept_unit = split(got.kv_bytes)
+    stand_for = derived(got.kv_bytes, "B")  # by the formula: they were never in this cache
     shown = [
-        Card("Dynamic weights", added, added_unit, worth(got), kind=Kind.MEASURED, tone="orange"),
-        Card(
-            "They stand for", kept, kept_unit, f"{got.n_tokens:,} tokens of KV", kind=Kind.DERIVED
-        ),
+        Card.of("Dynamic weights", quantity(got, "dynamic_bytes"), worth(got), tone="orange"),
+        Card.of("They stand for", stand_for, f"{got.n_tokens:,} tokens of KV"),
     ]
     return el("div", "talk", cards(shown), el("div", "small muted", got.details))
 
@@ -198,7 +181,7 @@ def _bill(got: SleepReport, started: SleepStarted | None) -> Node | None:
     """Operations, and how good the estimate was."""
     if not got.flops:
         return None
-    flops = measured(*operations(got.flops))
+    flops = Quantity(*operations(got.flops), quantity(got, "flops").kind)
     parts = [told("{} of matrix products, counted, gate included", flops, 1)]
     if started is not None and started.estimate_s is not None:
         expected = (

@@ -18,6 +18,7 @@ from sleepviz.quantities import (
     Told,
 )
 
+_COUNT = Told(Kind.MEASURED, "count")
 _LOSS = Told(Kind.MEASURED, "nat per token")
 _BY_MATRIX = tuple[tuple[str, float], ...]  # (module, number)
 
@@ -109,15 +110,15 @@ class SleepReport:
 
     night: int
     method: str
-    n_tokens: int  # consolidated
+    n_tokens: Annotated[int, _COUNT]  # consolidated
     seconds: MeasuredSeconds  # of its own computing: others' turns between its steps do not count
     kv_bytes: MeasuredBytes  # of the consolidated cache, now free
     dynamic_bytes: MeasuredBytes
     # numbers stored / numbers of one cached token
-    kv_token_equivalents: Annotated[float, Told(Kind.DERIVED, "KV tokens")]
+    kv_token_equivalents: Annotated[float, Told(Kind.DERIVED, "tokens of KV")]
     # highest of process RSS or accelerator memory above the sleep's start
     peak_extra_bytes: Annotated[int, Told(Kind.DERIVED, "B")]
-    n_dreams: int
+    n_dreams: Annotated[int, _COUNT]
     gate: tuple[GateReading, ...]
     # [layer, kv_head] slots per head, None without slots
     slots_kept: Annotated[np.ndarray | None, Told(Kind.MEASURED, "slots")] = None
@@ -132,7 +133,8 @@ class SleepReport:
     details: str = ""
     forced: str = ""  # the limits that it was kept against, as a file tells them
     slept_here: bool = True  # False: taken from a file; then tokens are what the file says
-    flops: int = 0  # floating-point operations of matrix products, counted; with the gate's
+    # floating-point operations of matrix products, counted; with the gate's
+    flops: Annotated[int, _COUNT] = 0
     peak_tensor_bytes: MeasuredBytes = 0  # most bytes at once of the tensors that it made, counted
     gate_seconds: MeasuredSeconds = 0.0  # of `seconds`, those of the gate's check
     elapsed: MeasuredSeconds = 0.0  # seconds from its start to its end, others' turns included

@@ -6,8 +6,8 @@ Knows which pictures and figures make the page; acts only through controls.
 from __future__ import annotations
 
 from functools import partial
-from statistics import median
 
+import numpy as np
 import streamlit as st
 
 from sleepviz import controls, formulas, frame
@@ -15,12 +15,12 @@ from sleepviz.components.export import Table, beneath_words
 from sleepviz.components.lasting import lasting
 from sleepviz.components.markup import el, markup
 from sleepviz.components.picture import figure, picture
-from sleepviz.components.pieces import Bar, Card, bars, cards, split
+from sleepviz.components.pieces import Bar, Card, bars, cards
 from sleepviz.components.turns import in_turn
 from sleepviz.events import SessionStarted
 from sleepviz.figures import memory_over_time, pictures, theme
-from sleepviz.quantities import Kind
-from sleepviz.state import State
+from sleepviz.quantities import Kind, quantity, series
+from sleepviz.state import State, Timing
 from sleepviz.timeline import Timeline
 
 TITLE = "Numbers"
@@ -101,46 +101,27 @@ def _light(part: str) -> None:
 
 
 def _cards(state: State) -> list[Card]:
-    kv, kv_unit = split(state.kv_bytes)
-    dynamic, dynamic_unit = split(state.dynamic_bytes)
-    peaks = [n.report for n in state.nights_kept if n.report and n.report.slept_here]
-    freed, freed_unit = split(peaks[-1].kv_bytes) if peaks else ("–", "")
-    peak = theme.size(peaks[-1].peak_tensor_bytes) if peaks else ""
+    kept = [n.report for n in state.nights_kept if n.report and n.report.slept_here]
+    freed = Card("Freed by the last sleep", "–", note="no sleep yet", kind=None)
+    if kept:
+        held = f"sleeping itself held {theme.size(kept[-1].peak_tensor_bytes)} at most"
+        freed = Card.of(freed.name, quantity(kept[-1], "kv_bytes"), held)
+    in_force = f"of {theme.counted(len(state.nights_in_force), 'night')} in force"
     return [
-        Card(
-            "KV cache", kv, kv_unit, f"{state.n_cached:,} tokens", kind=Kind.MEASURED, tone="violet"
-        ),
-        Card(
-            "Dynamic weights",
-            dynamic,
-            dynamic_unit,
-            f"of {theme.counted(len(state.nights_in_force), 'night')} in force",
-            kind=Kind.MEASURED,
-            tone="orange",
-        ),
-        Card(
-            "Freed by the last sleep",
-            freed,
-            freed_unit,
-            f"sleeping itself held {peak} at most" if peaks else "no sleep yet",
-            kind=Kind.MEASURED if peaks else None,
-        ),
+        Card.of("KV cache", state.kv_held, f"{state.n_cached:,} tokens"),
+        Card.of("Dynamic weights", state.dynamic_held, in_force, tone="orange"),
+        freed,
         _speed(state),
     ]
 
 
 def _speed(state: State) -> Card:
-    said = [t.ms for t in state.timings if t.phase == "decode"]
+    said = [t for t in state.timings if t.phase == "decode"]
     if not said:
         return Card("Tokens per second", "–", "", "nothing said yet", kind=None)
-    return Card(
-        "Tokens per second",
-        f"{1000 / median(said):,.1f}",
-        "",
-        f"from the median of {len(said):,} passes",
-        kind=Kind.DERIVED,
-        tone="blue",
-    )
+    per_s = series(Timing, "ms", said).one(lambda ms: 1000 / np.median(ms), "")
+    note = f"from the median of {len(said):,} passes"
+    return Card.of("Tokens per second", per_s, note, digits=1, tone="blue")
 
 
 def _slots(state: State) -> float:

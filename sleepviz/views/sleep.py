@@ -15,10 +15,10 @@ from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.method_form import CHOSEN, choose, knob_fields
 from sleepviz.components.night_stack import night_stack
 from sleepviz.components.picture import picture
-from sleepviz.components.pieces import Card, cards, chip, empty, notice, split, told, track
+from sleepviz.components.pieces import Card, cards, chip, empty, notice, told, track
 from sleepviz.components.report import forecast, outcome, show_report, verdict
 from sleepviz.components.strip import phase
-from sleepviz.quantities import Kind, estimate, measured
+from sleepviz.quantities import estimate, measured
 from sleepviz.sleep import make, settings
 from sleepviz.state import Night, State
 from sleepviz.stories import presets
@@ -73,12 +73,11 @@ def _bedtime(state: State, busy: bool) -> None:
         horizontal_alignment="distribute",
         key="sleep_head",
     )
-    kv, dynamic = split(state.kv_bytes), split(state.dynamic_bytes)
     whole = "all that is in the cache goes to sleep"
     shown = [
-        Card("Context", f"{state.n_cached:,}", "tokens", whole, kind=Kind.MEASURED),
-        Card("KV cache", *kv, "will be freed", kind=Kind.MEASURED, tone="violet"),
-        Card("Dynamic weights", *dynamic, "from the nights before", kind=Kind.MEASURED),
+        Card.of("Context", state.tokens_held, whole),
+        Card.of("KV cache", state.kv_held, "will be freed"),
+        Card.of("Dynamic weights", state.dynamic_held, "from the nights before"),
     ]
     markup(cards(shown), key="sleep.what")
     _suggestion(state, busy)

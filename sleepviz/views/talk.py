@@ -5,8 +5,7 @@ Knows which pieces make the page; acts only through controls.
 
 from __future__ import annotations
 
-from statistics import median
-
+import numpy as np
 import streamlit as st
 
 from sleepviz import controls
@@ -15,11 +14,11 @@ from sleepviz.components.export import beneath_words
 from sleepviz.components.lasting import lasting
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.picture import picture
-from sleepviz.components.pieces import Card, cards, empty, split
+from sleepviz.components.pieces import Card, cards, empty
 from sleepviz.components.report import worth
 from sleepviz.figures import theme
-from sleepviz.quantities import Kind
-from sleepviz.state import State
+from sleepviz.quantities import quantity, series
+from sleepviz.state import State, Timing
 from sleepviz.stories import Story, presets
 from sleepviz.timeline import Timeline
 
@@ -235,62 +234,45 @@ def _cards(state: State) -> list[Card]:
 
 
 def _kv_card(state: State) -> Card:
-    value, unit = split(state.kv_bytes)
     facts = state.facts
     alike = facts is not None and not any(facts.windows)
     each = f" × {theme.size(facts.kv_bytes_per_token)}" if facts and alike else ""
-    return Card(
-        "KV cache",
-        value,
-        unit,
-        note=f"{state.n_cached:,} tokens{each}",
-        kind=Kind.MEASURED,
-        series=tuple(float(p.n_bytes) for p in state.kv),
-        tone="violet",
-    )
+    told = tuple(float(p.n_bytes) for p in state.kv)
+    return Card.of("KV cache", state.kv_held, f"{state.n_cached:,} tokens{each}", series=told)
 
 
 def _time_card(state: State) -> Card:
+    name = "Time per token"
     told = [t for t in state.timings if t.phase == "decode"]
     if told:
-        ms = median(t.ms for t in told[-LATEST:])
+        ms = series(Timing, "ms", told)
+        last = ms[-LATEST:].one(np.median, ms.unit)
         note = f"median of the last {min(LATEST, len(told))} said"
-        return Card(
-            "Time per token",
-            f"{ms:,.1f}",
-            "ms",
-            note,
-            kind=Kind.DERIVED,
-            series=tuple(t.ms for t in told),
-            tone="blue",
-        )
+        drawn = tuple(ms.values.tolist())
+        return Card.of(name, last, note, digits=1, series=drawn, tone="blue")
     read = [t for t in state.timings if t.phase == "prefill"]
     if read:
-        ms = sum(t.ms for t in read) / sum(t.n_tokens for t in read)
-        note = "mean of reading; none said yet"
-        return Card("Time per token", f"{ms:,.1f}", "ms", note, kind=Kind.DERIVED, tone="blue")
-    return Card("Time per token", "–", "ms", "nothing read or said yet", kind=None, tone="blue")
+        n_tokens = sum(t.n_tokens for t in read)
+        ms = series(Timing, "ms", read)
+        mean = ms.one(lambda all_of_it: all_of_it.sum() / n_tokens, ms.unit)
+        return Card.of(name, mean, "mean of reading; none said yet", digits=1, tone="blue")
+    return Card(name, "–", "ms", "nothing read or said yet", kind=None, tone="blue")
 
 
 def _dynamic_card(state: State) -> Card:
-    value, unit = split(state.dynamic_bytes)
     nights = state.nights_in_force
     note = "it has not slept yet"
     if nights and nights[-1].report:
         note = worth(nights[-1].report)
-    return Card("Dynamic weights", value, unit, note, kind=Kind.MEASURED, tone="orange")
+    return Card.of("Dynamic weights", state.dynamic_held, note, tone="orange")
 
 
 def _memory_card(state: State) -> Card:
     if not state.memory:
         return Card("Memory", "–", note="sampled while the model works", kind=None)
-    last = state.memory[-1].sample
-    used = last.rss if last.allocated is None else last.allocated
-    value, unit = split(used)
-    where = "process" if last.allocated is None else "accelerator"
-    series = tuple(
-        float(m.sample.rss if m.sample.allocated is None else m.sample.allocated)
-        for m in state.memory
-    )
-    note = f"{where}, all in all"
-    return Card("Memory in use", value, unit, note, kind=Kind.MEASURED, series=series, tone="green")
+    samples = [m.sample for m in state.memory]
+    of_process = samples[-1].allocated is None
+    drawn = tuple(float(s.rss if s.allocated is None else s.allocated) for s in samples)
+    used = quantity(samples[-1], "rss" if of_process else "allocated")
+    note = f"{'process' if of_process else 'accelerator'}, all in all"
+    return Card.of("Memory in use", used, note, series=drawn, tone="green")
