@@ -5,6 +5,7 @@ Knows a mind, a context and a timeline; does not know what can be done with them
 
 from __future__ import annotations
 
+import logging
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ SAMPLE_EVERY_S = 0.25  # of the memory ledger while something runs
 MAP_EVERY = 8  # generated tokens
 BROKEN_INTO = ("reading", "talking")  # work between whose steps something else can be done
 
+log = logging.getLogger(__name__)
+
 
 class Core:
     """One mind on a shared model, with its timeline and its nights."""
@@ -40,7 +43,7 @@ class Core:
         self.watch: Watch | None = None  # of the head that is open
         self.glanced: Glance | None = None  # of all heads, once they were compared
         self._doing: str | None = None
-        self._wanted: Callable[[], Iterator[ev.Event]] | None = None  # between two steps
+        self._wanted: dict[str, Callable[[], Iterator[ev.Event]]] = {}  # between two steps
         self._sampled_at = 0.0
         self._mapped: tuple[weakref.ref[Context] | None, int] = (None, 0)
         shape = llm.shape
@@ -81,7 +84,7 @@ class Core:
                 f"This session is {self._doing} already.",
                 "Wait until it is done, or cancel it.",
             )
-        self._doing, self._wanted, outcome = kind, None, "cancelled"
+        self._doing, self._wanted, outcome = kind, {}, "cancelled"
         try:
             yield self.tell(ev.JobStarted(kind))
             yield from work
@@ -93,8 +96,7 @@ class Core:
             raise
         except Exception as error:
             outcome = "failed"
-            what = f"Something broke while {kind}: {type(error).__name__}: {error}"
-            self.tell(ev.Failed(what, "Nothing was kept of it. The details are in the log."))
+            self.tell(_broken(kind, error))
             raise
         finally:
             self._doing = None
@@ -107,27 +109,33 @@ class Core:
         """Whether what goes on lets something else be done between two of its steps."""
         return self._doing in BROKEN_INTO
 
-    def between(self, work: Callable[[], Iterator[ev.Event]]) -> bool:
-        """Want this between two steps of what goes on, in place of what was wanted before it.
+    def between(self, kind: str, work: Callable[[], Iterator[ev.Event]]) -> bool:
+        """Want this between two steps of what goes on, in place of what was wanted of this kind.
 
         False where nothing goes on that can be broken into. May be called on another thread.
         """
         if self.can_be_broken_into:
-            self._wanted = work
+            self._wanted[kind] = work
         return self.can_be_broken_into
 
     def wanted(self) -> Iterator[ev.Event]:
-        """Do what is wanted between two steps; a newer wish ends it, its failure is only told."""
-        while (work := self._wanted) is not None:
-            self._wanted = None
+        """Do what is wanted between two steps.
+
+        A newer wish of its kind ends it; its failure is only told.
+        """
+        while self._wanted:
+            kind, work = self._wanted.popitem()
             try:
                 with self.context.at_rest(), closing(work()) as events:  # type: ignore[type-var]
                     for event in events:
                         yield event
-                        if self._wanted is not None:
+                        if kind in self._wanted:
                             break
             except SleepvizError as error:
                 yield self.tell(ev.Failed(error.what, error.hint))
+            except Exception as error:
+                log.exception("a %s between two steps broke", kind)
+                yield self.tell(_broken("looking", error))
 
     def tell(self, event: ev.Event) -> ev.Event:
         """Append an event to the timeline."""
@@ -178,3 +186,8 @@ class Core:
                 kv_slack=kv_slack(self.context),
             )
         )
+
+
+def _broken(kind: str, error: Exception) -> ev.Failed:
+    what = f"Something broke while {kind}: {type(error).__name__}: {error}"
+    return ev.Failed(what, "Nothing was kept of it. The details are in the log.")

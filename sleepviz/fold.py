@@ -93,9 +93,6 @@ class Fold:
 
     # one handler per event -------------------------------------------------------------------
 
-    def started(self, event: ev.SessionStarted) -> None:
-        self.facts = event
-
     def turn(self, event: ev.TurnAdded) -> None:
         complete = event.role != "assistant" or bool(event.text)
         self.turns.append(Turn(event.role, event.text, complete))
@@ -248,6 +245,9 @@ class Fold:
         if self.turns and not self.turns[-1].complete:
             self.turns[-1] = replace(self.turns[-1], complete=True)
 
+    def failed(self, event: ev.Failed) -> None:
+        self.failure, self.progress = event, ()
+
     def noted(self, event: ev.Noted) -> None:
         self.notes.append(event.text)
 
@@ -263,7 +263,7 @@ def _newest_as(name: str) -> Callable[[Fold, ev.Event], None]:
 
 
 _HANDLERS: dict[type, Callable[..., None]] = {
-    ev.SessionStarted: Fold.started,
+    ev.SessionStarted: _newest_as("facts"),
     ev.TurnAdded: Fold.turn,
     ev.TurnEnded: Fold.turn_ended,
     ev.Prefilled: Fold.prefilled,
@@ -295,5 +295,5 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ev.JobStarted: Fold.job_started,
     ev.JobEnded: Fold.job_ended,
     ev.Noted: Fold.noted,
-    ev.Failed: _newest_as("failure"),
+    ev.Failed: Fold.failed,
 }

@@ -1,9 +1,9 @@
 """What a number is: measured, derived by a formula, or an estimate; and what follows from it.
 
 Knows how the kind of a result comes from its parts, and that records declare what their fields
-hold; does not know where numbers are shown. A number is MEASURED where a record says so of the
-field that it was read into, and nowhere else: what draws it takes its kind along (`series`,
-`quantity`), and what is computed from it has the kind that follows.
+hold; does not know where numbers are shown. Of what a picture or a card shows, a number is MEASURED
+where a record says so of the field that it was read into: what draws it takes its kind along
+(`series`, `quantity`, `taken`), and what is computed from it has the kind that follows.
 """
 
 from __future__ import annotations
@@ -114,6 +114,10 @@ class Series:
     def told_in(self, unit: str, each: float) -> Series:
         """The same numbers in another unit, of which one is `each` of this one."""
         return Series(self.values / each, unit, self.kind)
+
+    def on_scale(self, scale: Callable[[np.ndarray], np.ndarray], unit: str) -> Series:
+        """The same numbers as read on another scale, such as a logarithmic one."""
+        return Series(scale(self.values), unit, self.kind)
 
     def of_parts(self, add: Callable[[np.ndarray], np.ndarray]) -> Series:
         """Sums of parts of one thing, which are as well known as the parts."""

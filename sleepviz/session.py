@@ -108,7 +108,7 @@ class Session(Core):
 
         False, and nothing, where none does. May be called on another thread than the work's.
         """
-        return self.between(lambda: self._looked(layer, head))
+        return self.between("look", lambda: self._looked(layer, head))
 
     def glance(self) -> Iterator[ev.Event]:
         """Measure what every head looks at, over what is in the context.
@@ -119,7 +119,7 @@ class Session(Core):
 
     def glance_between(self) -> bool:
         """Like `glance`, as `look_between` is like `look`."""
-        return self.between(self._glancing)
+        return self.between("glance", self._glancing)
 
     def time_attention(self) -> Iterator[ev.Event]:
         """Measure what share of one more token's time is attention, with what is in the context."""
@@ -157,14 +157,18 @@ class Session(Core):
         return self.context if not self.mind.slept and self.weights.empty else None
 
     def _looked(self, layer: int, head: int) -> Iterator[ev.Event]:
-        yield from self._told(captured(self.context, layer, head))
-        self.watch = Watch(self.context, layer, head)
+        for event in captured(self.context, layer, head):
+            if isinstance(event, ev.AttentionCaptured):  # before that: it may be ended at any event
+                self.watch = Watch(self.context, layer, head)
+            yield self.tell(event)
 
     def _glancing(self) -> Iterator[ev.Event]:
         glance = Glance(self.context)
-        yield from self._told(glance.over_all())
-        glance.follow()
-        self.glanced = glance
+        for event in glance.over_all():
+            if isinstance(event, ev.HeadsSeen):
+                glance.follow()
+                self.glanced = glance
+            yield self.tell(event)
 
     def _told(self, work: Iterator[ev.Event]) -> Iterator[ev.Event]:
         for event in work:

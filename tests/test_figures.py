@@ -807,7 +807,8 @@ def test_the_report_of_a_sleep_leaves_as_a_table() -> None:
     assert rows["operations"] == (90, "count", "MEASURED", 100.0)
     assert rows["gate: anchor KL (limit 0.15)"] == (0.05, "nat", "DERIVED", None)
     taken = report_table(replace(gated, slept_here=False, gate=()), expected)
-    assert [row[0] for row in taken.rows][-1] == "worth"  # nothing else was measured here
+    assert [row[0] for row in taken.rows][-2:] == ["worth", "stand for KV cache of"]
+    assert taken.rows[-1][2:4] == ("B", "DERIVED")  # nothing of it was measured here
     assert all(row[-1] is None for row in taken.rows)
 
 
@@ -930,10 +931,12 @@ def test_controls_that_are_answered_otherwise_are_listed_the_lost_first() -> Non
     story.answer("Paris?", "slept", -1.0, "control", reply="It is Paris, still.")
     story.answer("Two plus two?", "slept", -9.0, "control", reply="Five.")
     story.answer("Same?", "slept", -1.0, "control")
-    pairs = cost_elsewhere.changed(story.state, 1)
+    n_asked, pairs = cost_elsewhere.changed(story.state, 1)
+    assert n_asked == 3
+    assert cost_elsewhere.nights(story.state) == {0, 1}
     assert [after.reply for _, after in pairs] == ["Five.", "It is Paris, still."]
     assert all(before.arm == "cleared" for before, _ in pairs)
-    assert cost_elsewhere.changed(story.state, 2) == []
+    assert cost_elsewhere.changed(story.state, 2) == (0, [])
 
 
 def _windowed(story: Story, windows: tuple[int, ...]) -> State:

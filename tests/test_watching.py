@@ -13,6 +13,7 @@ from tiny import all_of
 
 from sleepviz.context import Context
 from sleepviz.events import (
+    LOOKED_AT,
     AttentionCaptured,
     AttentionGrown,
     Event,
@@ -190,6 +191,73 @@ def test_the_newest_wish_counts(tiny_llm: Llm) -> None:
     session.look_between(1, 1)
     events = all_of(talk)
     assert [(e.layer, e.head) for e in events if isinstance(e, AttentionCaptured)] == [(1, 1)]
+
+
+def test_a_look_that_is_ended_as_it_is_told_is_watched_from_there(tiny_llm: Llm) -> None:
+    session = Session(tiny_llm)
+    all_of(session.read(TEXT))
+    all_of(session.look(0, 0))
+    talk = session.say("Who is the captain?", max_new=8)
+    until_said(talk, 2)
+    session.look_between(1, 2)
+    while not isinstance(event := next(talk), AttentionCaptured):
+        assert not isinstance(event, TokenGenerated)
+    session.look_between(1, 2)  # which ends the one before at its last event
+    session.glance_between()
+    all_of(talk)
+    attention = session.timeline.at().attention
+    assert attention is not None
+    same(attention, seen(session.context, 1, 2))
+
+
+def test_a_talk_that_is_stopped_as_a_look_is_told_goes_on_with_that_head(tiny_llm: Llm) -> None:
+    session = Session(tiny_llm)
+    all_of(session.read(TEXT))
+    all_of(session.look(0, 0))
+    talk = session.say("Who is the captain?", max_new=8)
+    until_said(talk, 2)
+    session.look_between(1, 2)
+    while not isinstance(next(talk), AttentionCaptured):
+        pass
+    talk.close()
+    all_of(session.say("And the cat?", max_new=3))
+    attention = session.timeline.at().attention
+    assert attention is not None
+    same(attention, seen(session.context, 1, 2))
+
+
+def test_a_look_and_a_comparison_do_not_take_each_others_place(tiny_llm: Llm) -> None:
+    session = Session(tiny_llm)
+    all_of(session.read(TEXT))
+    talk = session.say("Who is the captain?", max_new=8)
+    until_said(talk, 1)
+    session.glance_between()
+    session.look_between(1, 1)
+    all_of(talk)
+    state = session.timeline.at()
+    assert state.heads is not None
+    assert state.attention is not None
+
+
+def test_a_look_that_breaks_does_not_break_the_talk(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> Iterator[Event]:
+        yield Progressed(LOOKED_AT, 1, 2)
+        raise MemoryError("64 MiB")
+
+    monkeypatch.setattr("sleepviz.session.captured", broken)
+    session = Session(tiny_llm)
+    all_of(session.read(TEXT))
+    talk = session.say("Who is the captain?", max_new=4)
+    until_said(talk, 1)
+    session.look_between(1, 0)
+    all_of(talk)
+    state = session.timeline.at()
+    assert state.failure is not None
+    assert "MemoryError: 64 MiB" in state.failure.what
+    assert state.turns[-1].complete
+    assert state.progress == ()
 
 
 def test_a_wish_that_cannot_be_is_told_and_the_talk_goes_on(tiny_llm: Llm) -> None:

@@ -38,8 +38,8 @@ class Drawing {
   }
 
   translated({ q, k }, pool) { // a cell of a grid pooled so, in this one: in a coarser cell, its strongest link
-    const times = pool / this.grid.pool, from = x => Math.floor(x * times), to = x => Math.ceil((x + 1) * times)
-    if (times <= 1 || k < 0) return { q: from(q), k: k < 0 ? k : from(k) }
+    const now = this.grid.pool, from = x => Math.floor(x * pool / now), to = x => Math.ceil((x + 1) * pool / now)
+    if (pool <= now || k < 0) return { q: from(q), k: k < 0 ? k : from(k) }
     const { top, end, low, high } = this.grid
     let best = null
     for (let i = Math.max(top, from(q)); i < Math.min(end, to(q)); i++)

@@ -63,15 +63,19 @@ def elsewhere(state: State, *, key: str, height: int) -> None:
         does="list the changed answers",
     )
     told = _chosen(key)
-    if told is not None:
+    if told is not None and told[0] in cost_elsewhere.nights(state):
         markup(_changed(state, told[0]), key=f"{key}.changed")
 
 
 def _changed(state: State, night: int) -> Node:
-    pairs = cost_elsewhere.changed(state, night)
-    when = f"after sleep {night}" if night else "before any sleep"
-    words = f"Controls answered otherwise {when}: {len(pairs)}. " if night else f"{when}: as it is."
-    head = el("div", "small muted", words.capitalize(), tag(Kind.MEASURED))
+    """The answers that differ, of how many; or why there are none to compare."""
+    n_asked, pairs = cost_elsewhere.changed(state, night)
+    if not night:
+        return el("div", "small muted", "Before any sleep: what the others are compared with.")
+    if not n_asked:
+        return el("div", "small muted", f"No control was asked after sleep {night}.")
+    words = f"After sleep {night}, {len(pairs)} of {n_asked} controls are answered otherwise. "
+    head = el("div", "small muted", words, tag(Kind.MEASURED))
     return el("div", "stack", head, *[_pair(before, after) for before, after in pairs])
 
 

@@ -48,9 +48,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".markup"), text = textOf(data)
   const shown = SHOWN.get(parentElement) ?? {}
   const close = () => {
+    if (shown.close !== close) return // a later call has taken over
     shown.deaf?.()
     SHOWN.delete(parentElement)
   }
+  shown.close = close
   if (shown.text === text) return close
   const { nodes, key, title } = JSON.parse(text)
   if (shown.text === undefined) root.addEventListener("pick", e => setTriggerValue("picked", e.detail))

@@ -1,5 +1,10 @@
 // A part of the page as an image: grounds, edges and words where the browser has put them. Knows no meaning.
 
+const around = (a, b) => { // one rect with both
+  const left = Math.min(a.left, b.left), top = Math.min(a.top, b.top)
+  return new DOMRect(left, top, Math.max(a.right, b.right) - left, Math.max(a.bottom, b.bottom) - top)
+}
+
 /** The pieces of a text as they stand on the page: [words, rect], one for each line that it is broken into. */
 function* piecesOf(node) {
   const range = document.createRange(), text = node.data
@@ -13,7 +18,7 @@ function* piecesOf(node) {
     const rect = range.getClientRects()[0]
     if (!rect) continue
     if (line && rect.top > line.top + 2) { yield [text.slice(from, i), line]; from = i; line = null }
-    line ??= rect
+    line = line ? around(line, rect) : rect
   }
   if (line) yield [text.slice(from), line]
 }

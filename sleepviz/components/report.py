@@ -105,7 +105,7 @@ def report_table(got: SleepReport, started: SleepStarted | None = None) -> Table
     said = started if got.slept_here else None
     fields: list[tuple[str, str, float | None]] = [
         ("tokens consolidated", "n_tokens", None),
-        ("KV cache freed", "kv_bytes", None),
+        *([("KV cache freed", "kv_bytes", None)] if got.slept_here else []),
         ("dynamic weights", "dynamic_bytes", said.estimate_bytes if said else None),
         ("worth", "kv_token_equivalents", said.estimate_worth if said else None),
     ]
@@ -119,6 +119,8 @@ def report_table(got: SleepReport, started: SleepStarted | None = None) -> Table
             ("dreams", "n_dreams", None),
         ]
     rows = [(name, quantity(got, field), expected) for name, field, expected in fields]
+    if not got.slept_here:
+        rows.append(("stand for KV cache of", _stood_for(got), None))
     for reading in got.gate:
         name = f"gate: {reading.name} {reading.terms}"
         rows.append((name, replace(quantity(reading, "value"), unit=reading.unit), None))
@@ -130,12 +132,16 @@ def report_table(got: SleepReport, started: SleepStarted | None = None) -> Table
 
 def _taken(got: SleepReport) -> Node:
     """Of weights from a file nothing was measured here but their size."""
-    stand_for = derived(got.kv_bytes, "B")  # by the formula: they were never in this cache
     shown = [
         Card.of("Dynamic weights", quantity(got, "dynamic_bytes"), worth(got), tone="orange"),
-        Card.of("They stand for", stand_for, f"{got.n_tokens:,} tokens of KV"),
+        Card.of("They stand for", _stood_for(got), f"{got.n_tokens:,} tokens of KV"),
     ]
     return el("div", "talk", cards(shown), el("div", "small muted", got.details))
+
+
+def _stood_for(got: SleepReport) -> Quantity:
+    """Of weights from a file, the bytes by the formula: their tokens were never in this cache."""
+    return derived(got.kv_bytes, "B")
 
 
 def worth(got: SleepReport) -> str:

@@ -95,7 +95,7 @@ class Talk {
     for (const { token, element } of this.chips) {
       const night = token.fate === "weights" ? String(token.night) : "", place = `${token.turn} ${night}`
       const tag = night && !token.quiet && place !== before ? night : ""
-      if (!token.quiet) before = place
+      if (night && !token.quiet) before = place
       if (tag !== (element.dataset.night ?? "")) tag ? element.dataset.night = tag : delete element.dataset.night
     }
   }

@@ -23,7 +23,8 @@ from sleepviz.state import State
 TITLE = "What a sleep costs, and when it pays"
 SEES = (
     "What so many questions cost: keep the cache, read the notes again for each question, or sleep "
-    "once. Where the lines cross, sleeping begins to pay. Both scales are logarithmic."
+    "once. Where the lines cross, sleeping begins to pay. Shaded: were all questions as quick as "
+    "the quickest tenth, or as slow as the slowest. Both scales are logarithmic."
 )
 IS_NOT = (
     "It is a forecast from the questions asked so far; the facts that a sleep loses stand "
@@ -192,9 +193,9 @@ def formula(state: State, choice: str = "seconds") -> str:
         f"{text} {told}. A question to come costs the mean of {len(costs.full)} asked with notes, "
         f"and of {len(costs.slept)} after sleep. {costs.reading.kind}: reading the notes "
         f"{costs.reading.told(2)}. {costs.sleep.kind}: asleep {costs.sleep.told(2)}, kept cache "
-        f"{theme.size(costs.kv_bytes)}, dynamic weights {theme.size(costs.dynamic_bytes)}. p10 to "
-        "p90: were all questions as quick as the tenth percentile of those asked, or as slow as "
-        "the ninetieth."
+        f"{theme.size(costs.kv_bytes)}, dynamic weights {theme.size(costs.dynamic_bytes)}. Shaded, "
+        "p10 to p90: were all questions as quick as the tenth percentile of those asked, or as "
+        "slow as the ninetieth."
     )
 
 

@@ -126,15 +126,20 @@ def interval(right: int, of: int) -> tuple[float, float]:
     return max(0.0, middle - apart), min(1.0, middle + apart)
 
 
-def changed(state: State, night: int) -> list[tuple[Answered, Answered]]:
-    """The controls that are answered otherwise after a night: the answers before, and after it.
+def nights(state: State) -> set[int]:
+    """The nights that the picture has a point of; 0 is before any."""
+    return {point.night for point in _points(state)}
 
-    First those that are no longer right.
+
+def changed(state: State, night: int) -> tuple[int, list[tuple[Answered, Answered]]]:
+    """How many controls were asked before and after a night, and those answered otherwise.
+
+    Each as its answers before and after it, first those that are no longer right.
     """
     before, after = _before(state), _after(state, night)
     both = [(before[q], after[q]) for q in before if q in after]
     others = [(a, b) for a, b in both if a.reply != b.reply]
-    return sorted(others, key=lambda pair: (not pair[0].correct, bool(pair[1].correct)))
+    return len(both), sorted(others, key=lambda pair: (not pair[0].correct, bool(pair[1].correct)))
 
 
 def _before(state: State) -> dict[str, Answered]:

@@ -30,9 +30,8 @@ def kv_map(state: State, choice: str = "keys") -> go.Figure:
     n_layers, n_tokens = norms.shape
     pool = -(-n_tokens // thinning.at_most(_MOST_COLUMNS))
     pooled = _pooled(norms, pool)
-    with np.errstate(divide="ignore"):
-        log = np.where(pooled > 0, np.log10(pooled), np.nan)
-    seen = log[np.isfinite(log)]
+    log = taken(CacheSeen, choice, pooled).on_scale(theme.powers_of_ten, "log10")
+    seen = log.values[np.isfinite(log.values)]
     low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 1.0)
     high = max(high, low + 0.1)
     first = np.arange(pooled.shape[1]) * pool
@@ -47,7 +46,7 @@ def kv_map(state: State, choice: str = "keys") -> go.Figure:
         where = "positions %{x} to %{customdata[1]:,.0f}, the largest of them"
     traces.cells(
         figure,
-        taken(CacheSeen, choice, log),  # coloured by the logarithms of what was seen
+        log,
         x=first,
         y=np.arange(n_layers),
         limits=(low, high),

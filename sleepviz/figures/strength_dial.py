@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from statistics import fmean
 
+import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.events import DialRead
@@ -44,7 +45,7 @@ def strength_dial(state: State) -> go.Figure:
     for number, (question, values) in enumerate(shown):
         traces.line(
             figure,
-            taken(DialRead, "logprobs", values).told_in("%", 0.01),
+            taken(DialRead, "logprobs", values).on_scale(_percent, "%"),
             name=theme.safe(theme.shortened(question, thinning.at_most(44))),
             x=x,
             hover="%{y:.2f} %",
@@ -56,7 +57,7 @@ def strength_dial(state: State) -> go.Figure:
     if controls:
         traces.line(
             figure,
-            taken(DialRead, "logprobs", list(controls.values())).by(lambda p: 100 * p.mean(0), "%"),
+            taken(DialRead, "logprobs", list(controls.values())).by(_mean_percent, "%"),
             name=f"mean of {theme.counted(len(controls), 'control')}",
             x=x,
             hover="%{y:.2f} %",
@@ -105,17 +106,28 @@ def _readings(state: State) -> tuple[DialRead, ...]:
 
 
 def _lines(readings: tuple[DialRead, ...], control: bool) -> dict[str, list[float]]:
-    """The probabilities of each question that was asked at every strength."""
+    """ln p of the answer of each question that was asked at every strength."""
     lines: dict[str, list[float]] = {}
     for reading in readings:
         for question, kind, logprob in reading.logprobs:
             if (kind == "control") == control:
-                lines.setdefault(question, []).append(math.exp(logprob))
+                lines.setdefault(question, []).append(logprob)
     return {q: values for q, values in lines.items() if len(values) == len(readings)}
 
 
+def _percent(ln_p: np.ndarray) -> np.ndarray:
+    return 100 * np.exp(ln_p)
+
+
+def _mean_percent(ln_p: np.ndarray) -> np.ndarray:
+    """Over the questions [question, strength]."""
+    mean: np.ndarray = _percent(ln_p).mean(0)
+    return mean
+
+
 def _span(readings: tuple[DialRead, ...], control: bool) -> str:
-    means = [fmean(at) for at in zip(*_lines(readings, control).values(), strict=True)]
+    lines = _lines(readings, control).values()
+    means = [fmean(map(math.exp, at)) for at in zip(*lines, strict=True)]
     by_scale = dict(zip((r.scale for r in readings), means, strict=True))
     shown = [s for s in (0.0, 1.0, max(by_scale)) if s in by_scale]
     return ", ".join(f"{by_scale[s]:.1%} at ×{s:g}" for s in dict.fromkeys(shown))

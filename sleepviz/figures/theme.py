@@ -277,6 +277,12 @@ def mib(n_bytes: float | Sequence[float] | np.ndarray) -> np.ndarray:
     return np.asarray(n_bytes, dtype=float) / 2**20
 
 
+def powers_of_ten(values: np.ndarray) -> np.ndarray:
+    """The logarithms by which colours are told; NaN of what has none."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(values > 0, np.log10(values), np.nan)
+
+
 def in_mib(n_bytes: Series) -> Series:
     """Bytes as MiB, of the same kind."""
     return n_bytes.told_in("MiB", 2**20)

@@ -198,9 +198,7 @@ def _add_cells(
     limits: tuple[float, float],
 ) -> None:
     """Colour the ratios of `told` [layer, matrix, number]; `settled`: the other three are known."""
-    ratio = told[:, :, 0]
-    with np.errstate(divide="ignore"):
-        log = np.where(ratio > 0, np.log10(ratio), np.nan)
+    ratio = taken(SleepReport, "delta_norms", told[:, :, 0])
     ticks = np.linspace(*limits, 4)
     hover = "layer %{y}, %{x}<br>changed by %{customdata[0]:.3f} % of its size"
     if settled:
@@ -210,9 +208,9 @@ def _add_cells(
         )
     traces.cells(
         figure,
-        taken(SleepReport, "delta_norms", log),  # coloured by their logarithms
+        ratio.on_scale(theme.powers_of_ten, "log10"),
         x=words,
-        y=np.arange(ratio.shape[0]),
+        y=np.arange(len(ratio)),
         limits=limits,
         custom=told * _SCALES,
         bar=theme.colour_bar(
