@@ -271,6 +271,24 @@ def test_bench_writes_every_story_and_seed(on_tiny: Llm, stories: str, tmp_path:
 
 
 @pytest.mark.usefixtures("on_tiny")
+def test_bench_says_before_its_first_run_about_how_long_all_will_take(
+    stories: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sleepviz.commands import bench
+    from sleepviz.commands.drawing import drawn
+
+    labels: list[str] = []
+    monkeypatch.setattr(
+        bench, "drawn", lambda label, work: labels.append(label) or drawn(label, work)
+    )
+    chosen = ("--method", "nap", "--keep-anyway", "--out", str(tmp_path / "R.json"))
+    assert main(["bench", stories, *chosen]) == 0
+    assert [label.split(" ", 1)[0] for label in labels] == ["1/2", "2/2"]
+    assert all("(under a minute left)" in label for label in labels)
+    assert bench._left(300.0) == "(about 5 min left) "
+
+
+@pytest.mark.usefixtures("on_tiny")
 def test_bench_runs_every_method_with_its_knobs(
     capsys: pytest.CaptureFixture[str], stories: str, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -154,14 +154,18 @@ def _measure(
         done = len(jobs) - len(missing)
         console.print(f"{done} of {len(jobs)} runs are in {out} already; going on.")
     took: dict[str, list[float]] = {}
+    expected: dict[str, float] = {}
     asked: dict[str, Unslept] = {}
     for number, job in enumerate(missing, 1):
         name = sleep.name_of(job.method)
-        left = _estimate(missing[number - 1 :], took)
-        label = f"{number}/{len(missing)} {left}{job.story.id} {name} seed {job.seed}"
         began = time.perf_counter()
         if job.story.id not in asked:  # one story's at a time: it holds many megabytes
             asked = {job.story.id: Unslept(llm, job.story, job.controls)}
+        if not took:
+            asking_s = time.perf_counter() - began  # as much is asked again after the sleep
+            expected = {n: 2 * asking_s + s for n, s in _expected(llm, job.story, missing).items()}
+        left = _estimate(missing[number - 1 :], took, expected)
+        label = f"{number}/{len(missing)} {left}{job.story.id} {name} seed {job.seed}"
         work = measure(
             llm,
             job.story,
@@ -196,14 +200,18 @@ def _measure_peers(
     folder = locate(model or default_name())
     if folder is None:
         return
-    for story in stories:
-        wanted = [r for r in planned_peers(story, controls, keep) if results.find(r) is None]
-        if not wanted:
-            continue
+    planned = [(story, planned_peers(story, controls, keep)) for story in stories]
+    missing = [(s, [r for r in runs if results.find(r) is None]) for s, runs in planned]
+    missing = [(story, wanted) for story, wanted in missing if wanted]
+    took: list[float] = []
+    for number, (story, wanted) in enumerate(missing, 1):
         same = [r for r in results.runs if (r.story, r.digest) == (story.id, wanted[0].digest)]
         work = measure_peers(llm, folder, story, wanted, same[0].arms["cleared"])
         finished: list[Run] = []
-        drawn(f"kvpress {story.id}", _collecting(work, finished))
+        left = _left(fmean(took) * (len(missing) - number + 1)) if took else ""
+        began = time.perf_counter()
+        drawn(f"kvpress {number}/{len(missing)} {left}{story.id}", _collecting(work, finished))
+        took.append(time.perf_counter() - began)
         for run in finished:
             results.put(run)
         write_all(results, out)
@@ -218,15 +226,35 @@ def write_all(results: Results, out: Path) -> None:
     write_whole(out.with_suffix(".html"), page(results))
 
 
-def _estimate(missing: Sequence[_Job], took: dict[str, list[float]]) -> str:
-    """About how long the rest takes, by what the same methods took; empty before any run."""
+def _expected(llm: Llm, story: Story, jobs: Sequence[_Job]) -> dict[str, float]:
+    """ESTIMATE of the seconds of a sleep on a story, of each method that can tell, by its name."""
+    from sleepviz import cost, sleep
+    from sleepviz.attempt import forecast, told
+    from sleepviz.session import Session
+
+    session = Session(llm)
+    for _ in session.read(story.text):
+        pass
+    notes = sleep.Notes(told(session.mind.turns), told(session.mind.slept), session.context)
+    methods = {sleep.name_of(job.method): job.method for job in jobs}
+    found = {n: forecast(method, llm, notes, cost.pace(llm)) for n, method in methods.items()}
+    return {name: told_of.seconds for name, told_of in found.items() if told_of is not None}
+
+
+def _estimate(
+    missing: Sequence[_Job], took: Mapping[str, list[float]], expected: Mapping[str, float]
+) -> str:
+    """About how long the rest takes, by what the same methods took, else as `expected`."""
     from sleepviz import sleep
 
-    if not took:
+    paces = {**expected, **{name: fmean(some) for name, some in took.items()}}
+    if not paces:
         return ""
-    overall = fmean([s for some in took.values() for s in some])
-    paces = {name: fmean(some) for name, some in took.items()}
-    seconds = sum(paces.get(sleep.name_of(j.method), overall) for j in missing)
+    overall = fmean(paces.values())
+    return _left(sum(paces.get(sleep.name_of(j.method), overall) for j in missing))
+
+
+def _left(seconds: float) -> str:
     return f"(about {seconds / 60:.0f} min left) " if seconds >= 60 else "(under a minute left) "
 
 
