@@ -44,13 +44,13 @@ def test_the_operations_of_a_pass_are_counted_and_near_the_formula(tiny_llm: Llm
 def test_slow_attention_is_what_the_clock_tells(
     tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = attention.sdpa_attention_forward
+    plain = attention.scaled_dot_product_attention
 
-    def slow(*args: object, **kwargs: object) -> tuple[torch.Tensor, None]:
+    def slow(*args: object, **kwargs: object) -> torch.Tensor:
         time.sleep(0.01)
         return plain(*args, **kwargs)
 
-    monkeypatch.setattr(attention, "sdpa_attention_forward", slow)
+    monkeypatch.setattr(attention, "scaled_dot_product_attention", slow)
     context = tiny_llm.context().opened()
     context.feed(tiny_llm.encode_plain(NOTES))
     *_, timed = attention_timed(context)

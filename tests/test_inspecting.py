@@ -58,7 +58,7 @@ def shown(at: AppTest) -> str:
 def heads_page(state: object, opened: list[object]) -> None:
     from sleepviz.components import inside
 
-    inside.all_heads(state, False, lambda layer, head: opened.append((layer, head)))
+    inside.all_heads(state, True, lambda layer, head: opened.append((layer, head)))
 
 
 def cache_page(state: object) -> None:
