@@ -35,9 +35,16 @@ def choose(busy: bool) -> str:
     chosen = str(st.session_state.setdefault(CHOSEN, sleeps[0]))
     _cards(sleeps, chosen, busy)
     titles = ", ".join(found[name].title.lower() for name in others)
-    with st.expander(f"To compare with: {titles}", expanded=chosen in others):
-        for at in range(0, len(others), CARDS_IN_A_ROW):
-            _cards(others[at : at + CARDS_IN_A_ROW], chosen, busy)
+    more = st.expander(
+        f"To compare with: {titles}",
+        expanded=chosen in others,
+        key="sleep.others",
+        on_change="rerun",
+    )
+    if more.open:  # else they would be made at every tick
+        with more:
+            for at in range(0, len(others), CARDS_IN_A_ROW):
+                _cards(others[at : at + CARDS_IN_A_ROW], chosen, busy)
     return chosen
 
 
