@@ -151,6 +151,15 @@ def until_said(talk: Iterator[Event], n: int) -> None:
         n -= isinstance(next(talk), TokenGenerated)
 
 
+def in_a_talk(llm: Llm, n: int, max_new: int = 8) -> tuple[Session, Iterator[Event]]:
+    """A session that has been told notes, and its answer after so many tokens of it."""
+    session = Session(llm)
+    all_of(session.read(TEXT))
+    talk = session.say("Who is the captain?", max_new=max_new)
+    until_said(talk, n)
+    return session, talk
+
+
 def test_a_head_is_opened_while_it_talks_and_the_reply_is_the_same(tiny_llm: Llm) -> None:
     alone, session = Session(tiny_llm), Session(tiny_llm)
     for one in (alone, session):
@@ -180,10 +189,7 @@ def test_all_heads_are_compared_between_two_passes_of_reading(tiny_llm: Llm) -> 
 
 
 def test_the_newest_wish_counts(tiny_llm: Llm) -> None:
-    session = Session(tiny_llm)
-    all_of(session.read(TEXT))
-    talk = session.say("Who is the captain?", max_new=8)
-    until_said(talk, 1)
+    session, talk = in_a_talk(tiny_llm, 1)
     session.look_between(0, 0)
     session.look_between(0, 1)
     while not isinstance(next(talk), Progressed):
@@ -227,10 +233,7 @@ def test_a_talk_that_is_stopped_as_a_look_is_told_goes_on_with_that_head(tiny_ll
 
 
 def test_a_look_and_a_comparison_do_not_take_each_others_place(tiny_llm: Llm) -> None:
-    session = Session(tiny_llm)
-    all_of(session.read(TEXT))
-    talk = session.say("Who is the captain?", max_new=8)
-    until_said(talk, 1)
+    session, talk = in_a_talk(tiny_llm, 1)
     session.glance_between()
     session.look_between(1, 1)
     all_of(talk)
@@ -247,10 +250,7 @@ def test_a_look_that_breaks_does_not_break_the_talk(
         raise MemoryError("64 MiB")
 
     monkeypatch.setattr("sleepviz.session.captured", broken)
-    session = Session(tiny_llm)
-    all_of(session.read(TEXT))
-    talk = session.say("Who is the captain?", max_new=4)
-    until_said(talk, 1)
+    session, talk = in_a_talk(tiny_llm, 1, max_new=4)
     session.look_between(1, 0)
     all_of(talk)
     state = session.timeline.at()
@@ -261,10 +261,7 @@ def test_a_look_that_breaks_does_not_break_the_talk(
 
 
 def test_a_wish_that_cannot_be_is_told_and_the_talk_goes_on(tiny_llm: Llm) -> None:
-    session = Session(tiny_llm)
-    all_of(session.read(TEXT))
-    talk = session.say("Who is the captain?", max_new=8)
-    until_said(talk, 1)
+    session, talk = in_a_talk(tiny_llm, 1)
     session.look_between(99, 0)
     all_of(talk)
     state = session.timeline.at()

@@ -45,7 +45,7 @@ def kv_by_layer(state: State) -> go.Figure:
     upon = theme.in_mib(held.of_parts(lambda n: n.cumsum(1)))  # up to each layer, with it
     keep = thinning.thin(upon.values[:, -1])
     for at, (first, end) in enumerate(blocks):
-        own = theme.mib(held.values[keep, first:end].sum(1))
+        own = held.values[keep, first:end].sum(1) / 2**20
         traces.line(
             figure,
             upon[keep, end - 1],

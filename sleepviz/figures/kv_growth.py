@@ -276,6 +276,6 @@ def _add_limit(figure: Draft, state: State) -> None:
         return
     room = facts.context_limit - state.n_behind
     if max(p.n_tokens for p in state.kv) >= _NEAR_LIMIT * room:
-        at = theme.mib(sum(facts.kv_layer_bytes(room)))
+        at = sum(facts.kv_layer_bytes(room)) / 2**20
         besides = f" beside {state.n_behind:,} places of slots" if state.n_behind else ""
-        theme.limit(figure, float(at), f"model limit: {room:,} tokens{besides}")
+        theme.limit(figure, at, f"model limit: {room:,} tokens{besides}")

@@ -6,7 +6,7 @@ Knows plotly; does not know what is drawn, or where. A picture adds data through
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -272,11 +272,6 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def mib(n_bytes: float | Sequence[float] | np.ndarray) -> np.ndarray:
-    """Bytes as MiB (2**20 bytes)."""
-    return np.asarray(n_bytes, dtype=float) / 2**20
-
-
 def powers_of_ten(values: np.ndarray) -> np.ndarray:
     """The logarithms by which colours are told; NaN of what has none."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -284,7 +279,7 @@ def powers_of_ten(values: np.ndarray) -> np.ndarray:
 
 
 def in_mib(n_bytes: Series) -> Series:
-    """Bytes as MiB, of the same kind."""
+    """Bytes as MiB (2**20 bytes), of the same kind."""
     return n_bytes.told_in("MiB", 2**20)
 
 
