@@ -8,134 +8,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from hashlib import sha256
-from typing import Any
 
 import torch
 
 from sleepviz import events as ev
 from sleepviz import gate
 from sleepviz.batch import logprobs_many, reply_many, row_groups
-from sleepviz.comparing import MAX_REPLY, Comparison, consolidated_ids
+from sleepviz.comparing import MAX_REPLY, Comparison
 from sleepviz.context import Context
 from sleepviz.keeping.record import against_gate
 from sleepviz.llm import Llm
 from sleepviz.probes import ARMS, audit
+from sleepviz.retold import consolidated_ids
+from sleepviz.runs import ArmScore, Run, Scoped, mean_kl, planned
+from sleepviz.scope import LIMIT, expectation, log_odds, merged
 from sleepviz.session import Session
-from sleepviz.sleep import SleepMethod, name_of, settings
+from sleepviz.sleep import SleepMethod
 from sleepviz.stories import Probe, Story
-
-
-@dataclass(frozen=True, slots=True)
-class ArmScore:
-    """One arm on a story's questions, in their order.
-
-    Right or not, nat per token to `full`, reference log-probability, replies.
-    """
-
-    recall: tuple[bool, ...]
-    kl: float
-    gold_logprob: tuple[float, ...]
-    replies: tuple[str, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "recall": list(self.recall),
-            "kl": self.kl,
-            "gold_logprob": list(self.gold_logprob),
-            "replies": list(self.replies),
-        }
-
-
-@dataclass
-class Run:
-    """One method on one story with one seed.
-
-    `forced`: the limits that the sleep passed and was kept all the same; None if it passed none
-    (or in a file from before this was noted).
-    `kinds` are those of the questions, in their order; `digest` stands for what was read and asked;
-    `cost`: floating-point operations, the dynamic weights as tokens of KV cache, and the seconds
-    that were expected before.
-    """
-
-    story: str
-    method: str
-    knobs: dict[str, float | int | str]
-    seed: int
-    refused: str | None = None
-    forced: str | None = None
-    arms: dict[str, ArmScore] = field(default_factory=dict)
-    controls: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    bytes: dict[str, int] = field(default_factory=dict)
-    cost: dict[str, float] = field(default_factory=dict)
-    kinds: tuple[str, ...] = ()
-    digest: str = ""
-    leak_audit: bool = True
-    base_unchanged: bool = True
-
-    def as_json(self) -> dict[str, Any]:
-        """The run as it stands in R.json."""
-        return {
-            "story": self.story,
-            "method": self.method,
-            "knobs": self.knobs,
-            "seed": self.seed,
-            "refused": self.refused,
-            "forced": self.forced,
-            "arms": {arm: score.as_json() for arm, score in self.arms.items()},
-            "controls": self.controls,
-            "seconds": self.seconds,
-            "bytes": self.bytes,
-            "cost": self.cost,
-            "kinds": list(self.kinds),
-            "digest": self.digest,
-            "leak_audit": self.leak_audit,
-            "base_unchanged": self.base_unchanged,
-        }
-
-    def marks(self, arm: str) -> tuple[bool, ...]:
-        """Right or not, by question; empty where the arm was not asked.
-
-        A refused sleep left nothing: as slept, it answers what no notes answer.
-        """
-        left_nothing = arm == "slept" and self.refused is not None
-        score = self.arms.get("cleared" if left_nothing else arm)
-        return score.recall if score else ()
-
-    def recall(self, arm: str) -> float | None:
-        marks = self.marks(arm)
-        return sum(marks) / len(marks) if marks else None
-
-    @property
-    def normalised(self) -> float | None:
-        """(slept - cleared) / (full - cleared) of the recall; higher is better.
-
-        0 of a refused sleep; None where the full context answers no more than none.
-        """
-        full, cleared, slept = (self.recall(a) for a in ("full", "cleared", "slept"))
-        if full is None or cleared is None or slept is None or full <= cleared:
-            return None
-        return (slept - cleared) / (full - cleared)
-
-
-def questions_digest(story: Story, controls: Sequence[Probe]) -> str:
-    """Stands for what was read and asked: the text, the questions, their answers, the controls."""
-    asked = [(p.question, p.answers) for p in (*story.probes, *controls)]
-    return sha256(repr((story.text, asked)).encode()).hexdigest()[:16]
-
-
-def planned(story: Story, controls: Sequence[Probe], method: SleepMethod, seed: int) -> Run:
-    """A run as it stands before it is measured."""
-    return Run(
-        story=story.id,
-        method=name_of(method),
-        knobs=dict(settings(method)),
-        seed=seed,
-        kinds=tuple(p.kind for p in story.probes),
-        digest=questions_digest(story, controls),
-    )
 
 
 class Unslept:
@@ -154,11 +43,28 @@ class Unslept:
             "full": self.reference.score(full),
             "cleared": self.reference.score(fresh),
         }
+        self.unrelated = controls
+        self.base = ask_all(fresh, controls)
         self.controls = {
-            "base": sum(ask_all(fresh, controls)),
+            "base": sum(self.base),
             "before": sum(ask_all(full, controls)),
             "of": len(controls),
         }
+        self._asked = [p.question for p in (*story.probes, *controls)]
+        self._expected = expectation(fresh, self._asked)
+
+    def answered(self, run: Run, slept: Context) -> None:
+        """Note what it answers after a sleep: the questions, and the controls."""
+        worn, marks = self.reference.score(slept), ask_all(slept, self.unrelated)
+        run.arms["slept"], run.controls["after"] = worn, sum(marks)
+        if slept.weights.empty:
+            return
+        both = zip(expectation(slept, self._asked), self._expected, strict=True)
+        odds = tuple(a - b for a, b in both)
+        of_facts, of_controls = odds[: len(worn.recall)], odds[len(worn.recall) :]
+        run.scope = Scoped(LIMIT, of_facts, of_controls, worn, sum(marks))
+        run.arms["slept"] = worn.where_worn(of_facts, self.arms["cleared"])
+        run.controls["after"] = sum(merged(of_controls, marks, self.base))
 
 
 def measure(
@@ -196,12 +102,14 @@ def measure(
         yield from comparison.prepared(arm)
         context = comparison.context(arm)
         if context is not None:
-            if arm not in run.arms:
+            if arm == "slept":
+                unslept.answered(run, context)
+            elif arm not in run.arms:
                 run.arms[arm] = unslept.reference.score(context)
             if arm != "both":
                 run.leak_audit &= all(_audited(context, arm, p, told) for p in story.probes)
-        if arm == "slept":
-            run.controls["after"] = sum(ask_all(context or full, controls))
+        elif arm == "slept":
+            run.controls["after"] = run.controls["before"]  # refused: it still has its notes
         comparison.release(arm)
         yield ev.Progressed("arms", done, len(ARMS))
     run.base_unchanged = llm.fingerprint() == before
@@ -245,19 +153,19 @@ class _Reference:
         golds = [context.llm.encode_plain(p.answers[0]) for p in self.probes]
         met = _logprobs(context, self.probes, self._replies)
         gold = _logprobs(context, self.probes, golds)
-        kls = [
-            float((f.exp() * (f - m)).sum(-1).mean())
+        kls = tuple(
+            float((f.exp() * (f - m)).sum(-1).mean()) if len(f) else None
             for f, m in zip(self._logprobs, met, strict=True)
-            if len(f)
-        ]
+        )
         return ArmScore(
             recall=tuple(bool(p.correct(t)) for p, t in zip(self.probes, texts, strict=True)),
-            kl=sum(kls) / len(kls) if kls else 0.0,
+            kl=mean_kl(kls),
             gold_logprob=tuple(
                 float(sum(row[i] for row, i in zip(rows, ids, strict=True)))
                 for rows, ids in zip(gold, golds, strict=True)
             ),
             replies=tuple(texts),
+            kls=kls,
         )
 
 
@@ -289,6 +197,18 @@ def ask_all(context: Context, probes: Sequence[Probe]) -> list[bool]:
     """Which of some questions are answered right in a context; it stays as it is."""
     replies = _replies(context, probes)
     return [bool(p.correct(context.llm.decode(r))) for p, r in zip(probes, replies, strict=True)]
+
+
+def ask_in_scope(worn: Context, plain: Context, probes: Sequence[Probe]) -> list[bool]:
+    """As `ask_all` in `worn`, with the dynamic weights set aside where a question is out of scope.
+
+    `plain`: the context that then answers.
+    """
+    marks = ask_all(worn, probes)
+    if worn.weights.empty:
+        return marks
+    odds = log_odds(worn, plain, [p.question for p in probes])
+    return [*merged(odds, marks, ask_all(plain, probes))]
 
 
 def _audited(context: Context, arm: str, probe: Probe, told: list[list[int]]) -> bool:

@@ -126,6 +126,15 @@ class Chronicle:
     def _scaled(self, event: ev.WeightsScaled, at_s: float) -> None:
         self._new("remarks", at_s, f"strength of the dynamic weights: ×{event.scale:g}")
 
+    def _weighed(self, event: ev.ScopeWeighed, at_s: float) -> None:
+        if event.aside:
+            words = f"dynamic weights set aside for this: log-odds {event.log_odds:+.1f} nat"
+            self._new("remarks", at_s, words)
+
+    def _switched(self, event: ev.ScopeSwitched, at_s: float) -> None:
+        how = "set aside out of their scope" if event.on else "always worn"
+        self._new("remarks", at_s, f"dynamic weights {how} from now on")
+
     def _worn(self, event: ev.NightWorn, at_s: float) -> None:
         words = f"nights in force: up to {event.night}" if event.night else "no night in force"
         self._new("remarks", at_s, words)
@@ -166,6 +175,8 @@ _TELLERS: dict[type, Callable[..., None]] = {
     ev.HeadsSeen: Chronicle._glanced,
     ev.DialRead: Chronicle._dialled,
     ev.WeightsScaled: Chronicle._scaled,
+    ev.ScopeWeighed: Chronicle._weighed,
+    ev.ScopeSwitched: Chronicle._switched,
     ev.NightWorn: Chronicle._worn,
     ev.WeightsReverted: Chronicle._reverted,
     ev.Noted: Chronicle._noted,

@@ -16,7 +16,8 @@ from sleepviz.context import NO_WEIGHTS, Context
 from sleepviz.events import Answered, ArmUnavailable, Event, Progressed, fingerprint
 from sleepviz.llm import Llm
 from sleepviz.probes import ARMS, audit
-from sleepviz.prompts import NOTES_PREFIX
+from sleepviz.retold import consolidated_ids, read_again
+from sleepviz.scope import is_aside, log_odds
 from sleepviz.state import Turn
 from sleepviz.stories import Probe
 from sleepviz.weights import DynamicWeights
@@ -28,7 +29,8 @@ class Comparison:
     """The arms of one comparison.
 
     `told` are all turns so far; `live` is a context that holds them all under no dynamic weights,
-    or None when they have to be read again for the arm `full`.
+    or None when they have to be read again for the arm `full`. Where it is `scoped`, the arm
+    `slept` answers questions out of the scope of its dynamic weights without them.
     """
 
     def __init__(
@@ -38,9 +40,12 @@ class Comparison:
         weights: DynamicWeights,
         night: int,
         live: Context | None,
+        *,
+        scoped: bool = True,
     ) -> None:
         self.llm, self.told, self.weights, self.night = llm, tuple(told), weights, night
-        self._live = live
+        self._live, self._scoped = live, scoped
+        self._plain: Context | None = None  # without notes or dynamic weights
         self._fingerprint = fingerprint(t.text for t in told if t.role == "notes")
         self._contexts: dict[str, Context] = {}
         self._reasons: dict[str, str] = {}
@@ -49,7 +54,8 @@ class Comparison:
     @property
     def kv_bytes(self) -> int:
         """Measured bytes of what is held now: the arms' contexts, and a batch that is asked."""
-        arms = sum(c.kv_bytes for c in self._contexts.values() if c is not self._live)
+        held = [*self._contexts.values(), *([self._plain] if self._plain else [])]
+        arms = sum(c.kv_bytes for c in held if c is not self._live)
         return arms + (self._asked.kv_bytes if self._asked is not None else 0)
 
     def context(self, arm: str) -> Context | None:
@@ -92,6 +98,8 @@ class Comparison:
             yield ArmUnavailable(arm, probe.question, self._reasons.get(arm, "Not prepared."))
             return
         llm = self.llm
+        [odds] = self._weighed(arm, (probe,))
+        context = self._answers(context, odds)
         prompt = llm.user_turn(probe.question, first=context.fresh)
         gold = self._gold(context, prompt, probe)
         fork = context.fork()
@@ -121,6 +129,7 @@ class Comparison:
             kv_bytes=fork.kv_bytes,
             gold=gold,
             top=[s.top for s in said],
+            odds=odds,
         )
 
     def asked_many(self, probes: Sequence[Probe], arm: str) -> Iterator[Event]:
@@ -128,30 +137,56 @@ class Comparison:
 
         No answer has a time of its own then (`ms` is 0), and its KV bytes are those of the formula.
         """
-        context, llm = self._contexts.get(arm), self.llm
-        prompts = [
-            llm.user_turn(p.question, first=context is None or context.fresh) for p in probes
-        ]
+        worn, odds = self._contexts.get(arm), self._weighed(arm, probes)
+        if worn is None:
+            reason = self._reasons.get(arm, "Not prepared.")
+            yield from (ArmUnavailable(arm, p.question, reason) for p in probes)
+            return
+        by_context: dict[Context, list[int]] = {}
+        for row, one in enumerate(odds):
+            by_context.setdefault(self._answers(worn, one), []).append(row)
+        for context, rows in by_context.items():
+            yield from self._at_once(context, arm, [(probes[n], odds[n]) for n in rows])
+
+    def _weighed(self, arm: str, probes: Sequence[Probe]) -> list[float | None]:
+        """The log-odds of each question, where that says under what it is answered."""
+        worn = self._contexts.get(arm)
+        if arm != "slept" or not self._scoped or worn is None or worn.weights.empty:
+            return [None] * len(probes)
+        self._plain = self._plain or self.llm.context(NO_WEIGHTS).opened()
+        return [*log_odds(worn, self._plain, [p.question for p in probes])]
+
+    def _answers(self, worn: Context, odds: float | None) -> Context:
+        """The context that answers a question of these log-odds."""
+        aside = odds is not None and is_aside(odds)
+        return self._plain if aside and self._plain is not None else worn
+
+    def _at_once(
+        self, context: Context, arm: str, asked: Sequence[tuple[Probe, float | None]]
+    ) -> Iterator[Event]:
+        prompts = [self.llm.user_turn(p.question, first=context.fresh) for p, _ in asked]
         try:
-            if context is None:
-                raise SleepvizError(self._reasons.get(arm, "Not prepared."))
             context.require_room(max(map(len, prompts)) + MAX_REPLY)
         except SleepvizError as error:
-            yield from (ArmUnavailable(arm, p.question, error.what) for p in probes)
+            yield from (ArmUnavailable(arm, p.question, error.what) for p, _ in asked)
             return
-        for rows in row_groups(context, len(probes)):
-            yield from self._batch(context, arm, probes[rows], prompts[rows])
+        for rows in row_groups(context, len(asked)):
+            yield from self._batch(context, arm, asked[rows], prompts[rows])
 
     def _batch(
-        self, context: Context, arm: str, probes: Sequence[Probe], prompts: Sequence[list[int]]
+        self,
+        context: Context,
+        arm: str,
+        asked: Sequence[tuple[Probe, float | None]],
+        prompts: Sequence[list[int]],
     ) -> Iterator[Event]:
         llm, told = self.llm, consolidated_ids(self.llm, self.told)
-        golds = [llm.encode_plain(p.answers[0]) if p.answers else [] for p in probes]
+        golds = [llm.encode_plain(p.answers[0]) if p.answers else [] for p, _ in asked]
         met = logprobs_many(context, prompts, golds)
         said = self._asked = Replies.to(prompts)
         for done in replying(said, context, prompts, MAX_REPLY):
             yield Progressed("tokens of these answers, at most", done, MAX_REPLY)
-        for row, (probe, prompt) in enumerate(zip(probes, prompts, strict=True)):
+        for row, ((probe, odds), prompt) in enumerate(zip(asked, prompts, strict=True)):
             if arm in ("cleared", "slept"):
                 yield audit(llm, arm, [*context.ids, *prompt], probe, told, said.n_cached[row])
             ids, gold = said.ids[row], golds[row]
@@ -165,6 +200,7 @@ class Comparison:
                 n_prompt=len(prompt),
                 kv_bytes=sum(llm.shape.kv_layer_bytes(n_tokens)),
                 gold=float(met[row][range(len(gold)), gold].sum()) if gold else None,
+                odds=odds,
             )
 
     def _answer(
@@ -179,11 +215,13 @@ class Comparison:
         kv_bytes: int,
         gold: float | None,
         top: Sequence[Sequence[tuple[int, float]]] = (),
+        odds: float | None = None,
     ) -> Answered:
         """What was said, each token with its probability, and what it is worth."""
         llm, ids = self.llm, [token for token, _ in said]
         reply = llm.decode(ids).strip()
-        worn = bool(context.weights.deltas or context.weights.slots)  # also at strength 0
+        weights = self.weights if arm in ("slept", "both") else NO_WEIGHTS
+        worn = bool(weights.deltas or weights.slots)  # also at strength 0, or set aside
         return Answered(
             arm=arm,
             question=probe.question,
@@ -192,18 +230,21 @@ class Comparison:
             ms=ms,
             n_prompt=n_prompt,
             kv_bytes=kv_bytes,
-            dynamic_bytes=context.weights.n_bytes if worn else 0,
+            dynamic_bytes=weights.n_bytes if worn else 0,
             gold_logprob=gold,
             correct=probe.correct(reply),
             kind=probe.kind,
             expected=probe.answers,
             night=self.night if arm in ("slept", "both") else 0,
-            scale=context.weights.scale if worn else 1.0,
+            scale=weights.scale if worn else 1.0,
             told=self._fingerprint,
             top=tuple(
                 tuple((llm.tokens([other], 0)[0].text, likely) for other, likely in some)
                 for some in top
             ),
+            log_odds=odds,
+            aside=odds is not None and is_aside(odds),
+            scoped=self._scoped,
         )
 
     def _gold(self, context: Context, prompt: list[int], probe: Probe) -> float | None:
@@ -218,38 +259,3 @@ def gold_logprob(context: Context, prompt: list[int], answer: str) -> float:
     ids = context.llm.encode_plain(answer)
     met = logprobs_many(context, [prompt], [ids])[0]
     return float(sum(row[i] for row, i in zip(met, ids, strict=True)))
-
-
-def read_again(context: Context, turns: Sequence[Turn]) -> Iterator[Event]:
-    """Feed a conversation's turns into a context that has none yet; without turns, nothing."""
-    pieces = pieces_of(context, turns)
-    context.require_room(sum(map(len, pieces)))
-    done, total = 0, sum(map(len, pieces))
-    for ids in pieces:
-        for read in context.read(ids):
-            done += len(read)
-            yield Progressed("tokens read again", done, total)
-
-
-def pieces_of(context: Context, turns: Sequence[Turn]) -> list[list[int]]:
-    """The ids of each turn, before them those of the opening where a fresh context needs it."""
-    llm = context.llm
-    pieces = [] if context.position > 0 or not turns else [llm.opening_turn()]
-    first = context.weights.start_position == 0
-    for turn in turns:
-        pieces.append(turn_ids(llm, turn, first=first))
-        first = False
-    return pieces
-
-
-def turn_ids(llm: Llm, turn: Turn, *, first: bool) -> list[int]:
-    """The ids of one turn as it stands in a context."""
-    if turn.role == "assistant":
-        return llm.encode_plain(turn.text)
-    prefix = NOTES_PREFIX if turn.role == "notes" else ""
-    return llm.user_turn(prefix + turn.text, first=first)
-
-
-def consolidated_ids(llm: Llm, turns: Sequence[Turn]) -> list[list[int]]:
-    """The ids of what was told, without the conversation's format."""
-    return [llm.encode_plain(t.text) for t in turns if t.role in ("notes", "user")]

@@ -236,6 +236,11 @@ def scale(strength: float, ask_again: tuple[Probe, ...] = ()) -> None:
     _begin("scaling", work)
 
 
+def scope(on: bool) -> None:
+    """Set the dynamic weights aside for messages out of their scope, or never."""
+    _begin("scaling", lambda s: s.scope(on))
+
+
 def dial(probes: tuple[Probe, ...]) -> None:
     """Read how likely right answers are at every strength of the dynamic weights."""
     _begin("asking", lambda s: s.dial(probes))

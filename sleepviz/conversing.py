@@ -9,11 +9,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sleepviz import cost
+from sleepviz import cost, scope
 from sleepviz import events as ev
 from sleepviz.attention import settled
+from sleepviz.context import Context, Said
 from sleepviz.core import MAP_EVERY, Core
 from sleepviz.prompts import NOTES_PREFIX, NOTES_REPLY, SYSTEM
+from sleepviz.retold import read_again
+from sleepviz.scope import is_aside, log_odds
 from sleepviz.state import Turn
 from sleepviz.telling import clean
 
@@ -41,8 +44,36 @@ def talking(core: Core, text: str, max_new: int) -> Iterator[ev.Event]:
     core.context.require_room(sum(len(ids) for _, _, ids in pieces) + 1)
     room = core.llm.shape.context_limit - core.context.position
     max_new = min(max_new, room - sum(len(ids) for _, _, ids in pieces))
+    before = core.context
     for role, content, ids in pieces:
+        before = core.context.fork()  # before the last of them, which is what is asked
         yield from _take_in(core, role, content, ids)
+    try:
+        yield from _weighed(core, before, text)
+        yield from _replying(core, max_new)
+    finally:
+        core.beside = None
+    yield from core.mapped()
+
+
+def _weighed(core: Core, before: Context, text: str) -> Iterator[ev.Event]:
+    """Whether the dynamic weights let it expect what was asked; if not, who answers is `beside`.
+
+    That context holds what was told since the last sleep, read again without dynamic weights.
+    """
+    if not core.scoped or core.weights.empty:
+        return
+    plain = core.llm.context().opened()
+    [odds] = log_odds(before, plain, [text])
+    aside = is_aside(odds)
+    yield core.tell(ev.ScopeWeighed(odds, scope.LIMIT, aside))
+    if aside:
+        core.beside = plain
+        for progress in read_again(plain, core.mind.turns):
+            yield core.tell(progress)
+
+
+def _replying(core: Core, max_new: int) -> Iterator[ev.Event]:
     yield core.tell(ev.TurnAdded("assistant", ""))
     said: list[int] = []
     stopped = "cancelled"
@@ -56,12 +87,23 @@ def talking(core: Core, text: str, max_new: int) -> Iterator[ev.Event]:
         core.mind = replace(core.mind, turns=(*core.mind.turns, reply))
         ended = core.tell(ev.TurnEnded("assistant", reply.text, stopped))
     yield ended
-    yield from core.mapped()
+
+
+def _said(core: Core, max_new: int) -> Iterator[Said]:
+    """The tokens of a reply; the context holds each of them, whoever says it."""
+    if core.beside is None:
+        yield from core.context.say(max_new)
+        return
+    for one in core.speaking.say(max_new):
+        began = time.perf_counter()
+        core.context.feed((one.id,))
+        settled()
+        yield replace(one, ms=one.ms + (time.perf_counter() - began) * 1e3)
 
 
 def _answering(core: Core, said: list[int], max_new: int) -> Iterator[ev.Event]:
     shown = ""
-    for one in core.context.say(max_new):
+    for one in _said(core, max_new):
         said.append(one.id)
         whole = core.llm.decode(said)
         new = "" if whole.endswith("\ufffd") else whole[len(shown) :]

@@ -40,6 +40,8 @@ class Core:
         self.context: Context = llm.context()
         self.mind = Mind()
         self.nights = Nights()
+        self.scoped = True  # dynamic weights are set aside for messages out of their scope
+        self.beside: Context | None = None  # one without them, while it answers such a message
         self.watch: Watch | None = None  # of the head that is open
         self.glanced: Glance | None = None  # of all heads, once they were compared
         self._doing: str | None = None
@@ -71,6 +73,11 @@ class Core:
     def weights(self) -> DynamicWeights:
         """The dynamic weights in force."""
         return self.mind.weights
+
+    @property
+    def speaking(self) -> Context:
+        """The context that a reply comes from."""
+        return self.beside or self.context
 
     @property
     def history(self) -> tuple[Turn, ...]:
@@ -126,7 +133,7 @@ class Core:
         while self._wanted:
             kind, work = self._wanted.popitem()
             try:
-                with self.context.at_rest(), closing(work()) as events:  # type: ignore[type-var]
+                with self.speaking.at_rest(), closing(work()) as events:  # type: ignore[type-var]
                     for event in events:
                         yield event
                         if kind in self._wanted:
@@ -179,7 +186,7 @@ class Core:
         return self.tell(
             memory.sample(
                 weights=self.llm.shape.weight_bytes,
-                kv=self.context.kv_bytes + extra,
+                kv=self.context.kv_bytes + extra + (self.beside.kv_bytes if self.beside else 0),
                 dynamic_weights=self.weights.n_bytes,
                 optimiser=optimiser,
                 activations=activations,

@@ -6,7 +6,7 @@ Knows what each event changes; does not know time, threads, models or pictures.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from sleepviz import events as ev
 from sleepviz import fates
@@ -40,6 +40,8 @@ class Fold:
     cache_seen: list[ev.CacheSeen] = field(default_factory=list)
     checks: list[ev.Checked] = field(default_factory=list)
     scale: float = 1.0
+    scoped: bool = True
+    weighed: list[tuple[int, ev.ScopeWeighed]] = field(default_factory=list)
     worn: int | None = None
     lost: set[int] = field(default_factory=set)  # tokens that a sleep did not consolidate
     job: str | None = None
@@ -63,32 +65,10 @@ class Fold:
             if nights and nights[-1].outcome == "running":
                 last = replace(nights[-1], steps=tuple(self.steps), dreams=tuple(self.dreams))
                 nights = (*nights[:-1], last)
-            self._state = State(
-                position=self.position,
-                at_s=self.at_s,
-                facts=self.facts,
-                turns=tuple(self.turns),
-                tokens=tuple(self.tokens),
-                kv=tuple(self.kv),
-                timings=tuple(self.timings),
-                memory=tuple(self.memory),
-                nights=nights,
-                answers=tuple(self.answers),
-                unavailable=tuple(self.unavailable),
-                audits=tuple(self.audits),
-                dial=tuple(self.dial),
-                attention=self.attention.now if self.attention else None,
-                heads=self.heads,
-                attention_timed=self.attention_timed,
-                cache_seen=tuple(self.cache_seen),
-                checks=tuple(self.checks),
-                scale=self.scale,
-                worn=self.worn,
-                job=self.job,
-                progress=self.progress,
-                failure=self.failure,
-                notes=tuple(self.notes),
-            )
+            told = {name: getattr(self, name) for name in _TOLD}
+            lists = {name: tuple(all_) for name, all_ in told.items() if isinstance(all_, list)}
+            attention = self.attention.now if self.attention else None
+            self._state = State(**{**told, **lists, "nights": nights, "attention": attention})
         return self._state
 
     # one handler per event -------------------------------------------------------------------
@@ -100,6 +80,12 @@ class Fold:
     def turn_ended(self, event: ev.TurnEnded) -> None:
         if self.turns:
             self.turns[-1] = Turn(event.role, event.text)
+
+    def scope_weighed(self, event: ev.ScopeWeighed) -> None:
+        self.weighed.append((len(self.turns) - 1, event))
+
+    def scope_switched(self, event: ev.ScopeSwitched) -> None:
+        self.scoped = event.on
 
     def prefilled(self, event: ev.Prefilled) -> None:
         self._cached(event.n_cached, event.kv_layer_bytes)
@@ -221,6 +207,7 @@ class Fold:
         self.nights = [replace(n, undone=n.undone or n.number >= event.night) for n in self.nights]
         taken = undone.report is not None and not undone.report.slept_here
         self.turns = [] if taken else self.turns[: undone.n_turns]  # its notes came with the file
+        self.weighed = [(turn, one) for turn, one in self.weighed if turn < len(self.turns)]
         self.tokens = fates.undone(self.tokens[: undone.n_tokens], event.night)
         self.lost = {i for i in self.lost if i < len(self.tokens) and self.tokens[i].night}
         self.tokens = fates.in_force(self.tokens, event.night - 1, self.lost)
@@ -252,6 +239,9 @@ class Fold:
         self.notes.append(event.text)
 
 
+_TOLD = [one.name for one in fields(State)]
+
+
 def _kept_in(name: str) -> Callable[[Fold, ev.Event], None]:
     """A handler of events that are only kept, in the list of this name."""
     return lambda fold, event: getattr(fold, name).append(event)
@@ -268,6 +258,8 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ev.TurnEnded: Fold.turn_ended,
     ev.Prefilled: Fold.prefilled,
     ev.TokenGenerated: Fold.generated,
+    ev.ScopeWeighed: Fold.scope_weighed,
+    ev.ScopeSwitched: Fold.scope_switched,
     ev.MemorySampled: Fold.sampled,
     ev.AttentionCaptured: Fold.captured,
     ev.AttentionGrown: Fold.attention_grew,

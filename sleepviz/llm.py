@@ -136,12 +136,16 @@ class Llm:
 
     def user_turn(self, text: str, *, first: bool) -> list[int]:
         """Ids of a user turn, up to where the model answers; `first` right after the opening."""
+        return [i for piece in self.turn_pieces(text, first=first) for i in piece]
+
+    def turn_pieces(self, text: str, *, first: bool) -> tuple[list[int], list[int], list[int]]:
+        """The ids of a user turn: what goes before its text, the text, and what goes after."""
         lead = "" if first else self.format.assistant_to_user
-        return [
-            *(self.encode(lead) if lead else []),
-            *self.encode_plain(text),
-            *self.encode(self.format.user_to_assistant),
-        ]
+        return (
+            self.encode(lead) if lead else [],
+            self.encode_plain(text),
+            self.encode(self.format.user_to_assistant),
+        )
 
     def decode(self, ids: Sequence[int], *, with_special: bool = False) -> str:
         """The text of these ids; the chat format's special tokens only if they are asked for."""

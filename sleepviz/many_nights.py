@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sleepviz import events as ev
-from sleepviz.bench import ask_all
+from sleepviz.bench import ask_in_scope
 from sleepviz.keeping.record import against_gate
 from sleepviz.llm import Llm
 from sleepviz.session import Session
@@ -94,11 +94,12 @@ def measure_nights(
         )
         # a refused night leaves its notes in the cache: then they are asked of there
         slept = session.context if session.mind.turns else llm.context(session.weights).opened()
+        plain = llm.context().opened()
         latest = {p.question: p for s in told for p in s.probes}
         for earlier in told:
             probes = [latest[p.question] for p in earlier.probes]
-            one.known[earlier.id] = ask_all(slept, probes)
-        one.controls = sum(ask_all(slept, controls))
+            one.known[earlier.id] = ask_in_scope(slept, plain, probes)
+        one.controls = sum(ask_in_scope(slept, plain, controls))
         result.nights.append(one)
         yield ev.Progressed("nights", number, len(stories))
     yield result

@@ -17,9 +17,9 @@ from typing import Any
 
 from sleepviz import SleepvizError
 from sleepviz import events as ev
-from sleepviz.bench import ArmScore, Run, questions_digest
 from sleepviz.comparing import MAX_REPLY
 from sleepviz.llm import Llm
+from sleepviz.runs import ArmScore, Run, questions_digest
 from sleepviz.session import Session
 from sleepviz.stories import Probe, Story
 

@@ -9,13 +9,13 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 from sleepviz import SleepvizError
-from sleepviz.bench import ArmScore, Run
+from sleepviz.runs import Run
+from sleepviz.scope import is_aside
 from sleepviz.sleep import knobs, methods
 
 
@@ -53,7 +53,7 @@ class Results:
         """What R.json holds. Raises `SleepvizError` where it is not one of ours."""
         try:
             told = json.loads(file.read_text(encoding="utf-8"))
-            runs = [_run(r) for r in told["runs"]]
+            runs = [Run.of(r) for r in told["runs"]]
             return cls(str(told["model"]), str(told["device"]), str(told["dtype"]), runs)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SleepvizError(
@@ -64,20 +64,6 @@ class Results:
 
 def _key(run: Run) -> tuple[object, ...]:
     return run.story, run.digest, run.method, tuple(sorted(run.knobs.items())), run.seed
-
-
-def _run(told: dict[str, Any]) -> Run:
-    known = {f.name for f in fields(Run)}
-    arms = {
-        arm: ArmScore(
-            tuple(bool(r) for r in score["recall"]),
-            float(score["kl"]),
-            tuple(float(g) for g in score["gold_logprob"]),
-            tuple(str(r) for r in score["replies"]),
-        )
-        for arm, score in told["arms"].items()
-    }
-    return Run(**{**{k: v for k, v in told.items() if k in known}, "arms": arms})
 
 
 def write_whole(file: Path, text: str) -> None:
@@ -127,8 +113,8 @@ class Summary:
 
     A refused sleep counts with what it left, nothing: its recall is that of `cleared`; its KL is
     not measured and is in no mean. `n_forced` of the `n_kept` were kept against the gate. `lost_*`
-    are control questions, against the model with its notes in the context and against the base;
-    `kinds` is normalised recall.
+    are control questions, against the model with its notes in the context, against the base, and
+    against the base if the dynamic weights are never set aside; `kinds` is normalised recall.
     """
 
     label: str
@@ -144,6 +130,7 @@ class Summary:
     kl: Mean
     lost_notes: Mean
     lost_base: Mean
+    lost_worn: Mean
     seconds: Mean
     mib: Mean
     teraflop: Mean
@@ -176,6 +163,7 @@ def _summary(method: str, values: dict[str, object], runs: list[Run]) -> Summary
         kl=Mean.of([r.arms["slept"].kl for r in kept if "slept" in r.arms]),
         lost_notes=Mean.of([_lost(r, "before") for r in runs]),
         lost_base=Mean.of([_lost(r, "base") for r in runs]),
+        lost_worn=Mean.of([_lost_worn(r) for r in runs]),
         seconds=Mean.of([r.seconds.get("sleep") for r in runs]),
         mib=Mean.of([r.bytes["dynamic_weights"] / 2**20 for r in kept]),
         teraflop=Mean.of([f / 1e12 if (f := r.cost.get("flops")) else None for r in runs]),
@@ -192,6 +180,10 @@ def _lost(run: Run, reference: str) -> float | None:
     if reference not in run.controls or "after" not in run.controls:
         return None
     return float(run.controls[reference] - run.controls["after"])
+
+
+def _lost_worn(run: Run) -> float | None:
+    return float(run.controls["base"] - run.scope.worn_controls) if run.scope else None
 
 
 def _of_kind(runs: Sequence[Run], kind: str) -> float | None:
@@ -219,6 +211,7 @@ COLUMNS = (
     "by kind",
     "KL of kept",
     "controls lost, of notes / of base",
+    "never set aside",
     "seconds",
     "MiB",
     "= KV tokens",
@@ -240,6 +233,7 @@ def rows(some: Sequence[Summary]) -> Iterator[tuple[str, ...]]:
             ", ".join(f"{kind} {mean.told()}" for kind, mean in s.kinds.items()) or "-",
             s.kl.told(3),
             f"{s.lost_notes.told(1)} / {s.lost_base.told(1)}",
+            s.lost_worn.told(1),
             s.seconds.told(1),
             s.mib.told(1),
             s.token_equivalents.told(0),
@@ -288,6 +282,11 @@ def _flat(run: Run) -> dict[str, object]:
         flat[f"{arm}.right"], flat[f"{arm}.of"] = sum(score.recall), len(score.recall)
         flat[f"{arm}.kl"] = score.kl
     flat["normalised"] = run.normalised
+    if run.scope is not None:
+        flat["slept.aside"] = sum(map(is_aside, run.scope.questions))
+        flat["controls.aside"] = sum(map(is_aside, run.scope.controls))
+        flat["controls.worn"], flat["worn.kl"] = run.scope.worn_controls, run.scope.worn.kl
+        flat["worn.right"] = sum(run.scope.worn.recall)
     for name in ("controls", "seconds", "bytes", "cost"):
         flat |= {f"{name}.{k}": v for k, v in getattr(run, name).items()}
     return flat | {"leak_audit": run.leak_audit, "base_unchanged": run.base_unchanged}

@@ -79,6 +79,10 @@ class Session(Core):
         """Set the strength of the dynamic weights: 0 is off, 1 is as learnt."""
         return self.job("scaling", sleeping.scaling(self, strength))
 
+    def scope(self, on: bool) -> Iterator[ev.Event]:
+        """Set the dynamic weights aside for messages out of their scope, or never."""
+        return self.job("scaling", self._scope(on))
+
     def dial(self, probes: tuple[Probe, ...]) -> Iterator[ev.Event]:
         """Read how likely right answers are at every strength; the one in force stays."""
         mind = self.mind
@@ -133,7 +137,14 @@ class Session(Core):
                 "There are no notes yet, so there is nothing to compare.",
                 "Tell the model something first.",
             )
-        comparison = Comparison(self.llm, self.history, self.weights, self.mind.night, self._live())
+        comparison = Comparison(
+            self.llm,
+            self.history,
+            self.weights,
+            self.mind.night,
+            self._live(),
+            scoped=self.scoped,
+        )
         total = len(probes) * len(arms)
         done = 0
         yield self.tell(ev.Progressed("answers", done, total))
@@ -151,6 +162,10 @@ class Session(Core):
                 done += n
                 yield self.tell(ev.Progressed("answers", done, total))
             comparison.release(arm)
+
+    def _scope(self, on: bool) -> Iterator[ev.Event]:
+        self.scoped = on
+        yield self.tell(ev.ScopeSwitched(on))
 
     def _live(self) -> Context | None:
         """The context that holds everything told so far, if there is one."""

@@ -13,11 +13,11 @@ from random import Random
 from sleepviz import SleepvizError, memory
 from sleepviz import events as ev
 from sleepviz.attempt import Attempt, told, what_they_are
-from sleepviz.comparing import pieces_of, read_again
 from sleepviz.core import Core
 from sleepviz.keeping import Kept
 from sleepviz.llm import Llm
 from sleepviz.nights import Mind
+from sleepviz.retold import pieces_of, read_again
 from sleepviz.sleep import SleepMethod, name_of, settings
 from sleepviz.state import Turn
 from sleepviz.weights import DynamicWeights

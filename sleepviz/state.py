@@ -124,6 +124,8 @@ class State:
     cache_seen: tuple[ev.CacheSeen, ...] = ()  # of what is in the cache now, in order
     checks: tuple[ev.Checked, ...] = ()  # of the last self-check
     scale: float = 1.0
+    scoped: bool = True  # dynamic weights are set aside for messages out of their scope
+    weighed: tuple[tuple[int, ev.ScopeWeighed], ...] = ()  # (index of the turn, what was weighed)
     worn: int | None = None  # the last night that is switched on; None: every one
     job: str | None = None  # the kind of work going on
     progress: tuple[ev.Progressed, ...] = ()  # of the job going on; then of the part it is at
@@ -189,7 +191,9 @@ class State:
         if answer.arm not in ("slept", "both"):
             return True
         nights = self.nights_in_force
-        return (answer.night, answer.scale) == (nights[-1].number if nights else 0, self.scale)
+        under = (answer.night, answer.scale, answer.scoped or answer.arm == "both")
+        scoped = self.scoped or answer.arm == "both"
+        return under == (nights[-1].number if nights else 0, self.scale, scoped)
 
     def other_notes(self, answer: ev.Answered) -> bool:
         """Whether it was given with notes in the context, and others than have been told now."""

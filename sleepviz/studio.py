@@ -192,8 +192,8 @@ class Studio:
         sessions = [(o, s) for o in owners if (s := self._sessions.get(o)) and s.llm is self.llm]
         if [owner for owner, _ in sessions][:1] != list(owners[:1]):
             return []
-        ready = feed_together([session.context for _, session in sessions])
-        return [owner for owner, session in sessions if session.context in ready]
+        ready = feed_together([session.speaking for _, session in sessions])
+        return [owner for owner, session in sessions if session.speaking in ready]
 
     def _forget_idle(self) -> None:
         for owner in [o for o in self._sessions if self.worker.absent_s(o) > IDLE_S]:

@@ -14,10 +14,11 @@ import torch
 from tiny import all_of
 
 from sleepviz import sleep
-from sleepviz.bench import ArmScore, Run, measure
+from sleepviz.bench import measure
 from sleepviz.comparing import MAX_REPLY
 from sleepviz.llm import Llm
 from sleepviz.many_nights import Nights, measure_nights
+from sleepviz.runs import ArmScore, Run
 from sleepviz.session import Session
 from sleepviz.sleep import Notes, SleepMethod, Step
 from sleepviz.stories import Probe, Story
@@ -48,6 +49,7 @@ KEYS = {
     "leak_audit",
     "base_unchanged",
     "cost",
+    "scope",
     "kinds",
     "digest",
 }
@@ -100,13 +102,19 @@ def test_a_run_has_exactly_the_keys_of_the_format(run: Run) -> None:
     data = parsed(run)
     assert set(data) == KEYS
     assert set(data["arms"]) == {"full", "cleared", "slept", "both"}
-    for arm in data["arms"].values():
-        assert set(arm) == {"recall", "kl", "gold_logprob", "replies"}
+    worn = [data["scope"]["worn"]] if data["method"] == "nap" else []  # nothing after `forget`
+    for arm in (*data["arms"].values(), *worn):
+        assert set(arm) == {"recall", "kl", "gold_logprob", "replies", "kls"}
         assert [type(v) for v in arm["recall"]] == [bool] * 3
         assert [type(v) for v in arm["gold_logprob"]] == [float] * 3
         assert [type(v) for v in arm["replies"]] == [str] * 3
         assert type(arm["kl"]) is float
     assert set(data["controls"]) == {"base", "before", "after", "of"}
+    if worn:
+        assert set(data["scope"]) == {"limit", "questions", "controls", "worn", "worn_controls"}
+        assert [len(data["scope"][of]) for of in ("questions", "controls")] == [3, 2]
+    else:
+        assert data["scope"] is None
     assert set(data["seconds"]) == {"prefill", "sleep"}
     assert set(data["bytes"]) == {"kv_before", "kv_after", "dynamic_weights", "peak"}
     assert {type(v) for v in data["bytes"].values()} == {int}

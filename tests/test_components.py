@@ -870,7 +870,10 @@ def test_the_answers_leave_as_a_table() -> None:
         "full", "Who?", "Mira", (), 0.0, 9, 64, 0, -1.5, True, "direct", ("Mira", "M."), 0, 1.0
     )
     (row,) = answers.answers_table({"full": answer}).rows
-    assert row == ("with its notes", "Mira", "Mira or M.", 1, -1.5, None, 64, 0, 0, 1.0)
+    expected = ("with its notes", "Mira", "Mira or M.", 1, -1.5, None, 64, 0, 0, 1.0, None, None)
+    assert row == expected
+    (row,) = answers.answers_table({"slept": replace(answer, log_odds=-0.5, aside=True)}).rows
+    assert row[-2:] == (-0.5, 1)
 
 
 def test_what_is_no_number_travels_as_nothing() -> None:

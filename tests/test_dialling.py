@@ -26,6 +26,7 @@ def asleep(llm: Llm) -> Session:
 
 def test_a_reading_at_each_strength_equals_the_arm_at_that_strength(tiny_llm: Llm) -> None:
     session = asleep(tiny_llm)
+    all_of(session.scope(False))
     all_of(session.dial((CAT, FREE)))
     dial = session.timeline.at().dial
     assert [d.scale for d in dial] == list(STRENGTHS)

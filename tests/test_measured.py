@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from sleepviz import measured, sleep
-from sleepviz.bench import ArmScore, Run
 from sleepviz.measured import Measured
 from sleepviz.results import Results
+from sleepviz.runs import ArmScore, Run
 
 ROOT = Path(__file__).resolve().parent.parent
 

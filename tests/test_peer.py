@@ -12,9 +12,9 @@ import pytest
 
 from sleepviz import SleepvizError, peer
 from sleepviz.__main__ import main
-from sleepviz.bench import ArmScore, Run
 from sleepviz.llm import Llm
 from sleepviz.results import Results
+from sleepviz.runs import ArmScore, Run
 from sleepviz.stories import Probe, Story
 
 STORY = Story(

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sleepviz import SleepvizError
-from sleepviz.bench import ArmScore, Run
 from sleepviz.frontier import methods_compared
 from sleepviz.results import Results, as_csv, as_markdown, summaries
+from sleepviz.runs import ArmScore, Run, Scoped
 
 
 def arm(*right: int, kl: float = 0.0) -> ArmScore:
@@ -77,6 +77,20 @@ def test_means_are_over_runs_and_kinds_over_questions() -> None:
     assert {k: m.value for k, m in summary.kinds.items()} == {"direct": 1.0, "reverse": 0.5}
     assert (summary.lost_notes.value, summary.lost_base.value) == (1.0, 2.0)
     assert summary.mib.value == 2.0
+
+
+def test_where_weights_were_set_aside_is_read_back_and_told(tmp_path: Path) -> None:
+    scope = Scoped(2.0, (9.0, 1.0, 4.0, 5.0), (-1.0, 3.0), arm(1, 1, 0, 1, kl=0.3), 7)
+    results = Results("model", "cpu", "float32", [run(arm(1, 1, 0, 0), scope=scope), run(arm(1))])
+    (summary,) = summaries(results.runs)
+    assert (summary.lost_worn.value, summary.lost_worn.n) == (4.0, 1)
+    file = tmp_path / "R.json"
+    results.write(file)
+    assert [r.scope for r in Results.read(file).runs] == [scope, None]
+    first, second = csv.DictReader(file.with_suffix(".csv").read_text().splitlines())
+    names = ("slept.aside", "controls.aside", "controls.worn", "worn.right", "worn.kl")
+    assert [first[name] for name in names] == ["1", "1", "7", "3", "0.3"]
+    assert [second[name] for name in names] == [""] * 5
 
 
 def refused(cleared: ArmScore) -> Run:

@@ -24,9 +24,9 @@ from sleepviz.commands.awake import awake
 from sleepviz.commands.drawing import console, drawn
 
 if TYPE_CHECKING:
-    from sleepviz.bench import Run
     from sleepviz.llm import Llm
     from sleepviz.results import Results
+    from sleepviz.runs import Run
     from sleepviz.sleep import SleepMethod
     from sleepviz.stories import Probe, Story
 
@@ -72,7 +72,7 @@ class _Job:
 
     @property
     def plan(self) -> Run:
-        from sleepviz.bench import planned
+        from sleepviz.runs import planned
 
         return planned(self.story, self.controls, self.method, self.seed)
 
@@ -259,7 +259,7 @@ def _left(seconds: float) -> str:
 
 
 def _collecting(work: Iterator[ev.Event | Run], finished: list[Run]) -> Iterator[ev.Event]:
-    from sleepviz.bench import Run
+    from sleepviz.runs import Run
 
     for item in work:
         if isinstance(item, Run):

@@ -14,6 +14,7 @@ from itertools import accumulate, chain
 from sleepviz.components.export import Table
 from sleepviz.components.markup import Node, el, tag
 from sleepviz.components.pieces import chip
+from sleepviz.components.scoped import SET_ASIDE, odds_told
 from sleepviz.events import Answered
 from sleepviz.figures import theme
 from sleepviz.quantities import Kind
@@ -30,8 +31,9 @@ ANSWERS_SEE = (
     "of its tokens was."
 )
 ANSWERS_ARE_NOT = (
-    "One question proves no rule, and a likely token is not a true one. KV cache of one of many "
-    "answers at once: DERIVED, else MEASURED."
+    "One question proves no rule, and a likely token is not a true one; a question in scope is "
+    "only one that the dynamic weights let the model expect. KV cache of one of many answers at "
+    "once: DERIVED, else MEASURED."
 )
 
 
@@ -78,6 +80,8 @@ def answers_table(got: Mapping[str, Answered]) -> Table:
             "dynamic weights (B, MEASURED)",
             "under sleep (number)",
             "strength (×)",
+            "scope, log-odds (nat, DERIVED)",
+            "dynamic weights set aside (1: yes)",
         ),
         (
             [name for name, _ in given],
@@ -90,6 +94,8 @@ def answers_table(got: Mapping[str, Answered]) -> Table:
             [a.dynamic_bytes for _, a in given],
             [a.night for _, a in given],
             [a.scale for _, a in given],
+            [a.log_odds for _, a in given],
+            [None if a.log_odds is None else int(a.aside) for _, a in given],
         ),
     )
 
@@ -161,6 +167,7 @@ def _answer(
             *_fact("time to answer", f"{answer.ms:,.0f} ms" if answer.ms else "one of many"),
             *_fact("KV cache" if answer.ms else "KV cache (derived)", theme.size(answer.kv_bytes)),
             *_fact("dynamic weights", theme.size(answer.dynamic_bytes)),
+            *_scope(answer),
         )
     return el(
         "div",
@@ -169,8 +176,15 @@ def _answer(
         el("div", "who", about),
         el("div", "reply", *(words if answer.reply else [el("i", "muted", "It said nothing.")])),
         el("div", "small muted", outdated) if outdated else None,
+        el("div", "small muted", SET_ASIDE) if answer.aside else None,
         facts,
     )
+
+
+def _scope(answer: Answered) -> tuple[Node, ...]:
+    if answer.log_odds is None:
+        return ()
+    return _fact("scope (derived)", odds_told(answer.log_odds))
 
 
 def _nothing(arm: str, reason: str) -> Node:

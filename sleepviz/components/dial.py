@@ -12,6 +12,7 @@ import streamlit as st
 from sleepviz import controls, frame
 from sleepviz.components.markup import el, markup
 from sleepviz.components.picture import picture
+from sleepviz.components.scoped import scope_switch
 from sleepviz.state import State
 from sleepviz.stories import Probe
 
@@ -33,6 +34,7 @@ def dial(state: State, probe: Probe | None, pinned: tuple[Probe, ...], busy: boo
             return
         night = nights[-1].number
         _slider(state, probe, night, busy)
+        scope_switch(state, busy)
         picture(
             "strength_dial",
             state,

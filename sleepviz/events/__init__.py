@@ -35,6 +35,7 @@ from sleepviz.events.sleeping import (
     Dreamed,
     GateReading,
     NightWorn,
+    ScopeSwitched,
     SleepCancelled,
     SleepEnded,
     SleepRefused,
@@ -48,6 +49,7 @@ from sleepviz.events.talking import (
     MemorySampled,
     Prefilled,
     ReadAgain,
+    ScopeWeighed,
     SessionStarted,
     Token,
     TokenGenerated,
@@ -87,6 +89,8 @@ __all__ = [
     "Prefilled",
     "Progressed",
     "ReadAgain",
+    "ScopeSwitched",
+    "ScopeWeighed",
     "SessionStarted",
     "SleepCancelled",
     "SleepEnded",
@@ -109,6 +113,7 @@ Event = (
     | TurnAdded
     | Prefilled
     | ReadAgain
+    | ScopeWeighed
     | TokenGenerated
     | TurnEnded
     | MemorySampled
@@ -131,6 +136,7 @@ Event = (
     | ArmUnavailable
     | DialRead
     | WeightsScaled
+    | ScopeSwitched
     | NightWorn
     | WeightsReverted
     | Progressed

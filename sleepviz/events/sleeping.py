@@ -190,6 +190,13 @@ class WeightsScaled:
 
 
 @dataclass(frozen=True, slots=True)
+class ScopeSwitched:
+    """From now on dynamic weights are set aside for messages out of their scope, or never are."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class NightWorn:
     """The dynamic weights are those of after sleep number `night` (0: of before any sleep).
 

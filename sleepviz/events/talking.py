@@ -6,13 +6,16 @@ Knows what a token has cost; does not know sleeps or questions.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from sleepviz.formulas import kv_layer_bytes
 from sleepviz.quantities import (
+    Kind,
     MeasuredBytes,
     MeasuredBytesOrNone,
     MeasuredLayerBytes,
     MeasuredMs,
+    Told,
 )
 
 
@@ -93,6 +96,19 @@ class TokenGenerated:
     kv_layer_bytes: MeasuredLayerBytes
     n_cached: int
     watched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeWeighed:
+    """How much more the dynamic weights let the model expect what was just asked.
+
+    `log_odds`: by how many nats the message, and the likeliest beginning of an answer, are likelier
+    under them than under none. Below `limit` they are set `aside` while it answers.
+    """
+
+    log_odds: Annotated[float, Told(Kind.DERIVED, "nat")]
+    limit: float
+    aside: bool
 
 
 @dataclass(frozen=True, slots=True)

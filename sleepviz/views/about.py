@@ -68,6 +68,11 @@ KNOWN: tuple[tuple[str, Kind, str], ...] = (
         "The likeliest token each time; right if an accepted answer is in the reply.",
     ),
     (
+        "Scope of the dynamic weights",
+        Kind.DERIVED,
+        "log P(question, first token of an answer) with them − without; below 2 nat: set aside.",
+    ),
+    (
         "Harm",
         Kind.MEASURED,
         "Unrelated questions and texts that no sleep has practised, before and after.",
@@ -95,6 +100,7 @@ PAPERS = (
     ("Do Language Models Need Sleep?", "https://arxiv.org/abs/2605.26099"),
     ("Fast KV Compaction via Attention Matching", "https://arxiv.org/abs/2602.16284"),
     ("Cartridges", "https://arxiv.org/abs/2506.06266"),
+    ("SERAC (scope of an edit)", "https://arxiv.org/abs/2206.06520"),
     ("LoRA", "https://arxiv.org/abs/2106.09685"),
 )
 

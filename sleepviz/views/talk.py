@@ -16,6 +16,7 @@ from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Card, cards, empty
 from sleepviz.components.report import worth
+from sleepviz.components.scoped import scope_told
 from sleepviz.figures import theme
 from sleepviz.quantities import quantity, series
 from sleepviz.state import State, Timing
@@ -101,6 +102,8 @@ def _conversation(state: State, busy: bool) -> None:
             about=transcript.about(state),
             key="talk.transcript.about",
         )
+    if state.weighed:
+        markup(scope_told(state.weighed[-1][1]), key="talk.scope")
     _examples(state, busy)
     _input(busy)
 

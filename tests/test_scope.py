@@ -1,0 +1,305 @@
+"""Dynamic weights are set aside where they hardly let the model expect what is asked."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from sleepviz import events as ev
+from sleepviz import scope, sleep
+from sleepviz.comparing import Comparison
+from sleepviz.llm import Llm
+from sleepviz.scope import LIMIT, expectation, is_aside, log_odds, merged
+from sleepviz.session import Session
+from sleepviz.stories import Probe
+from sleepviz.weights import Delta, DynamicWeights
+
+NOTES = "The blue heron Pim sleeps in the old mill. Ada feeds it herring."
+QUESTION = "Where does Pim sleep?"
+
+
+def slept(llm: Llm, method: str = "window") -> Session:
+    session = Session(llm)
+    for _ in session.read(NOTES):
+        pass
+    for _ in session.sleep(sleep.make(method), keep_anyway=True):
+        pass
+    return session
+
+
+def always(monkeypatch: pytest.MonkeyPatch, *, aside: bool) -> None:
+    """Whatever is asked is out of scope, or nothing is."""
+    monkeypatch.setattr(scope, "LIMIT", math.inf if aside else -math.inf)
+
+
+def said(session: Session) -> list[ev.TokenGenerated]:
+    told = (entry.event for entry in session.timeline.since(0))
+    return [event for event in told if isinstance(event, ev.TokenGenerated)]
+
+
+# what is computed ---------------------------------------------------------------------------------
+
+
+def test_expectation_is_that_of_the_plain_model(tiny_llm: Llm) -> None:
+    context = tiny_llm.context().opened()
+    [found] = expectation(context, [QUESTION])
+    lead, text, tail = tiny_llm.turn_pieces(QUESTION, first=context.fresh)
+    ids = [*lead, *text, *tail]
+    plain = tiny_llm.context()
+    start = plain.opened().n_tokens
+    with torch.no_grad():
+        logits = tiny_llm.model(torch.tensor([[*context.ids, *ids]])).logits[0]
+    logprobs = torch.log_softmax(logits.float(), -1)[start:]
+    words = range(len(lead) + 1, len(lead) + len(text))
+    told = sum(float(logprobs[at - 1, ids[at]]) for at in words)
+    assert found == pytest.approx(told + float(logprobs[-1].max()), abs=1e-3)
+
+
+def test_a_context_stays_as_it_is_and_rows_do_not_touch_each_other(tiny_llm: Llm) -> None:
+    context = tiny_llm.context().opened()
+    fed, asked = list(context.fed), [QUESTION, "Why?", "a " * 40, "Who feeds it herring, and when?"]
+    together = expectation(context, asked)
+    alone = [expectation(context, [q])[0] for q in asked]
+    assert together == pytest.approx(alone, abs=1e-3)
+    assert context.fed == fed
+
+
+def test_of_a_long_question_only_the_beginning_is_looked_at(tiny_llm: Llm) -> None:
+    context = tiny_llm.context().opened()
+    long = "herring " * scope.MOST
+    text = tiny_llm.encode_plain(long)
+    cut = tiny_llm.decode(text[: scope.MOST])
+    assert tiny_llm.encode_plain(cut) == text[: scope.MOST]
+    assert expectation(context, [long]) == pytest.approx(expectation(context, [cut]))
+    assert expectation(context, []) == []
+
+
+def test_the_same_model_expects_the_same(tiny_llm: Llm) -> None:
+    plain = tiny_llm.context().opened()
+    assert log_odds(plain, tiny_llm.context().opened(), [QUESTION]) == [0.0]
+
+
+def test_merged_takes_what_is_worn_from_the_limit_on() -> None:
+    assert [is_aside(LIMIT + d) for d in (-0.01, 0.0, 0.01)] == [True, False, False]
+    assert merged([LIMIT, -1.0], ["worn", "worn"], ["plain", "plain"]) == ("worn", "plain")
+    with pytest.raises(ValueError, match="shorter"):
+        merged([0.0], ["worn"], [])
+
+
+# talking ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["window", "raw_text"])
+def test_set_aside_it_says_what_the_base_says(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    session = slept(tiny_llm, method)
+    always(monkeypatch, aside=True)
+    for _ in session.say(QUESTION, max_new=8):
+        pass
+    base = tiny_llm.context().opened()
+    base.feed(tiny_llm.user_turn(QUESTION, first=True))
+    assert [t.token.id for t in said(session)] == [s.id for s in base.say(8)]
+    state = session.timeline.at()
+    assert [one.aside for _, one in state.weighed] == [True]
+    assert state.turns[state.weighed[0][0]].text == QUESTION
+    assert session.beside is None
+
+
+def test_what_was_said_without_them_is_in_the_context_that_wears_them(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = slept(tiny_llm)
+    always(monkeypatch, aside=True)
+    for _ in session.say(QUESTION, max_new=5):
+        pass
+    told = [t.token.id for t in said(session)]
+    assert session.context.ids[-len(told) :] == told
+    last = said(session)[-1]
+    assert last.n_cached == session.context.n_tokens
+    assert sum(last.kv_layer_bytes) == session.context.kv_bytes
+    again = tiny_llm.context(session.weights)
+    for ids in session.context.fed:
+        again.feed(ids)
+    assert torch.equal(again.logits, session.context.logits)
+
+
+def test_the_second_message_reads_the_first_also_without_them(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = slept(tiny_llm)
+    always(monkeypatch, aside=True)
+    for text in (QUESTION, "And when?"):
+        for _ in session.say(text, max_new=4):
+            pass
+    first, second = said(session)[:4], said(session)[-4:]
+    base = tiny_llm.context().opened()
+    base.feed(tiny_llm.user_turn(QUESTION, first=True))
+    base.feed(tiny_llm.encode_plain(tiny_llm.decode([t.token.id for t in first])))
+    base.feed(tiny_llm.user_turn("And when?", first=False))
+    assert [t.token.id for t in second] == [s.id for s in base.say(4)]
+
+
+def test_in_scope_nothing_is_otherwise_than_if_it_were_never_weighed(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    always(monkeypatch, aside=False)
+    weighed, not_weighed = slept(tiny_llm), slept(tiny_llm)
+    for _ in not_weighed.scope(False):
+        pass
+    for session in (weighed, not_weighed):
+        for _ in session.say(QUESTION, max_new=6):
+            pass
+    assert [t.token for t in said(weighed)] == [t.token for t in said(not_weighed)]
+    assert [one.aside for _, one in weighed.timeline.at().weighed] == [False]
+    assert not not_weighed.timeline.at().weighed
+    assert not not_weighed.timeline.at().scoped
+
+
+def test_nothing_is_weighed_without_dynamic_weights_in_force(tiny_llm: Llm) -> None:
+    awake = Session(tiny_llm)
+    off = slept(tiny_llm)
+    for _ in off.scale(0.0):
+        pass
+    for session in (awake, off):
+        for _ in session.say(QUESTION, max_new=2):
+            pass
+        assert not session.timeline.at().weighed
+
+
+def test_its_own_cache_is_in_the_ledger_while_it_answers_and_then_gone(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = slept(tiny_llm)
+    always(monkeypatch, aside=True)
+    monkeypatch.setattr("sleepviz.core.SAMPLE_EVERY_S", 0.0)
+    held = []
+    for event in session.say(QUESTION, max_new=3):
+        if isinstance(event, ev.MemorySampled) and session.beside is not None:
+            held.append(event.kv - session.context.kv_bytes)
+    assert held
+    assert min(held) > 0
+    assert session.timeline.at().memory[-1].sample.kv == session.context.kv_bytes
+
+
+def test_cancelled_while_it_is_set_aside_it_can_go_on(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = slept(tiny_llm)
+    always(monkeypatch, aside=True)
+    work = session.say(QUESTION, max_new=8)
+    for event in work:
+        if isinstance(event, ev.ScopeWeighed):
+            break
+    work.close()
+    assert session.beside is None
+    assert session.timeline.at().turns[-1].text == QUESTION
+    for _ in session.say(QUESTION, max_new=2):
+        pass
+    assert len(said(session)) == 2
+
+
+def test_an_undone_sleep_takes_what_was_weighed_along(tiny_llm: Llm) -> None:
+    session = slept(tiny_llm)
+    for _ in session.say(QUESTION, max_new=2):
+        pass
+    assert session.timeline.at().weighed
+    for _ in session.revert(1):
+        pass
+    assert not session.timeline.at().weighed
+
+
+# comparing ----------------------------------------------------------------------------------------
+
+
+def answers(session: Session, probes: tuple[Probe, ...]) -> dict[tuple[str, str], ev.Answered]:
+    for _ in session.compare(probes):
+        pass
+    return {(a.question, a.arm): a for _, a in session.timeline.at().answers}
+
+
+@pytest.mark.parametrize("n", [1, 5])  # one by one, and at once
+def test_after_a_sleep_a_question_out_of_scope_is_answered_as_without(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch, n: int
+) -> None:
+    session = slept(tiny_llm)
+    always(monkeypatch, aside=True)
+    probes = tuple(Probe(f"{QUESTION} {at}", ("mill",)) for at in range(n))
+    got = answers(session, probes)
+    for probe in probes:
+        slept_, cleared = got[probe.question, "slept"], got[probe.question, "cleared"]
+        assert (slept_.reply, slept_.gold_logprob) == (
+            cleared.reply,
+            pytest.approx(cleared.gold_logprob, abs=1e-4),
+        )
+        assert slept_.aside
+        assert slept_.log_odds is not None
+        assert slept_.dynamic_bytes == session.weights.n_bytes
+        assert not got[probe.question, "both"].aside
+        assert got[probe.question, "full"].log_odds is None
+
+
+def test_some_may_be_in_scope_and_others_not(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = slept(tiny_llm)
+    probes = tuple(Probe(f"{QUESTION} {at}", ("mill",)) for at in range(6))
+    odds = log_odds(
+        tiny_llm.context(session.weights).opened(),
+        tiny_llm.context().opened(),
+        [p.question for p in probes],
+    )
+    monkeypatch.setattr(scope, "LIMIT", sorted(odds)[3])
+    got = answers(session, probes)
+    asides = [got[p.question, "slept"].aside for p in probes]
+    assert asides == [one < sorted(odds)[3] for one in odds]
+    assert sum(asides) == 3
+    for _ in session.scope(False):
+        pass
+    always_worn = answers(session, probes)
+    for probe, aside in zip(probes, asides, strict=True):
+        other = always_worn[probe.question, "slept"]
+        assert not other.scoped
+        assert other.log_odds is None
+        if not aside:
+            assert other.reply == got[probe.question, "slept"].reply
+
+
+def test_answers_of_another_rule_are_not_those_of_now(tiny_llm: Llm) -> None:
+    session = slept(tiny_llm)
+    got = answers(session, (Probe(QUESTION, ("mill",)),))
+    before = session.timeline.at()
+    assert before.in_force(got[QUESTION, "slept"])
+    for _ in session.scope(False):
+        pass
+    now = session.timeline.at()
+    assert not now.in_force(got[QUESTION, "slept"])
+    assert now.in_force(got[QUESTION, "both"])
+
+
+def test_a_comparison_counts_the_context_that_it_answers_from(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = slept(tiny_llm)
+    always(monkeypatch, aside=True)
+    comparison = Comparison(tiny_llm, session.history, session.weights, 1, None)
+    for _ in comparison.prepared("slept"):
+        pass
+    before = comparison.kv_bytes
+    for _ in comparison.asked(Probe(QUESTION), "slept"):
+        pass
+    assert comparison.kv_bytes == before + tiny_llm.context().opened().kv_bytes
+
+
+def test_deltas_are_weighed_like_slots(tiny_llm: Llm) -> None:
+    name = next(n for n, m in tiny_llm.model.named_modules() if n.endswith("down_proj"))
+    module = tiny_llm.model.get_submodule(name)
+    rng = torch.Generator().manual_seed(0)
+    a = torch.randn(2, module.in_features, generator=rng)
+    b = torch.randn(module.out_features, 2, generator=rng)
+    worn = tiny_llm.context(DynamicWeights({name: Delta(a, b)})).opened()
+    [odds] = log_odds(worn, tiny_llm.context().opened(), [QUESTION])
+    assert math.isfinite(odds)
+    assert odds != 0.0
