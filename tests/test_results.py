@@ -81,7 +81,7 @@ def test_means_are_over_runs_and_kinds_over_questions() -> None:
 
 def test_where_weights_were_set_aside_is_read_back_and_told(tmp_path: Path) -> None:
     scope = Scoped(2.0, (9.0, 1.0, 4.0, 5.0), (-1.0, 3.0), arm(1, 1, 0, 1, kl=0.3), 7)
-    results = Results("model", "cpu", "float32", [run(arm(1, 1, 0, 0), scope=scope), run(arm(1))])
+    results = Results("model", "cpu", "float32", [run(arm(1, 1, 0, 0), scope=scope), TWO[1]])
     (summary,) = summaries(results.runs)
     assert (summary.lost_worn.value, summary.lost_worn.n) == (4.0, 1)
     file = tmp_path / "R.json"
