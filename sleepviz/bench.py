@@ -57,14 +57,19 @@ class Unslept:
         """Note what it answers after a sleep: the questions, and the controls."""
         worn, marks = self.reference.score(slept), ask_all(slept, self.unrelated)
         run.arms["slept"], run.controls["after"] = worn, sum(marks)
-        if slept.weights.empty:
+        if not slept.weights.has_slots:
             return
-        both = zip(expectation(slept, self._asked), self._expected, strict=True)
+        plain, base, expected = self.arms["cleared"], self.base, self._expected
+        if not (without := slept.weights.without_slots()).empty:
+            context = slept.llm.context(without).opened()
+            plain, base = self.reference.score(context), ask_all(context, self.unrelated)
+            expected = expectation(context, self._asked)
+        both = zip(expectation(slept, self._asked), expected, strict=True)
         odds = tuple(a - b for a, b in both)
         of_facts, of_controls = odds[: len(worn.recall)], odds[len(worn.recall) :]
         run.scope = Scoped(LIMIT, of_facts, of_controls, worn, sum(marks))
-        run.arms["slept"] = worn.where_worn(of_facts, self.arms["cleared"])
-        run.controls["after"] = sum(merged(of_controls, marks, self.base))
+        run.arms["slept"] = worn.where_worn(of_facts, plain)
+        run.controls["after"] = sum(merged(of_controls, marks, base))
 
 
 def measure(
@@ -199,14 +204,12 @@ def ask_all(context: Context, probes: Sequence[Probe]) -> list[bool]:
     return [bool(p.correct(context.llm.decode(r))) for p, r in zip(probes, replies, strict=True)]
 
 
-def ask_in_scope(worn: Context, plain: Context, probes: Sequence[Probe]) -> list[bool]:
-    """As `ask_all` in `worn`, with the dynamic weights set aside where a question is out of scope.
-
-    `plain`: the context that then answers.
-    """
+def ask_in_scope(worn: Context, probes: Sequence[Probe]) -> list[bool]:
+    """As `ask_all` in `worn`, with the slots set aside where a question is out of scope."""
     marks = ask_all(worn, probes)
-    if worn.weights.empty:
+    if not worn.weights.has_slots:
         return marks
+    plain = worn.llm.context(worn.weights.without_slots()).opened()
     odds = log_odds(worn, plain, [p.question for p in probes])
     return [*merged(odds, marks, ask_all(plain, probes))]
 

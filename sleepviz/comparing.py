@@ -30,7 +30,7 @@ class Comparison:
 
     `told` are all turns so far; `live` is a context that holds them all under no dynamic weights,
     or None when they have to be read again for the arm `full`. Where it is `scoped`, the arm
-    `slept` answers questions out of the scope of its dynamic weights without them.
+    `slept` answers questions out of the scope of its slots without them.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Comparison:
     ) -> None:
         self.llm, self.told, self.weights, self.night = llm, tuple(told), weights, night
         self._live, self._scoped = live, scoped
-        self._plain: Context | None = None  # without notes or dynamic weights
+        self._plain: Context | None = None  # without notes or slots
         self._fingerprint = fingerprint(t.text for t in told if t.role == "notes")
         self._contexts: dict[str, Context] = {}
         self._reasons: dict[str, str] = {}
@@ -151,9 +151,9 @@ class Comparison:
     def _weighed(self, arm: str, probes: Sequence[Probe]) -> list[float | None]:
         """The log-odds of each question, where that says under what it is answered."""
         worn = self._contexts.get(arm)
-        if arm != "slept" or not self._scoped or worn is None or worn.weights.empty:
+        if arm != "slept" or not self._scoped or worn is None or not worn.weights.has_slots:
             return [None] * len(probes)
-        self._plain = self._plain or self.llm.context(NO_WEIGHTS).opened()
+        self._plain = self._plain or self.llm.context(worn.weights.without_slots()).opened()
         return [*log_odds(worn, self._plain, [p.question for p in probes])]
 
     def _answers(self, worn: Context, odds: float | None) -> Context:

@@ -16,7 +16,7 @@ import streamlit as st
 from sleepviz import SleepvizError, models
 from sleepviz.events import Event
 from sleepviz.jobs import Job, Lane
-from sleepviz.stories import Probe, presets
+from sleepviz.stories import Probe, presets, told_in
 from sleepviz.studio import studio
 from sleepviz.visitor import owner
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from sleepviz.cost import Forecast
     from sleepviz.session import Session
 
-ARMS = ("full", "cleared", "slept", "both")
 EXPECTED = "sleep.expected"  # in session_state: what the last estimate was for, and the estimate
 POSITION = "frame.position"  # in session_state: the session looked back on, and how far
 REFUSED = "frame.refused"  # in session_state: why the last click did nothing
@@ -154,9 +153,9 @@ def unfit(method: str) -> str:
     return chosen.unfit(mine.llm) if mine is not None and hasattr(chosen, "unfit") else ""
 
 
-def ask(probes: tuple[Probe, ...], arms: tuple[str, ...] = ARMS) -> None:
-    """Ask questions in several arms."""
-    _begin("asking", lambda s: s.compare(probes, arms))
+def ask(probes: tuple[Probe, ...]) -> None:
+    """Ask questions in all arms."""
+    _begin("asking", lambda s: s.compare(probes))
 
 
 def ask_each_night(probes: tuple[Probe, ...]) -> None:
@@ -214,9 +213,8 @@ def saver(with_notes: bool) -> Callable[[], bytes]:
         if mine is None:
             raise SleepvizError("There is no session to save from.", "Wait for the model.")
         state = mine.timeline.at()
-        told = [s.title for s in presets() if s.text.strip() in state.notes_text]
-        origin = keeping.origin_of(state, ", ".join(told), with_notes=with_notes)
-        return keeping.zipped(mine.weights, origin)
+        titles = ", ".join(story.title for story in told_in(state.notes_text))
+        return keeping.zipped(mine.weights, keeping.origin_of(state, titles, with_notes=with_notes))
 
     return zipped
 
@@ -228,17 +226,16 @@ def wear(night: int) -> None:
 
 def scale(strength: float, ask_again: tuple[Probe, ...] = ()) -> None:
     """Set the strength of the dynamic weights, and ask some questions again under it."""
-
-    def work(s: Session) -> Iterator[Event]:
-        again = s.compare(ask_again, ("slept",)) if ask_again else iter(())
-        return chain(s.scale(strength), again)
-
-    _begin("scaling", work)
+    _begin("scaling", lambda s: chain(s.scale(strength), _asked_again(s, ask_again)))
 
 
-def scope(on: bool) -> None:
-    """Set the dynamic weights aside for messages out of their scope, or never."""
-    _begin("scaling", lambda s: s.scope(on))
+def scope(on: bool, ask_again: tuple[Probe, ...] = ()) -> None:
+    """Set slots aside for messages out of their scope, or never; ask again so."""
+    _begin("scaling", lambda s: chain(s.scope(on), _asked_again(s, ask_again)))
+
+
+def _asked_again(s: Session, probes: tuple[Probe, ...]) -> Iterator[Event]:
+    yield from s.compare(probes, ("slept",)) if probes else ()
 
 
 def dial(probes: tuple[Probe, ...]) -> None:

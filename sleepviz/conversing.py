@@ -57,13 +57,13 @@ def talking(core: Core, text: str, max_new: int) -> Iterator[ev.Event]:
 
 
 def _weighed(core: Core, before: Context, text: str) -> Iterator[ev.Event]:
-    """Whether the dynamic weights let it expect what was asked; if not, who answers is `beside`.
+    """Whether the slots let it expect what was asked; if not, who answers is `beside`.
 
-    That context holds what was told since the last sleep, read again without dynamic weights.
+    That context holds what was told since the last sleep, read again without the slots.
     """
-    if not core.scoped or core.weights.empty:
+    if not (core.scoped and core.weights.has_slots):
         return
-    plain = core.llm.context().opened()
+    plain = core.llm.context(core.weights.without_slots()).opened()
     [odds] = log_odds(before, plain, [text])
     aside = is_aside(odds)
     yield core.tell(ev.ScopeWeighed(odds, scope.LIMIT, aside))

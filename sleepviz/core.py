@@ -40,7 +40,7 @@ class Core:
         self.context: Context = llm.context()
         self.mind = Mind()
         self.nights = Nights()
-        self.scoped = True  # dynamic weights are set aside for messages out of their scope
+        self.scoped = True  # slots are set aside for messages out of their scope
         self.beside: Context | None = None  # one without them, while it answers such a message
         self.watch: Watch | None = None  # of the head that is open
         self.glanced: Glance | None = None  # of all heads, once they were compared

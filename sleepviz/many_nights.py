@@ -94,12 +94,11 @@ def measure_nights(
         )
         # a refused night leaves its notes in the cache: then they are asked of there
         slept = session.context if session.mind.turns else llm.context(session.weights).opened()
-        plain = llm.context().opened()
         latest = {p.question: p for s in told for p in s.probes}
         for earlier in told:
             probes = [latest[p.question] for p in earlier.probes]
-            one.known[earlier.id] = ask_in_scope(slept, plain, probes)
-        one.controls = sum(ask_in_scope(slept, plain, controls))
+            one.known[earlier.id] = ask_in_scope(slept, probes)
+        one.controls = sum(ask_in_scope(slept, controls))
         result.nights.append(one)
         yield ev.Progressed("nights", number, len(stories))
     yield result

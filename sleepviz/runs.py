@@ -44,7 +44,7 @@ class ArmScore:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
     def where_worn(self, odds: Sequence[float], plain: ArmScore) -> ArmScore:
-        """This arm, with the `plain` one's answers where the dynamic weights are set aside."""
+        """This arm, with the `plain` one's answers where the slots are set aside."""
         kls = merged(odds, self.kls, plain.kls)
         return ArmScore(
             recall=merged(odds, self.recall, plain.recall),
@@ -63,10 +63,10 @@ def mean_kl(kls: Sequence[float | None]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Scoped:
-    """Where the dynamic weights were set aside, and what is answered if they never are.
+    """Where slots were set aside, and what is answered if they never are.
 
     The log-odds of the questions and of the controls, in their order; below `limit` they are set
-    aside. `worn`, and how many controls are right then: always with the dynamic weights.
+    aside. `worn`, and how many controls are right then: always with the slots.
     """
 
     limit: float
@@ -100,8 +100,8 @@ class Run:
     (or in a file from before this was noted).
     `kinds` are those of the questions, in their order; `digest` stands for what was read and asked;
     `cost`: floating-point operations, the dynamic weights as tokens of KV cache, and the seconds
-    that were expected before. `scope`: where they were set aside in the arm `slept`; None where
-    there was nothing to set aside, or in a file from before there was a scope.
+    that were expected before. `scope`: where slots were set aside in the arm `slept`; None where
+    there were none, or in a file from before there was a scope.
     """
 
     story: str

@@ -1,10 +1,11 @@
-"""Whether a question has to do with what was slept on: the model's own expectation tells.
+"""Whether a question has to do with what slots stand for: the model's own expectation tells.
 
-Knows a context that wears dynamic weights and one that wears none; does not know sessions. In
-Mitchell et al., "Memory-Based Model Editing at Scale" (https://arxiv.org/abs/2206.06520), a trained
-classifier decides whether a question is in the scope of an edit. Nothing is trained here: weights
-that hold what a question is about make its words likelier, and the model surer of how to answer. By
-Bayes' rule the difference is the log-odds of a mind that wears them against one that does not.
+Knows a context that wears slots and one that wears none; does not know sessions. In Mitchell et
+al., "Memory-Based Model Editing at Scale" (https://arxiv.org/abs/2206.06520), a trained classifier
+decides whether a question is in the scope of an edit. Nothing is trained here: slots stand for a
+text, and a text that a question is about makes its words likelier, and the model surer of how to
+answer. By Bayes' rule the difference is the log-odds that it is asked of a mind that wears them.
+Deltas are no text: practised on answers, they let no question be expected (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ def log_odds(worn: Context, plain: Context, questions: Sequence[str]) -> list[fl
 
 
 def is_aside(odds: float) -> bool:
-    """Whether a question of these log-odds is answered without the dynamic weights."""
+    """Whether a question of these log-odds is answered without the slots."""
     return odds < LIMIT
 
 
 def merged(
     odds: Sequence[float], worn: Sequence[Found], plain: Sequence[Found]
 ) -> tuple[Found, ...]:
-    """Of each question what was found under the weights, or without where they are set aside."""
+    """Of each question what was found with the slots, or without where they are set aside."""
     each = zip(odds, worn, plain, strict=True)
     return tuple(without if is_aside(one) else under for one, under, without in each)

@@ -80,7 +80,7 @@ class Session(Core):
         return self.job("scaling", sleeping.scaling(self, strength))
 
     def scope(self, on: bool) -> Iterator[ev.Event]:
-        """Set the dynamic weights aside for messages out of their scope, or never."""
+        """Set slots aside for messages out of their scope, or never."""
         return self.job("scaling", self._scope(on))
 
     def dial(self, probes: tuple[Probe, ...]) -> Iterator[ev.Event]:

@@ -106,6 +106,15 @@ class DynamicWeights:
         """The same weights at another strength."""
         return replace(self, scale=scale)
 
+    @property
+    def has_slots(self) -> bool:
+        """Whether slots are in force."""
+        return bool(self.slots) and not self.empty
+
+    def without_slots(self) -> DynamicWeights:
+        """What is still worn where the slots are set aside."""
+        return DynamicWeights(self.deltas, scale=self.scale)
+
     def with_slots(
         self, slots: Mapping[tuple[int, int], Slots], next_position: int
     ) -> DynamicWeights:

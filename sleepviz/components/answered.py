@@ -78,7 +78,7 @@ def outdated(state: State, got: dict[str, Answered]) -> dict[str, str]:
             told[arm] = f"Asked under sleep {answer.night}; ask again."
         elif arm == "slept" and answer.scoped != state.scoped:
             how = "could be set aside" if answer.scoped else "were always worn"
-            told[arm] = f"Asked when the dynamic weights {how}; ask again."
+            told[arm] = f"Asked when its slots {how}; ask again."
         elif answer.scale != state.scale:
             told[arm] = f"Asked at strength ×{answer.scale:.1f}; now it is ×{state.scale:.1f}."
     return told

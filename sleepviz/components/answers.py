@@ -32,7 +32,7 @@ ANSWERS_SEE = (
 )
 ANSWERS_ARE_NOT = (
     "One question proves no rule, and a likely token is not a true one; a question in scope is "
-    "only one that the dynamic weights let the model expect. KV cache of one of many answers at "
+    "only one that the slots let the model expect. KV cache of one of many answers at "
     "once: DERIVED, else MEASURED."
 )
 
@@ -81,7 +81,7 @@ def answers_table(got: Mapping[str, Answered]) -> Table:
             "under sleep (number)",
             "strength (×)",
             "scope, log-odds (nat, DERIVED)",
-            "dynamic weights set aside (1: yes)",
+            "slots set aside (1: yes)",
         ),
         (
             [name for name, _ in given],

@@ -34,7 +34,8 @@ def dial(state: State, probe: Probe | None, pinned: tuple[Probe, ...], busy: boo
             return
         night = nights[-1].number
         _slider(state, probe, night, busy)
-        scope_switch(state, busy)
+        if state.n_behind:
+            scope_switch(state, busy, partial(_again, state, probe))
         picture(
             "strength_dial",
             state,
@@ -67,9 +68,13 @@ def dial(state: State, probe: Probe | None, pinned: tuple[Probe, ...], busy: boo
 
 def _turned(state: State, probe: Probe | None, strength: float) -> None:
     """Set a strength; the question on the page is asked again, if it was asked after sleep."""
+    controls.scale(round(strength, 2), _again(state, probe))
+
+
+def _again(state: State, probe: Probe | None) -> tuple[Probe, ...]:
+    """The question on the page, if it was asked after sleep."""
     asked = [a for _, a in state.answers if probe and a.question == probe.question]
-    again = (probe,) if probe and any(a.arm == "slept" for a in asked) else ()
-    controls.scale(round(strength, 2), again)
+    return (probe,) if probe and any(a.arm == "slept" for a in asked) else ()
 
 
 def _slider(state: State, probe: Probe | None, night: int, busy: bool) -> None:

@@ -42,8 +42,8 @@ class Answered:
     own, and its `kv_bytes` are those of the formula. `told` is the fingerprint of the notes that
     had been told, 0 where it was not noted. `top`: for each token the likeliest ones (text,
     probability), that one first; none for one of many. `log_odds`: how much more the question is
-    expected under the dynamic weights (nats), None where that was not weighed; `aside`: they were
-    not worn while it was answered; `scoped`: whether they could be set aside.
+    expected with the slots (nats), None where that was not weighed; `aside`: they were not worn
+    while it was answered; `scoped`: whether they could be set aside.
     """
 
     arm: str

@@ -100,7 +100,7 @@ class TokenGenerated:
 
 @dataclass(frozen=True, slots=True)
 class ScopeWeighed:
-    """How much more the dynamic weights let the model expect what was just asked.
+    """How much more the slots let the model expect what was just asked.
 
     `log_odds`: by how many nats the message, and the likeliest beginning of an answer, are likelier
     under them than under none. Below `limit` they are set `aside` while it answers.

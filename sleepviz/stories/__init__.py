@@ -62,6 +62,11 @@ def presets() -> tuple[Story, ...]:
     )
 
 
+def told_in(text: str) -> list[Story]:
+    """The presets whose text is in what was told."""
+    return [story for story in presets() if story.text.strip() in text]
+
+
 @cache
 def controls() -> tuple[Probe, ...]:
     """Questions that have nothing to do with any story."""

@@ -68,7 +68,7 @@ KNOWN: tuple[tuple[str, Kind, str], ...] = (
         "The likeliest token each time; right if an accepted answer is in the reply.",
     ),
     (
-        "Scope of the dynamic weights",
+        "Scope of slots",
         Kind.DERIVED,
         "log P(question, first token of an answer) with them − without; below 2 nat: set aside.",
     ),

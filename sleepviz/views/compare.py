@@ -19,7 +19,7 @@ from sleepviz.components.pieces import track
 from sleepviz.events import Progressed
 from sleepviz.figures import facts_by_night, facts_kept
 from sleepviz.state import State
-from sleepviz.stories import Probe, Story, presets
+from sleepviz.stories import Probe, Story, told_in
 from sleepviz.stories import controls as unrelated
 from sleepviz.timeline import Timeline
 
@@ -71,7 +71,7 @@ def _progress(whole: Progressed, part: Progressed | None = None) -> Node:
 
 
 def _question(state: State, busy: bool) -> Probe | None:
-    told = [s for s in presets() if s.text.strip() in state.notes_text]
+    told = told_in(state.notes_text)
     known = {p.question: p for p in (*everything_asked(told, state), *_free(state))}
     options = [*known, OWN]
     last = state.answers[-1][1].question if state.answers else ""
@@ -197,8 +197,7 @@ def _over_time(state: State, busy: bool) -> None:
 
 
 def _asked(state: State) -> tuple[Probe, ...]:
-    told = [s for s in presets() if s.text.strip() in state.notes_text]
-    return everything_asked(told, state)
+    return everything_asked(told_in(state.notes_text), state)
 
 
 def _take_away(state: State, busy: bool) -> None:

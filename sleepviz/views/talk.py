@@ -20,7 +20,7 @@ from sleepviz.components.scoped import scope_told
 from sleepviz.figures import theme
 from sleepviz.quantities import quantity, series
 from sleepviz.state import State, Timing
-from sleepviz.stories import Story, presets
+from sleepviz.stories import presets, told_in
 from sleepviz.timeline import Timeline
 
 TITLE = "Talk"
@@ -37,6 +37,7 @@ PICTURES = {  # a picture, and which of its choices
 LATEST = 16  # generated tokens that the time per token is taken over
 HEIGHT = 330
 WHO = {"notes": "You told", "user": "You asked", "assistant": "Model"}
+WITHOUT = ", without its slots"
 EXAMPLES = 3
 
 
@@ -110,6 +111,7 @@ def _conversation(state: State, busy: bool) -> None:
 
 def said(state: State) -> Node:
     """The turns as text, without the tokens."""
+    without = {turn + 1 for turn, one in state.weighed if one.aside}  # the replies to them
     return el(
         "div",
         "talk",
@@ -117,10 +119,10 @@ def said(state: State) -> Node:
             el(
                 "div",
                 "said" if turn.role == "assistant" else "said mine",
-                el("div", "name", WHO[turn.role]),
+                el("div", "name", WHO[turn.role] + (WITHOUT if number in without else "")),
                 turn.text + ("" if turn.complete else "▌"),
             )
-            for turn in state.turns
+            for number, turn in enumerate(state.turns)
             if turn.role in WHO
         ],
     )
@@ -137,7 +139,7 @@ def _examples(state: State, busy: bool) -> None:
     """Questions about what was told, one click away, until one was asked."""
     if busy or any(t.role == "user" for t in state.turns):
         return
-    for story in told_stories(state)[:1]:
+    for story in told_in(state.notes_text)[:1]:
         with st.container(horizontal=True, gap="xsmall", key="talk_examples"):
             for number, probe in enumerate(story.probes[:EXAMPLES]):
                 st.button(
@@ -146,12 +148,6 @@ def _examples(state: State, busy: bool) -> None:
                     on_click=controls.say,
                     args=(probe.question,),
                 )
-
-
-def told_stories(state: State) -> list[Story]:
-    """The presets whose text has been told in this session."""
-    notes = state.notes_text
-    return [story for story in presets() if story.text.strip() in notes]
 
 
 # notes ------------------------------------------------------------------------------------------
