@@ -1,8 +1,9 @@
-"""Dynamic weights are set aside where they hardly let the model expect what is asked."""
+"""Slots are set aside where they hardly let the model expect what is asked."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -91,7 +92,7 @@ def test_merged_takes_what_is_worn_from_the_limit_on() -> None:
 # talking ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["window", "raw_text"])
+@pytest.mark.parametrize("method", ["window", "nap"])
 def test_set_aside_it_says_what_the_base_says(
     tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
@@ -158,7 +159,7 @@ def test_in_scope_nothing_is_otherwise_than_if_it_were_never_weighed(
     assert not not_weighed.timeline.at().scoped
 
 
-def test_nothing_is_weighed_without_dynamic_weights_in_force(tiny_llm: Llm) -> None:
+def test_nothing_is_weighed_without_slots_in_force(tiny_llm: Llm) -> None:
     awake = Session(tiny_llm)
     off = slept(tiny_llm)
     for _ in off.scale(0.0):
@@ -293,13 +294,39 @@ def test_a_comparison_counts_the_context_that_it_answers_from(
     assert comparison.kv_bytes == before + tiny_llm.context().opened().kv_bytes
 
 
-def test_deltas_are_weighed_like_slots(tiny_llm: Llm) -> None:
-    name = next(n for n, m in tiny_llm.model.named_modules() if n.endswith("down_proj"))
-    module = tiny_llm.model.get_submodule(name)
+def some_deltas(llm: Llm) -> dict[str, Delta]:
+    name = next(n for n, _ in llm.model.named_modules() if n.endswith("down_proj"))
+    module = llm.model.get_submodule(name)
     rng = torch.Generator().manual_seed(0)
     a = torch.randn(2, module.in_features, generator=rng)
-    b = torch.randn(module.out_features, 2, generator=rng)
-    worn = tiny_llm.context(DynamicWeights({name: Delta(a, b)})).opened()
-    [odds] = log_odds(worn, tiny_llm.context().opened(), [QUESTION])
+    return {name: Delta(a, torch.randn(module.out_features, 2, generator=rng))}
+
+
+def test_deltas_alone_are_never_set_aside(tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = slept(tiny_llm, "raw_text")
+    assert session.weights.deltas
+    always(monkeypatch, aside=True)
+    for _ in session.say(QUESTION, max_new=2):
+        pass
+    assert not session.timeline.at().weighed
+    got = answers(session, (Probe(QUESTION, ("mill",)),))
+    assert got[QUESTION, "slept"].log_odds is None
+
+
+def test_where_slots_are_set_aside_deltas_stay(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = slept(tiny_llm)
+    deltas = some_deltas(tiny_llm)
+    both = replace(session.weights, deltas=deltas, scale=0.5)
+    assert both.without_slots() == DynamicWeights(deltas, scale=0.5)
+    session.mind = replace(session.mind, weights=both)
+    session.context = tiny_llm.context(both)
+    always(monkeypatch, aside=True)
+    for _ in session.say(QUESTION, max_new=6):
+        pass
+    only = tiny_llm.context(DynamicWeights(deltas, scale=0.5)).opened()
+    only.feed(tiny_llm.user_turn(QUESTION, first=True))
+    assert [t.token.id for t in said(session)] == [s.id for s in only.say(6)]
+    [odds] = log_odds(tiny_llm.context(both), only, [QUESTION])
     assert math.isfinite(odds)
-    assert odds != 0.0
