@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import (  # type: ignore[import-not-found]
+    PATIENCE_MS,
     SHOTS,
     Visit,
     at,
@@ -266,12 +267,30 @@ def test_a_click_on_the_dial_sets_the_strength_and_a_row_of_facts_opens_its_answ
     choose(first)
     begin(page, "compare.ask")
     done(page)
+    after_sleep = page.locator(".arm").nth(2)
+    expect(after_sleep).to_contain_text("scope (derived)")
+    with begun(page):  # asked again, with slots that are never set aside
+        page.locator(".st-key-compare-scoped label").first.click()
+    done(page)
+    expect(after_sleep).not_to_contain_text("scope (derived)")
+    expect(after_sleep).not_to_contain_text("ask again")
+    with begun(page):
+        page.locator(".st-key-compare-scoped label").first.click()
+    done(page)
+    expect(after_sleep).to_contain_text("scope (derived)")
     choose(second)
     facts = page.locator(".st-key-compare_facts canvas").first
     expect(facts).to_have_attribute("aria-label", re.compile(r"with its notes: \d of 1"))
     facts.click(position=at(facts, 0.7, 0.4))
     settled(page)
     expect(chosen.locator("input")).to_have_value(first)
+    go(page, "Talk")
+    box = page.get_by_placeholder("Say something to the model")
+    box.fill("What is the capital of France?")
+    box.press("Enter")
+    expect(page.get_by_text("Answered without its slots")).to_be_visible(timeout=PATIENCE_MS)
+    done(page)
+    shot(page, "talk-set-aside-light-1280")
     page.close()
 
 
