@@ -211,7 +211,7 @@ COLUMNS = (
     "by kind",
     "KL of kept",
     "controls lost, of notes / of base",
-    "slots never set aside",
+    "of base, slots never set aside",
     "seconds",
     "MiB",
     "= KV tokens",

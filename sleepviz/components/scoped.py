@@ -27,9 +27,14 @@ def scope_told(last: ScopeWeighed) -> Node:
         "without them; the page Compare switches this off."
     )
     odds = quantity(last, "log_odds")
-    how, below = ("without", f", below {last.limit:g}") if last.aside else ("with", "")
-    words = f" Answered {how} its slots: scope {odds_told(float(odds))}{below}."
-    return el("div", "small muted", tag(odds.kind), words, title=about)
+    told = f"scope {odds_told(float(odds))}"
+    words = (
+        f"It seems to have nothing to do with the notes: answered without its slots ({told}, below "
+        f"{last.limit:g})."
+        if last.aside
+        else f"Answered with its slots ({told})."
+    )
+    return el("div", "small muted", tag(odds.kind), " ", words, title=about)
 
 
 def odds_told(odds: float) -> str:

@@ -24,7 +24,8 @@ SEES = (
 )
 IS_NOT = (
     "A dozen questions are a sample: one of them is eight per cent. They say nothing of what was "
-    "not asked."
+    "not asked. Where slots are set aside out of their scope, they answer none of these: switch "
+    "that off, beside the strength, to see what they do to them."
 )
 
 _EMPTY = "No control has been asked yet. Without them the picture above can flatter."

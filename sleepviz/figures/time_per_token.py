@@ -20,7 +20,10 @@ SEES = (
     "A longer context makes each new token slower; reading many tokens at once is cheap for each."
 )
 CHOICES = {"linear": "From 0", "log": "Log scale"}
-IS_NOT = "It is not attention alone: most of a short pass is spent in the fixed weights."
+IS_NOT = (
+    "It is not attention alone: most of a short pass is spent in the fixed weights. A reply with "
+    "the slots set aside takes two passes a token: it is said without them, and kept with them."
+)
 
 _EMPTY = "No token generated yet."
 _BINS = 24
