@@ -112,3 +112,19 @@ def test_a_line_without_anything_says_what_will_be_on_it() -> None:
     assert session_line.pack(Timeline(), None)["alt"] == (
         "Session line. Your session will be drawn here."
     )
+
+
+def test_slots_set_aside_and_worn_always_are_told() -> None:
+    timeline = Timeline()
+    for event in (
+        ev.ScopeWeighed(9.0, 2.0, aside=False),
+        ev.ScopeWeighed(-1.25, 2.0, aside=True),
+        ev.ScopeSwitched(False),
+    ):
+        timeline.append(event)
+    told = Chronicle()
+    told.add(timeline.since(0))
+    assert [(s.lane, s.words) for s in told.stretches] == [
+        ("remarks", "slots set aside for this: log-odds -1.2 nat"),
+        ("remarks", "slots always worn from now on"),
+    ]

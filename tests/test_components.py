@@ -25,6 +25,7 @@ from sleepviz.components import (
     packing,
     picture,
     pieces,
+    scoped,
 )
 from sleepviz.components import tile_packing as tile
 from sleepviz.components import transcript as talk
@@ -874,6 +875,16 @@ def test_the_answers_leave_as_a_table() -> None:
     assert row == expected
     (row,) = answers.answers_table({"slept": replace(answer, log_odds=-0.5, aside=True)}).rows
     assert row[-2:] == (-0.5, 1)
+
+
+def test_a_message_out_of_scope_is_told_with_its_number() -> None:
+    aside = json.dumps(
+        scoped.scope_told(ev.ScopeWeighed(-0.62, 2.0, aside=True)), ensure_ascii=False
+    )
+    assert "DERIVED" in aside
+    assert "answered without its slots (scope \N{MINUS SIGN}0.6 nat, below 2)" in aside
+    worn = json.dumps(scoped.scope_told(ev.ScopeWeighed(20.4, 2.0, aside=False)))
+    assert "Answered with its slots (scope +20.4 nat)" in worn
 
 
 def test_what_is_no_number_travels_as_nothing() -> None:

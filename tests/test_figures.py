@@ -567,6 +567,15 @@ def test_facts_stand_above_controls_with_their_gain_over_the_notes_gone() -> Non
     assert grid.zmin == -grid.zmax
 
 
+def test_what_was_answered_without_its_slots_says_so() -> None:
+    story = Story().read(9).sleep().answer("Who?", "slept", -1.0).answer("Capital?", "slept", -1.0)
+    _, last = story.state.answers[-1]
+    story.add(replace(last, log_odds=-0.5, aside=True))
+    grid = PICTURES["facts_kept"].draw(story.state).data[0]
+    told = ["slots set aside" in line[0] for line in grid.customdata if line[0]]
+    assert told == [False, True]
+
+
 def test_an_arm_that_could_not_be_asked_is_blank_with_its_reason() -> None:
     story = Story().read(9).sleep().answer("Who?", "slept", -1.0).answer("What?", "both", -1.0)
     story.add(ev.ArmUnavailable("both", "Who?", "no room <in> the context"))
@@ -584,7 +593,9 @@ def test_the_share_kept_counts_what_all_three_arms_were_asked() -> None:
     assert "of the 1 fact asked in all three: (1 − 0) / (1 − 0) = 100%" in told
 
 
-@pytest.mark.parametrize("then", [ev.WeightsReverted(1, 9, ()), ev.WeightsScaled(0.5)])
+@pytest.mark.parametrize(
+    "then", [ev.WeightsReverted(1, 9, ()), ev.WeightsScaled(0.5), ev.ScopeSwitched(False)]
+)
 def test_what_was_answered_under_other_weights_does_not_count_as_what_survived(
     then: ev.Event,
 ) -> None:
