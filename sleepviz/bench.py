@@ -19,11 +19,12 @@ from sleepviz.context import Context
 from sleepviz.keeping.record import against_gate
 from sleepviz.llm import Llm
 from sleepviz.probes import ARMS, audit
-from sleepviz.retold import consolidated_ids
+from sleepviz.retold import consolidated_ids, read_again
 from sleepviz.runs import ArmScore, Run, Scoped, mean_kl, planned
 from sleepviz.scope import LIMIT, expectation, log_odds, merged
 from sleepviz.session import Session
 from sleepviz.sleep import SleepMethod
+from sleepviz.state import Turn
 from sleepviz.stories import Probe, Story
 
 
@@ -204,12 +205,17 @@ def ask_all(context: Context, probes: Sequence[Probe]) -> list[bool]:
     return [bool(p.correct(context.llm.decode(r))) for p, r in zip(probes, replies, strict=True)]
 
 
-def ask_in_scope(worn: Context, probes: Sequence[Probe]) -> list[bool]:
-    """As `ask_all` in `worn`, with the slots set aside where a question is out of scope."""
+def ask_in_scope(worn: Context, turns: Sequence[Turn], probes: Sequence[Probe]) -> list[bool]:
+    """As `ask_all` in `worn`, with the slots set aside where a question is out of scope.
+
+    `turns`: what else is in that context.
+    """
     marks = ask_all(worn, probes)
     if not worn.weights.has_slots:
         return marks
     plain = worn.llm.context(worn.weights.without_slots()).opened()
+    for _ in read_again(plain, turns):
+        pass
     odds = log_odds(worn, plain, [p.question for p in probes])
     return [*merged(odds, marks, ask_all(plain, probes))]
 

@@ -80,6 +80,8 @@ class Comparison:
                 return
             elif arm == "slept":
                 context = self.llm.context(self.weights).opened()
+                if self._scoped and self.weights.has_slots:
+                    self._plain = self.llm.context(self.weights.without_slots()).opened()
             else:
                 context = self.llm.context(self.weights)
                 yield from read_again(context, self.told)
@@ -90,6 +92,8 @@ class Comparison:
     def release(self, arm: str) -> None:
         """Free an arm's context."""
         self._contexts.pop(arm, None)
+        if arm == "slept":
+            self._plain = None
 
     def asked(self, probe: Probe, arm: str) -> Iterator[Event]:
         """The leak audit where the notes must be gone, progress per token, then the answer."""
@@ -97,20 +101,19 @@ class Comparison:
         if context is None:
             yield ArmUnavailable(arm, probe.question, self._reasons.get(arm, "Not prepared."))
             return
-        llm = self.llm
-        [odds] = self._weighed(arm, (probe,))
-        context = self._answers(context, odds)
-        prompt = llm.user_turn(probe.question, first=context.fresh)
-        gold = self._gold(context, prompt, probe)
-        fork = context.fork()
-        began = time.perf_counter()
+        llm, began = self.llm, time.perf_counter()
         try:
+            [odds] = self._weighed(arm, (probe,))
+            context = self._answers(context, odds)
+            prompt = llm.user_turn(probe.question, first=context.fresh)
+            fork = context.fork()
             fork.feed(prompt)
             settled()
         except SleepvizError as error:
             yield ArmUnavailable(arm, probe.question, str(error))
             return
         read_ms = (time.perf_counter() - began) * 1e3
+        gold = self._gold(context, prompt, probe)
         if arm in ("cleared", "slept"):
             cached = fork.cache.get_seq_length()
             told = consolidated_ids(llm, self.told)
@@ -137,10 +140,13 @@ class Comparison:
 
         No answer has a time of its own then (`ms` is 0), and its KV bytes are those of the formula.
         """
-        worn, odds = self._contexts.get(arm), self._weighed(arm, probes)
-        if worn is None:
-            reason = self._reasons.get(arm, "Not prepared.")
-            yield from (ArmUnavailable(arm, p.question, reason) for p in probes)
+        worn = self._contexts.get(arm)
+        try:
+            if worn is None:
+                raise SleepvizError(self._reasons.get(arm, "Not prepared."))
+            odds = self._weighed(arm, probes)
+        except SleepvizError as error:
+            yield from (ArmUnavailable(arm, p.question, error.what) for p in probes)
             return
         by_context: dict[Context, list[int]] = {}
         for row, one in enumerate(odds):
@@ -151,9 +157,8 @@ class Comparison:
     def _weighed(self, arm: str, probes: Sequence[Probe]) -> list[float | None]:
         """The log-odds of each question, where that says under what it is answered."""
         worn = self._contexts.get(arm)
-        if arm != "slept" or not self._scoped or worn is None or not worn.weights.has_slots:
+        if arm != "slept" or worn is None or self._plain is None:
             return [None] * len(probes)
-        self._plain = self._plain or self.llm.context(worn.weights.without_slots()).opened()
         return [*log_odds(worn, self._plain, [p.question for p in probes])]
 
     def _answers(self, worn: Context, odds: float | None) -> Context:
@@ -244,7 +249,7 @@ class Comparison:
             ),
             log_odds=odds,
             aside=odds is not None and is_aside(odds),
-            scoped=self._scoped,
+            scoped=self._scoped if arm == "slept" and weights.has_slots else None,
         )
 
     def _gold(self, context: Context, prompt: list[int], probe: Probe) -> float | None:

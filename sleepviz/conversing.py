@@ -44,12 +44,14 @@ def talking(core: Core, text: str, max_new: int) -> Iterator[ev.Event]:
     core.context.require_room(sum(len(ids) for _, _, ids in pieces) + 1)
     room = core.llm.shape.context_limit - core.context.position
     max_new = min(max_new, room - sum(len(ids) for _, _, ids in pieces))
-    before = core.context
+    is_weighed = core.scoped and core.weights.has_slots
+    before = core.context.fork() if is_weighed else None
     for role, content, ids in pieces:
-        before = core.context.fork()  # before the last of them, which is what is asked
         yield from _take_in(core, role, content, ids)
     try:
-        yield from _weighed(core, before, text)
+        if before is not None:
+            yield from _weighed(core, before, text)
+            before = None  # else it would hold its cache until the reply is said
         yield from _replying(core, max_new)
     finally:
         core.beside = None
@@ -59,18 +61,23 @@ def talking(core: Core, text: str, max_new: int) -> Iterator[ev.Event]:
 def _weighed(core: Core, before: Context, text: str) -> Iterator[ev.Event]:
     """Whether the slots let it expect what was asked; if not, who answers is `beside`.
 
-    That context holds what was told since the last sleep, read again without the slots.
+    That context holds what was told since the last sleep, read again without the slots: what the
+    conversation itself lets be expected is no merit of theirs. `before`: as it was before `text`.
     """
-    if not (core.scoped and core.weights.has_slots):
-        return
-    plain = core.llm.context(core.weights.without_slots()).opened()
+    began = time.perf_counter()
+    plain = core.beside = core.llm.context(core.weights.without_slots()).opened()
+    *earlier, asked = core.mind.turns
+    for progress in read_again(plain, earlier):
+        yield core.tell(progress)
     [odds] = log_odds(before, plain, [text])
     aside = is_aside(odds)
-    yield core.tell(ev.ScopeWeighed(odds, scope.LIMIT, aside))
     if aside:
-        core.beside = plain
-        for progress in read_again(plain, core.mind.turns):
+        for progress in read_again(plain, [asked]):
             yield core.tell(progress)
+    else:
+        core.beside = None
+    ms = (time.perf_counter() - began) * 1e3
+    yield core.tell(ev.ScopeWeighed(odds, scope.LIMIT, aside, ms))
 
 
 def _replying(core: Core, max_new: int) -> Iterator[ev.Event]:

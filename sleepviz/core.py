@@ -190,7 +190,7 @@ class Core:
                 dynamic_weights=self.weights.n_bytes,
                 optimiser=optimiser,
                 activations=activations,
-                kv_slack=kv_slack(self.context),
+                kv_slack=kv_slack(self.context) + (kv_slack(self.beside) if self.beside else 0),
             )
         )
 

@@ -31,6 +31,7 @@ TRIALS = 2
 FEWEST_TOKENS = 48  # of a pass of reading that tells the pace: below, reading the weights counts
 FEWEST_PASSES = 3  # of reading, before they tell it
 RECENT = 7  # such passes
+MOST_USUAL = 1.25  # times that they take as long as the trials say, on a machine that is as quick
 ATTENDED_BACK = 2.5  # of attention's products in a forward pass: five products for two
 BACKWARD = 1.4  # of a forward pass: gradients of the states, and of a few small matrices
 STEP_PASSES = 5.0  # a training step starts as many operations as so many passes: forward and back
@@ -233,7 +234,10 @@ def passed(llm: Llm, n_tokens: int, n_cached: int, seconds: float) -> None:
     recent = _recent.setdefault(llm, deque(maxlen=RECENT))
     recent.append(seconds / first.pass_seconds(n_tokens, n_cached))
     if len(recent) >= FEWEST_PASSES:
-        by = median(recent) / _usual.setdefault(llm, median(recent))
+        if llm not in _usual:  # on a processor near 1: what is far from it is the machine's pace
+            most = MOST_USUAL if llm.device.type == "cpu" else math.inf
+            _usual[llm] = min(most, max(1 / most, median(recent)))
+        by = median(recent) / _usual[llm]
         _paces[llm] = Pace(*(seconds * by for seconds in astuple(first)))
 
 

@@ -93,12 +93,13 @@ def measure_nights(
             forced=against_gate(night),
         )
         # a refused night leaves its notes in the cache: then they are asked of there
-        slept = session.context if session.mind.turns else llm.context(session.weights).opened()
+        turns = session.mind.turns
+        slept = session.context if turns else llm.context(session.weights).opened()
         latest = {p.question: p for s in told for p in s.probes}
         for earlier in told:
             probes = [latest[p.question] for p in earlier.probes]
-            one.known[earlier.id] = ask_in_scope(slept, probes)
-        one.controls = sum(ask_in_scope(slept, controls))
+            one.known[earlier.id] = ask_in_scope(slept, turns, probes)
+        one.controls = sum(ask_in_scope(slept, turns, controls))
         result.nights.append(one)
         yield ev.Progressed("nights", number, len(stories))
     yield result

@@ -15,7 +15,6 @@ from statistics import fmean, stdev
 
 from sleepviz import SleepvizError
 from sleepviz.runs import Run
-from sleepviz.scope import is_aside
 from sleepviz.sleep import knobs, methods
 
 
@@ -283,8 +282,8 @@ def _flat(run: Run) -> dict[str, object]:
         flat[f"{arm}.kl"] = score.kl
     flat["normalised"] = run.normalised
     if run.scope is not None:
-        flat["slept.aside"] = sum(map(is_aside, run.scope.questions))
-        flat["controls.aside"] = sum(map(is_aside, run.scope.controls))
+        flat["slept.aside"] = sum(odds < run.scope.limit for odds in run.scope.questions)
+        flat["controls.aside"] = sum(odds < run.scope.limit for odds in run.scope.controls)
         flat["controls.worn"], flat["worn.kl"] = run.scope.worn_controls, run.scope.worn.kl
         flat["worn.right"] = sum(run.scope.worn.recall)
     for name in ("controls", "seconds", "bytes", "cost"):

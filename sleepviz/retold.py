@@ -29,7 +29,7 @@ def pieces_of(context: Context, turns: Sequence[Turn]) -> list[list[int]]:
     """The ids of each turn, before them those of the opening where a fresh context needs it."""
     llm = context.llm
     pieces = [] if context.position > 0 or not turns else [llm.opening_turn()]
-    first = context.weights.start_position == 0
+    first = context.fresh or (context.position == 0 and bool(turns))
     for turn in turns:
         pieces.append(turn_ids(llm, turn, first=first))
         first = False

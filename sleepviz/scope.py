@@ -4,7 +4,8 @@ Knows a context that wears slots and one that wears none; does not know sessions
 al., "Memory-Based Model Editing at Scale" (https://arxiv.org/abs/2206.06520), a trained classifier
 decides whether a question is in the scope of an edit. Nothing is trained here: slots stand for a
 text, and a text that a question is about makes its words likelier, and the model surer of how to
-answer. By Bayes' rule the difference is the log-odds that it is asked of a mind that wears them.
+answer. By how much, in nats, is the score: were all of the question counted and the answer's first
+token the same, it would be the log-odds that the question is asked of a mind that wears them.
 Deltas are no text: practised on answers, they let no question be expected (docs/experiments.md).
 """
 
@@ -25,11 +26,15 @@ Found = TypeVar("Found")
 def expectation(context: Context, questions: Sequence[str]) -> list[float]:
     """How far each question is expected in a context, in nats; higher is more.
 
-    The log-probability of its tokens after the first, and of the likeliest first token of an
-    answer. The context stays as it is.
+    The log-probability of its tokens after the first (of the first MOST), and of the likeliest
+    first token of an answer. The context stays as it is. Raises `SleepvizError` where a question
+    does not fit into it.
     """
     found: list[float] = []
     llm = context.llm
+    if questions:
+        lengths = [len(llm.user_turn(q, first=context.fresh)) for q in questions]
+        context.require_room(max(lengths))
     for rows in row_groups(context, len(questions)):
         turns = [llm.turn_pieces(q, first=context.fresh) for q in questions[rows]]
         begun = [[*lead, *text[:1]] for lead, text, _ in turns]

@@ -191,9 +191,8 @@ class State:
         if answer.arm not in ("slept", "both"):
             return True
         nights = self.nights_in_force
-        under = (answer.night, answer.scale, answer.scoped or answer.arm == "both")
-        scoped = self.scoped or answer.arm == "both"
-        return under == (nights[-1].number if nights else 0, self.scale, scoped)
+        under = (answer.night, answer.scale) == (nights[-1].number if nights else 0, self.scale)
+        return under and answer.as_slots_are_now(self.scoped)
 
     def other_notes(self, answer: ev.Answered) -> bool:
         """Whether it was given with notes in the context, and others than have been told now."""

@@ -117,8 +117,8 @@ def test_a_line_without_anything_says_what_will_be_on_it() -> None:
 def test_slots_set_aside_and_worn_always_are_told() -> None:
     timeline = Timeline()
     for event in (
-        ev.ScopeWeighed(9.0, 2.0, aside=False),
-        ev.ScopeWeighed(-1.25, 2.0, aside=True),
+        ev.ScopeWeighed(9.0, 2.0, False, 80.0),
+        ev.ScopeWeighed(-1.25, 2.0, True, 80.0),
         ev.ScopeSwitched(False),
     ):
         timeline.append(event)

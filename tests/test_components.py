@@ -879,11 +879,11 @@ def test_the_answers_leave_as_a_table() -> None:
 
 def test_a_message_out_of_scope_is_told_with_its_number() -> None:
     aside = json.dumps(
-        scoped.scope_told(ev.ScopeWeighed(-0.62, 2.0, aside=True)), ensure_ascii=False
+        scoped.scope_told(ev.ScopeWeighed(-0.62, 2.0, True, 80.0)), ensure_ascii=False
     )
     assert "DERIVED" in aside
     assert "answered without its slots (scope \N{MINUS SIGN}0.6 nat, below 2)" in aside
-    worn = json.dumps(scoped.scope_told(ev.ScopeWeighed(20.4, 2.0, aside=False)))
+    worn = json.dumps(scoped.scope_told(ev.ScopeWeighed(20.4, 2.0, False, 80.0)))
     assert "Answered with its slots (scope +20.4 nat)" in worn
 
 

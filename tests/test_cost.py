@@ -53,12 +53,23 @@ def test_the_pace_follows_what_is_read() -> None:
     first = cost.pace(llm)
     usual = {n: first.pass_seconds(n, n_cached) for n, n_cached in ((64, 0), (56, 64), (8, 0))}
     for n_tokens, n_cached in ((64, 0), (56, 64), (8, 0), (64, 0)):  # one is too short
-        cost.passed(llm, n_tokens, n_cached, 1.5 * usual[n_tokens])
+        cost.passed(llm, n_tokens, n_cached, 1.2 * usual[n_tokens])
     assert cost.pace(llm) == first  # the first pieces take what they take: no news
-    for by in (13.5, 13.5, 0.1, 13.5, 90.0, 13.5):  # two are disturbed
+    for by in (10.8, 10.8, 0.1, 10.8, 90.0, 10.8):  # two are disturbed
         cost.passed(llm, 64, 0, by * usual[64])
     for own, before in zip(astuple(cost.pace(llm)), astuple(first), strict=True):
         assert own == pytest.approx(9.0 * before)
+
+
+@pytest.mark.parametrize(("read", "then"), [(3.0, 2.4), (1.1, 1.0), (0.4, 0.5)])
+def test_what_is_first_read_at_another_pace_than_the_trials_is_news(
+    read: float, then: float
+) -> None:
+    llm = Llm(tiny_model(), byte_tokenizer(), name="own copy")
+    first = cost.pace(llm)
+    for _ in range(3):
+        cost.passed(llm, 64, 0, read * first.pass_seconds(64, 0))
+    assert cost.pace(llm).forward == pytest.approx(then * first.forward)
 
 
 @pytest.mark.parametrize("name", sorted(sleep.methods()))

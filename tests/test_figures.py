@@ -599,7 +599,10 @@ def test_the_share_kept_counts_what_all_three_arms_were_asked() -> None:
 def test_what_was_answered_under_other_weights_does_not_count_as_what_survived(
     then: ev.Event,
 ) -> None:
-    story = Story().read(9).sleep().answer("Who?", "cleared", -9.0).answer("Who?", "slept", -1.0)
+    story = Story().read(9).sleep().answer("Who?", "slept", -1.0)
+    _, last = story.state.answers[-1]
+    story = Story().read(9).sleep().answer("Who?", "cleared", -9.0)
+    story.add(replace(last, log_odds=9.0, scoped=True))
     assert "after sleep: 1 of 1" in PICTURES["facts_kept"].alt(story.state)
     story.add(then)
     assert "after sleep" not in PICTURES["facts_kept"].alt(story.state)

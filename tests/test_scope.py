@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
 import pytest
 import torch
+from architectures import model_of
 
 from sleepviz import events as ev
 from sleepviz import scope, sleep
 from sleepviz.comparing import Comparison
+from sleepviz.components.scoped import last_weighed
 from sleepviz.llm import Llm
+from sleepviz.retold import read_again
 from sleepviz.scope import LIMIT, expectation, is_aside, log_odds, merged
 from sleepviz.session import Session
 from sleepviz.stories import Probe
+from sleepviz.together import feed_together
+from sleepviz.views import talk
 from sleepviz.weights import Delta, DynamicWeights
 
 NOTES = "The blue heron Pim sleeps in the old mill. Ada feeds it herring."
@@ -212,6 +218,117 @@ def test_an_undone_sleep_takes_what_was_weighed_along(tiny_llm: Llm) -> None:
     assert not session.timeline.at().weighed
 
 
+def test_what_the_conversation_lets_be_expected_is_no_merit_of_the_slots(tiny_llm: Llm) -> None:
+    session = slept(tiny_llm)
+    for _ in session.say(QUESTION, max_new=3):
+        pass
+    worn, plain = session.context.fork(), tiny_llm.context().opened()
+    for _ in read_again(plain, session.mind.turns):
+        pass
+    [odds] = log_odds(worn, plain, [QUESTION])
+    for _ in session.say(QUESTION, max_new=3):
+        pass
+    (_, first), (_, second) = session.timeline.at().weighed
+    assert second.log_odds == pytest.approx(odds, abs=1e-3)
+    assert first.log_odds != pytest.approx(second.log_odds, abs=1e-3)
+    assert second.ms > 0
+
+
+def test_only_the_last_message_is_said_to_be_weighed(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = slept(tiny_llm)
+    assert last_weighed(session.timeline.at()) is None
+    always(monkeypatch, aside=True)
+    for _ in session.say(QUESTION, max_new=2):
+        pass
+    told = last_weighed(session.timeline.at())
+    assert told is not None
+    assert told.aside
+    assert ", without its slots" in json.dumps(talk.said(session.timeline.at()))
+    for _ in session.scope(False):
+        pass
+    for _ in session.say(QUESTION, max_new=2):
+        pass
+    assert last_weighed(session.timeline.at()) is None
+
+
+def test_a_cancelled_message_has_no_reply_that_could_be_without_slots(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = slept(tiny_llm)
+    always(monkeypatch, aside=True)
+    work = session.say(QUESTION, max_new=8)
+    for event in work:
+        if isinstance(event, ev.ScopeWeighed):
+            break
+    work.close()
+    for _ in session.scope(False):
+        pass
+    for _ in session.say(QUESTION, max_new=2):
+        pass
+    assert ", without its slots" not in json.dumps(talk.said(session.timeline.at()))
+
+
+def test_a_look_can_be_taken_while_it_answers_without_its_slots(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, other = slept(tiny_llm), slept(tiny_llm)
+    always(monkeypatch, aside=True)
+    for _ in other.say(QUESTION, max_new=8):
+        pass
+    looked = False
+    for event in session.say(QUESTION, max_new=8):
+        if isinstance(event, ev.TokenGenerated) and not looked:
+            looked = session.look_between(1, 0)
+    assert looked
+    state = session.timeline.at()
+    assert state.attention is not None
+    assert len(state.attention.tokens) == session.context.n_tokens
+    assert [t.token for t in said(session)] == [t.token for t in said(other)]
+
+
+@pytest.mark.parametrize("family", ["gemma3", "gpt2"])
+def test_other_families_answer_without_their_slots_too(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = model_of(family)
+    session = slept(llm)
+    always(monkeypatch, aside=True)
+    for text in (QUESTION, "And when?"):
+        for _ in session.say(text, max_new=3):
+            pass
+    state = session.timeline.at()
+    assert [one.aside for _, one in state.weighed] == [True, True]
+    again = llm.context(session.weights)
+    for ids in session.context.fed:
+        again.feed(ids)
+    assert torch.allclose(again.logits, session.context.logits, atol=1e-4)
+
+
+# at once ------------------------------------------------------------------------------------------
+
+
+def test_those_who_talk_without_slots_go_along_with_the_others(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    always(monkeypatch, aside=True)
+    alone = []
+    for asked in (QUESTION, "Who feeds Pim?"):
+        session = slept(tiny_llm)
+        for _ in session.say(asked, max_new=6):
+            pass
+        alone.append([t.token.id for t in said(session)])
+    sessions = [slept(tiny_llm), slept(tiny_llm)]
+    work = [sessions[0].say(QUESTION, max_new=6), sessions[1].say("Who feeds Pim?", max_new=6)]
+    together, going = 0, list(work)
+    while going:
+        together += len(feed_together([s.speaking for s in sessions])) > 1
+        going = [one for one in going if next(one, None) is not None]
+    assert [[t.token.id for t in said(s)] for s in sessions] == alone
+    assert together
+
+
 # comparing ----------------------------------------------------------------------------------------
 
 
@@ -280,18 +397,17 @@ def test_answers_of_another_rule_are_not_those_of_now(tiny_llm: Llm) -> None:
     assert now.in_force(got[QUESTION, "both"])
 
 
-def test_a_comparison_counts_the_context_that_it_answers_from(
-    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_comparison_counts_the_context_that_it_answers_from(tiny_llm: Llm) -> None:
     session = slept(tiny_llm)
-    always(monkeypatch, aside=True)
     comparison = Comparison(tiny_llm, session.history, session.weights, 1, None)
     for _ in comparison.prepared("slept"):
         pass
-    before = comparison.kv_bytes
+    opened = tiny_llm.context(session.weights).opened(), tiny_llm.context().opened()
+    assert comparison.kv_bytes == sum(context.kv_bytes for context in opened)
     for _ in comparison.asked(Probe(QUESTION), "slept"):
         pass
-    assert comparison.kv_bytes == before + tiny_llm.context().opened().kv_bytes
+    comparison.release("slept")
+    assert comparison.kv_bytes == 0
 
 
 def some_deltas(llm: Llm) -> dict[str, Delta]:

@@ -76,7 +76,7 @@ def outdated(state: State, got: dict[str, Answered]) -> dict[str, str]:
             continue
         if answer.night != now:
             told[arm] = f"Asked under sleep {answer.night}; ask again."
-        elif arm == "slept" and answer.scoped != state.scoped:
+        elif not answer.as_slots_are_now(state.scoped):
             how = "could be set aside" if answer.scoped else "were always worn"
             told[arm] = f"Asked when its slots {how}; ask again."
         elif answer.scale != state.scale:

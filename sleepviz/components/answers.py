@@ -131,7 +131,8 @@ def _when(answer: Answered) -> str:
     sleep = f"under sleep {answer.night}, strength ×{answer.scale:.1f}" if answer.night else ""
     gold = answer.gold_logprob
     expected = "" if gold is None else f"log P(expected answer) {gold:,.2f} nat"
-    return "; ".join(filter(None, (sleep, expected))) or "without dynamic weights"
+    aside = "slots set aside" if answer.aside else ""
+    return "; ".join(filter(None, (sleep, aside, expected))) or "without dynamic weights"
 
 
 def _begun(answer: Answered, n_said: int) -> Answered:

@@ -19,12 +19,21 @@ from sleepviz.stories import Probe
 SET_ASIDE = "Out of their scope: the slots were set aside."
 
 
+def last_weighed(state: State) -> ScopeWeighed | None:
+    """What was weighed of the last message; None where its slots were not."""
+    asked = [number for number, turn in enumerate(state.turns) if turn.role == "user"]
+    if not state.weighed or state.weighed[-1][0] != asked[-1]:
+        return None
+    return state.weighed[-1][1]
+
+
 def scope_told(last: ScopeWeighed) -> Node:
     """Whether the last message was answered with the slots, and why."""
     about = (
-        "log P(message, and first token of an answer) with the slots, less that without them. "
-        f"Below {last.limit:g} nat the message is out of their scope, and the model answers "
-        "without them; the page Compare switches this off."
+        "ln P(the message after its first token, and the likeliest first token of an answer) with "
+        f"the slots, less that without them: {last.ms:,.0f} ms. Below {last.limit:g} nat the "
+        "message is out of their scope, and the model answers without them; the page Compare "
+        "switches this off."
     )
     odds = quantity(last, "log_odds")
     told = f"scope {odds_told(float(odds))}"
@@ -48,7 +57,8 @@ def scope_switch(state: State, busy: bool, again: Callable[[], tuple[Probe, ...]
     `again` says what is asked again as it is switched.
     """
     key = "compare.scoped"
-    if key not in st.session_state or not (busy or state.job):
+    looks_back = controls.position() is not None
+    if key not in st.session_state or looks_back or not (busy or state.job):
         st.session_state[key] = state.scoped  # what is in force, not what was clicked
 
     def switched() -> None:

@@ -43,7 +43,7 @@ class Answered:
     had been told, 0 where it was not noted. `top`: for each token the likeliest ones (text,
     probability), that one first; none for one of many. `log_odds`: how much more the question is
     expected with the slots (nats), None where that was not weighed; `aside`: they were not worn
-    while it was answered; `scoped`: whether they could be set aside.
+    while it was answered; `scoped`: whether they could be set aside, None where there were none.
     """
 
     arm: str
@@ -64,7 +64,11 @@ class Answered:
     top: tuple[tuple[tuple[str, float], ...], ...] = ()
     log_odds: Annotated[float | None, Told(Kind.DERIVED, "nat")] = None
     aside: bool = False
-    scoped: bool = True
+    scoped: bool | None = None
+
+    def as_slots_are_now(self, scoped: bool) -> bool:
+        """Whether slots that can be set aside, or not, would have been used in the same way."""
+        return self.scoped in (None, scoped)
 
 
 def fingerprint(notes: Iterable[str]) -> int:

@@ -103,12 +103,14 @@ class ScopeWeighed:
     """How much more the slots let the model expect what was just asked.
 
     `log_odds`: by how many nats the message, and the likeliest beginning of an answer, are likelier
-    under them than under none. Below `limit` they are set `aside` while it answers.
+    with them than without. Below `limit` they are set `aside` while it answers. `ms`: what it took,
+    what was told since the last sleep being read again without them.
     """
 
     log_odds: Annotated[float, Told(Kind.DERIVED, "nat")]
     limit: float
     aside: bool
+    ms: MeasuredMs
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ SEES = (
 )
 IS_NOT = (
     "A dozen questions are a sample: one of them is eight per cent. They say nothing of what was "
-    "not asked. Where slots are set aside out of their scope, they answer none of these: switch "
-    "that off, beside the strength, to see what they do to them."
+    "not asked. Where slots are set aside out of their scope, hardly any is answered with them: "
+    "switch that off, beside the strength, and ask all again to see what they do."
 )
 
 _EMPTY = "No control has been asked yet. Without them the picture above can flatter."
@@ -154,6 +154,7 @@ def _after(state: State, night: int) -> dict[str, Answered]:
         a.question: a
         for _, a in state.answers
         if (a.arm, a.kind, a.night, a.scale) == ("slept", "control", night, 1.0)
+        and a.as_slots_are_now(state.scoped)
     }
 
 

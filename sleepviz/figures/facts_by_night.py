@@ -103,6 +103,7 @@ def _rows(state: State) -> dict[str, dict[int, Answered]]:
     rows: dict[str, dict[int, Answered]] = {}
     for _, a in state.answers:
         counts = a.arm == "slept" and a.scale == 1.0 and a.night in kept
+        counts = counts and a.as_slots_are_now(state.scoped)
         if counts and a.correct is not None and a.kind != "control":
             rows.setdefault(a.question, {})[a.night] = a
     return rows

@@ -70,7 +70,7 @@ KNOWN: tuple[tuple[str, Kind, str], ...] = (
     (
         "Scope of slots",
         Kind.DERIVED,
-        "log P(question, first token of an answer) with them − without; below 2 nat: set aside.",
+        "ln P(question, likeliest first token of an answer) with − without; below 2: set aside.",
     ),
     (
         "Harm",

@@ -16,7 +16,7 @@ from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Card, cards, empty
 from sleepviz.components.report import worth
-from sleepviz.components.scoped import scope_told
+from sleepviz.components.scoped import last_weighed, scope_told
 from sleepviz.figures import theme
 from sleepviz.quantities import quantity, series
 from sleepviz.state import State, Timing
@@ -103,15 +103,16 @@ def _conversation(state: State, busy: bool) -> None:
             about=transcript.about(state),
             key="talk.transcript.about",
         )
-    if state.weighed:
-        markup(scope_told(state.weighed[-1][1]), key="talk.scope")
+    if (last := last_weighed(state)) is not None:
+        markup(scope_told(last), key="talk.scope")
     _examples(state, busy)
     _input(busy)
 
 
 def said(state: State) -> Node:
     """The turns as text, without the tokens."""
-    without = {turn + 1 for turn, one in state.weighed if one.aside}  # the replies to them
+    replies = {number for number, turn in enumerate(state.turns) if turn.role == "assistant"}
+    without = replies & {turn + 1 for turn, one in state.weighed if one.aside}
     return el(
         "div",
         "talk",
@@ -119,7 +120,7 @@ def said(state: State) -> Node:
             el(
                 "div",
                 "said" if turn.role == "assistant" else "said mine",
-                el("div", "name", WHO[turn.role] + (WITHOUT if number in without else "")),
+                el("div", "name", WHO[turn.role], WITHOUT if number in without else None),
                 turn.text + ("" if turn.complete else "▌"),
             )
             for number, turn in enumerate(state.turns)
@@ -247,6 +248,8 @@ def _time_card(state: State) -> Card:
         ms = series(Timing, "ms", told)
         last = ms[-LATEST:].one(np.median, ms.unit)
         note = f"median of the last {min(LATEST, len(told))} said"
+        if (weighed := last_weighed(state)) is not None and weighed.aside:
+            note = "median; two passes each, its slots set aside"
         drawn = tuple(ms.values.tolist())
         return Card.of(name, last, note, digits=1, series=drawn, tone="blue")
     read = [t for t in state.timings if t.phase == "prefill"]
