@@ -107,7 +107,15 @@ def test_controls_have_nothing_to_do_with_any_story() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["stories.json", "own_stories.json", "unseen_stories.json", "nights.json", None]
+    "file",
+    [
+        "stories.json",
+        "own_stories.json",
+        "unseen_stories.json",
+        "later_stories.json",
+        "nights.json",
+        None,
+    ],
 )
 def test_no_sleep_is_trained_on_a_control(file: str | None) -> None:
     asked = controls() if file is None else read_stories(Path(__file__).parent / file)[1]

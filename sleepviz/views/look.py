@@ -15,6 +15,7 @@ from sleepviz.components.attention_tile import attention_tile, n_bytes
 from sleepviz.components.lasting import lasting, put
 from sleepviz.components.markup import Node, choice, el, markup, tag
 from sleepviz.components.pieces import Bar, bars, empty, notice
+from sleepviz.components.scoped import last_weighed
 from sleepviz.components.turns import at_pace
 from sleepviz.events import MOST_SEEN, AttentionCaptured
 from sleepviz.quantities import Kind
@@ -39,6 +40,10 @@ PARTS = {
     "cache": "Cache",
     "weights": "Weights",
 }
+READ_IN = (
+    "The last reply was said without the slots: what is shown is the context that took it in, with "
+    "them."
+)
 GOTO = "look.goto"  # in session_state: the part to show in the next run, and the head to open
 
 
@@ -46,7 +51,9 @@ def render(timeline: Timeline, position: int | None) -> None:
     """One head's attention, all heads, the cache, and the dynamic weights: one at a time."""
     state = timeline.at(position)
     may_look = controls.may_look()
-    markup(el("p", "muted", CAVEAT), key="look.caveat")
+    last = last_weighed(state)
+    aside = f" {READ_IN}" if last is not None and last.aside else ""
+    markup(el("p", "muted", CAVEAT + aside), key="look.caveat")
     if not state.n_cached and not state.nights_in_force and not state.asleep:
         hint = "Let it read a story on the page Talk; then one can see what each head reads."
         frame.nothing_yet("Nothing in the cache to look at", hint, "talk", "Tell it something")
