@@ -61,7 +61,7 @@ def test_the_pace_follows_what_is_read() -> None:
         assert own == pytest.approx(9.0 * before)
 
 
-@pytest.mark.parametrize(("read", "then"), [(3.0, 2.4), (1.1, 1.0), (0.4, 0.5)])
+@pytest.mark.parametrize(("read", "then"), [(3.0, 2.0), (1.4, 1.0), (0.5, 0.75)])
 def test_what_is_first_read_at_another_pace_than_the_trials_is_news(
     read: float, then: float
 ) -> None:
