@@ -156,7 +156,16 @@ def _attention(state: State) -> None:
     """How much of a token's work is attention: little, at a few hundred tokens."""
     facts = state.facts
     assert facts is not None
-    st.markdown("##### How much of the work is attention?")
+    title = "How much of the work is attention?"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"##### {title}", width="stretch")
+        st.button(
+            "Measure it",
+            icon=":material/timer:",
+            key="numbers.attention.go",
+            disabled=controls.locked() or not state.n_cached,
+            on_click=controls.time_attention,
+        )
     n_slots = round(_slots(state))
     n_now = max(1, state.n_cached + n_slots)
     now_words = f"{state.n_cached:,} tokens" + (f" and {n_slots:,} slots" if n_slots else "")
@@ -173,9 +182,8 @@ def _attention(state: State) -> None:
         f"2 · parameters = {now[1] / 1e6:,.1f} million. The cache’s bytes and the attention’s work "
         "per token grow in proportion to the tokens; nothing grows exponentially."
     )
-    about = el("p", "small muted", sentence)
-    title = "How much of the work is attention?"
-    markup(el("div", "stack", bars(shown), about), key="numbers.attention", title=title)
+    about, timed = el("p", "small muted", sentence), el("p", "small", _timed(state, facts))
+    markup(el("div", "stack", bars(shown), about, timed), key="numbers.attention", title=title)
     beneath_words(
         partial(_work_table, at, facts),
         of="numbers.attention",
@@ -183,33 +191,25 @@ def _attention(state: State) -> None:
         about=(WORK_SEES, WORK_IS_NOT),
         key="numbers.attention.about",
     )
+
+
+def _timed(state: State, facts: SessionStarted) -> str:
+    """The share of attention in the time of one more token, where it was measured."""
     timed = state.attention_timed
     if timed is None:
-        words = f"{Kind.MEASURED}: not yet. It takes about ten passes of one token."
-    else:
-        slots = f" and {timed.n_slots:,.0f} slots a head" if timed.n_slots else ""
-        share = formulas.attention_share(timed.n_context + round(timed.n_slots), facts)
-        counted = ""
-        if timed.pass_flops:
-            counted = (
-                f" Counted in one pass: {timed.attention_flops / 1e6:,.1f} of "
-                f"{timed.pass_flops / 1e6:,.1f} million operations, "
-                f"{timed.attention_flops / timed.pass_flops:.1%}."
-            )
-        words = (
-            f"{Kind.MEASURED}: {timed.attention_ms:,.2f} ms of {timed.pass_ms:,.2f} ms for one "
-            f"more token after {timed.n_context:,}{slots}, the fastest of {timed.n_passes} passes."
-            f"{counted} {Kind.DERIVED}: {timed.share:.1%} of the time, where the operations are "
-            f"{share:.1%} of all by the formula."
+        return f"{Kind.MEASURED}: not yet. It takes about ten passes of one token."
+    slots = f" and {timed.n_slots:,.0f} slots a head" if timed.n_slots else ""
+    share = formulas.attention_share(timed.n_context + round(timed.n_slots), facts)
+    counted = ""
+    if timed.pass_flops:
+        counted = (
+            f" Counted in one pass: {timed.attention_flops / 1e6:,.1f} of "
+            f"{timed.pass_flops / 1e6:,.1f} million operations, "
+            f"{timed.attention_flops / timed.pass_flops:.1%}."
         )
-    said, button = st.columns([4, 1], gap="small", vertical_alignment="center")
-    with said:
-        markup(el("p", "small", words), key="numbers.attention.timed")
-    button.button(
-        "Measure it",
-        icon=":material/timer:",
-        key="numbers.attention.go",
-        width="stretch",
-        disabled=controls.locked() or not state.n_cached,
-        on_click=controls.time_attention,
+    return (
+        f"{Kind.MEASURED}: {timed.attention_ms:,.2f} ms of {timed.pass_ms:,.2f} ms for one "
+        f"more token after {timed.n_context:,}{slots}, the fastest of {timed.n_passes} passes."
+        f"{counted} {Kind.DERIVED}: {timed.share:.1%} of the time, where the operations are "
+        f"{share:.1%} of all by the formula."
     )
