@@ -58,7 +58,7 @@ def test_an_unknown_name_lists_the_catalogue() -> None:
     assert all(name in caught.value.hint for name in models.CATALOGUE)
 
 
-@pytest.mark.parametrize("name", ["", "./no/such", "../x", "/no/such", "~/no-such", "a/b/c"])
+@pytest.mark.parametrize("name", ["", "./no/such", "../no-such", "/no/such", "~/no-such", "a/b/c"])
 def test_what_is_no_folder_and_no_hub_id_is_refused(name: str) -> None:
     with pytest.raises(SleepvizError, match="There is no model"):
         models.locate(name)
