@@ -12,7 +12,9 @@ from architectures import model_of
 
 from sleepviz import events as ev
 from sleepviz import scope, sleep
-from sleepviz.comparing import Comparison
+from sleepviz.batch import reply_many
+from sleepviz.bench import ask_in_scope
+from sleepviz.comparing import MAX_REPLY, Comparison
 from sleepviz.components.scoped import last_weighed
 from sleepviz.llm import Llm
 from sleepviz.retold import read_again
@@ -446,3 +448,33 @@ def test_where_slots_are_set_aside_deltas_stay(
     assert [t.token.id for t in said(session)] == [s.id for s in only.say(6)]
     [odds] = log_odds(tiny_llm.context(both), only, [QUESTION])
     assert math.isfinite(odds)
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_where_a_question_does_not_fit_the_arm_says_so(tiny_llm: Llm, n: int) -> None:
+    session = slept(tiny_llm)
+    far = replace(session.weights, next_position=tiny_llm.shape.context_limit - 4)
+    comparison = Comparison(tiny_llm, session.history, far, 1, None)
+    probes = [Probe(f"{QUESTION} {at}", ("mill",)) for at in range(n)]
+    for _ in comparison.prepared("slept"):
+        pass
+    asked = comparison.asked_many(probes, "slept") if n > 1 else comparison.asked(*probes, "slept")
+    told = [event for event in asked if isinstance(event, ev.ArmUnavailable)]
+    assert [one.question for one in told] == [p.question for p in probes]
+    assert "do not fit" in told[0].reason
+
+
+def test_after_a_refused_night_its_notes_are_read_without_the_slots_too(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = slept(tiny_llm)
+    for _ in session.read("The tide comes at seven."):
+        pass
+    monkeypatch.setattr(scope, "LIMIT", math.inf)
+    plain = tiny_llm.context().opened()
+    for _ in read_again(plain, session.mind.turns):
+        pass
+    replies = reply_many(plain, [tiny_llm.user_turn(QUESTION, first=False)], MAX_REPLY)
+    probe = Probe(QUESTION, (tiny_llm.decode(replies[0]).strip() or "nothing",))
+    told = ask_in_scope(session.context, session.mind.turns, [probe])
+    assert told == [bool(probe.correct(tiny_llm.decode(replies[0])))]
