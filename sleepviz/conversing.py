@@ -67,7 +67,7 @@ def _weighed(core: Core, before: Context, text: str) -> Iterator[ev.Event]:
     began = time.perf_counter()
     plain = core.beside = core.llm.context(core.weights.without_slots()).opened()
     *earlier, asked = core.mind.turns
-    for progress in read_again(plain, earlier):
+    for progress in read_again(plain, earlier, in_one=True):
         yield core.tell(progress)
     [odds] = log_odds(before, plain, [text])
     aside = is_aside(odds)

@@ -6,21 +6,27 @@ Knows turns and a context; does not know sessions, or why something is told agai
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
-from sleepviz.context import Context
+from sleepviz.context import CHUNK, Context
 from sleepviz.events import Event, Progressed
 from sleepviz.llm import Llm
 from sleepviz.prompts import NOTES_PREFIX
 from sleepviz.state import Turn
 
+LONG = CHUNK * 4  # tokens in one pass of a text that is read in one
 
-def read_again(context: Context, turns: Sequence[Turn]) -> Iterator[Event]:
-    """Feed a conversation's turns into a context that has none yet; without turns, nothing."""
+
+def read_again(context: Context, turns: Sequence[Turn], *, in_one: bool = False) -> Iterator[Event]:
+    """Feed a conversation's turns into a context that has none yet; without turns, nothing.
+
+    `in_one`: as one long text, in few passes, for each of which the model reads its weights.
+    """
     pieces = pieces_of(context, turns)
     context.require_room(sum(map(len, pieces)))
     done, total = 0, sum(map(len, pieces))
-    for ids in pieces:
-        for read in context.read(ids):
+    for ids in [list(chain(*pieces))] if in_one else pieces:
+        for read in context.read(ids, LONG if in_one else CHUNK):
             done += len(read)
             yield Progressed("tokens read again", done, total)
 
