@@ -122,16 +122,14 @@ def sleep(method: str, values: Mapping[str, object], keep_anyway: bool = False) 
 
 def forecast(method: str, values: Mapping[str, object]) -> Forecast | None:
     """ESTIMATE of what a sleep now would take and leave; None before the pace is known."""
-    from sleepviz import cost  # brings torch
+    from sleepviz import attempt, cost  # brings torch
     from sleepviz import sleep as methods
-    from sleepviz.attempt import forecast as forecast_of
-    from sleepviz.attempt import groundwork, told
 
     mine = session()
     pace = cost.known_pace(mine.llm) if mine else None
     if mine is None or pace is None or not mine.context.n_tokens:
         return None
-    told_so_far = (ref(mine), mine.context.n_tokens, mine.mind.night, groundwork(mine.llm))
+    told_so_far = (ref(mine), mine.context.n_tokens, mine.mind.night, attempt.groundwork(mine.llm))
     key = (*told_so_far, method, tuple(values.items()))
     known = st.session_state.get(EXPECTED)
     if known is None or known[0] != key:
@@ -139,8 +137,9 @@ def forecast(method: str, values: Mapping[str, object]) -> Forecast | None:
             chosen = methods.make(method, values)
         except SleepvizError:
             return None
-        notes = methods.Notes(told(mine.mind.turns), told(mine.mind.slept), mine.context)
-        expected = forecast_of(chosen, mine.llm, notes, pace)
+        told = map(attempt.told, (mine.mind.turns, mine.mind.slept))
+        notes = methods.Notes(*told, mine.context)
+        expected = attempt.forecast(chosen, mine.llm, notes, pace)
         known = st.session_state[EXPECTED] = (key, expected)
     return cast("Forecast | None", known[1])
 

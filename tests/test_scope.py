@@ -48,6 +48,12 @@ def said(session: Session) -> list[ev.TokenGenerated]:
     return [event for event in told if isinstance(event, ev.TokenGenerated)]
 
 
+def cancelled_when_weighed(session: Session) -> None:
+    work = session.say(QUESTION, max_new=8)
+    next(event for event in work if isinstance(event, ev.ScopeWeighed))
+    work.close()  # type: ignore[attr-defined]
+
+
 # what is computed ---------------------------------------------------------------------------------
 
 
@@ -198,11 +204,7 @@ def test_cancelled_while_it_is_set_aside_it_can_go_on(
 ) -> None:
     session = slept(tiny_llm)
     always(monkeypatch, aside=True)
-    work = session.say(QUESTION, max_new=8)
-    for event in work:
-        if isinstance(event, ev.ScopeWeighed):
-            break
-    work.close()
+    cancelled_when_weighed(session)
     assert session.beside is None
     assert session.timeline.at().turns[-1].text == QUESTION
     for _ in session.say(QUESTION, max_new=2):
@@ -260,11 +262,7 @@ def test_a_cancelled_message_has_no_reply_that_could_be_without_slots(
 ) -> None:
     session = slept(tiny_llm)
     always(monkeypatch, aside=True)
-    work = session.say(QUESTION, max_new=8)
-    for event in work:
-        if isinstance(event, ev.ScopeWeighed):
-            break
-    work.close()
+    cancelled_when_weighed(session)
     for _ in session.scope(False):
         pass
     for _ in session.say(QUESTION, max_new=2):
