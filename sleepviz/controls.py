@@ -137,8 +137,8 @@ def forecast(method: str, values: Mapping[str, object]) -> Forecast | None:
             chosen = methods.make(method, values)
         except SleepvizError:
             return None
-        told = map(attempt.told, (mine.mind.turns, mine.mind.slept))
-        notes = methods.Notes(*told, mine.context)
+        told, slept = attempt.told(mine.mind.turns), attempt.told(mine.mind.slept)
+        notes = methods.Notes(told, slept, mine.context)
         expected = attempt.forecast(chosen, mine.llm, notes, pace)
         known = st.session_state[EXPECTED] = (key, expected)
     return cast("Forecast | None", known[1])
