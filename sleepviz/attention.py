@@ -21,6 +21,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from sleepviz.observing import ABSENT, Look, Observer, present
+from sleepviz.packing import Pack, Slots
 
 NAME = "sleepviz"
 
@@ -35,6 +36,11 @@ class SlotBank:
     keys: torch.Tensor
     values: torch.Tensor
     bias: torch.Tensor
+
+    def of_heads(self, n_heads: int, dtype: torch.dtype) -> Slots:
+        """As so many query heads read them."""
+        bias = self.bias.to(dtype).repeat_interleave(n_heads // len(self.bias), dim=0)
+        return self.keys.to(dtype), self.values.to(dtype), bias
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class Clock:
 
 _slots: ContextVar[Mapping[int, SlotBank] | None] = ContextVar("sleepviz_slots", default=None)
 _rows: ContextVar[Callable[[int], Sequence[Row]] | None] = ContextVar("sleepviz_rows", default=None)
+_pack: ContextVar[Pack | None] = ContextVar("sleepviz_pack", default=None)
 _clock: ContextVar[Clock | None] = ContextVar("sleepviz_clock", default=None)
 
 
@@ -95,6 +102,16 @@ def rows_apart(rows: Callable[[int], Sequence[Row]]) -> Iterator[None]:
         yield
     finally:
         _rows.reset(token)
+
+
+@contextmanager
+def packed(pack: Pack) -> Iterator[None]:
+    """Within, a pass is a pack: its rows see its beginning and themselves. Nobody observes it."""
+    token = _pack.set(pack)
+    try:
+        yield
+    finally:
+        _pack.reset(token)
 
 
 @contextmanager
@@ -165,6 +182,10 @@ def _routed(
         return torch.cat(parts)
     banks = _slots.get()
     bank = banks.get(module.layer_idx) if banks else None  # type: ignore[call-overload]
+    if (pack := _pack.get()) is not None:
+        scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+        slots = bank.of_heads(query.shape[1], query.dtype) if bank else None
+        return pack.attend(query, key, value, scale, slots)
     row = Row(key, value, bank, present())
     return _attend(module, query, attention_mask, row, scaling, dropout, kwargs)
 
@@ -267,14 +288,13 @@ def _with_slots(
     bias: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     batch, n_heads, n_query, _ = query.shape
-    group = n_heads // key.shape[1]
-    slot_bias = bank.bias.to(query.dtype).repeat_interleave(group, dim=0)[None, :, None, :]
+    keys, values, slot_bias = bank.of_heads(n_heads, query.dtype)
     return (
-        torch.cat([bank.keys.to(key.dtype).expand(batch, -1, -1, -1), key], dim=2),
-        torch.cat([bank.values.to(value.dtype).expand(batch, -1, -1, -1), value], dim=2),
+        torch.cat([keys.expand(batch, -1, -1, -1), key], dim=2),
+        torch.cat([values.expand(batch, -1, -1, -1), value], dim=2),
         torch.cat(
             [
-                slot_bias.expand(batch, -1, n_query, -1),
+                slot_bias[None, :, None].expand(batch, -1, n_query, -1),
                 bias.expand(batch, n_heads, n_query, -1),
             ],
             dim=3,

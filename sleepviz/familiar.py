@@ -116,12 +116,26 @@ def n_known(llm: Llm) -> int:
     return len(_known.get(llm, {}))
 
 
-def spared(deltas: Mapping[str, Delta], familiar: Directions) -> dict[str, Delta]:
-    """The deltas, blind to the familiar directions: a - (a u) u^T. Gradients pass through."""
-    return {
-        name: Delta(d.a - (d.a @ familiar[name]) @ familiar[name].T, d.b)
-        for name, d in deltas.items()
-    }
+class Spared:
+    """Deltas made blind to the familiar directions: a - (a u) u^T. Gradients pass through.
+
+    Of all matrices of one width at once: there are many, and each product is small.
+    """
+
+    def __init__(self, familiar: Directions) -> None:
+        alike: dict[torch.Size, list[str]] = {}
+        for name, directions in familiar.items():
+            alike.setdefault(directions.shape, []).append(name)
+        self._groups = [(n, torch.stack([familiar[one] for one in n])) for n in alike.values()]
+
+    def __call__(self, deltas: Mapping[str, Delta]) -> dict[str, Delta]:
+        """The same deltas but for what they read of those directions; all of one rank."""
+        found: dict[str, Delta] = {}
+        for names, u in self._groups:
+            a = torch.stack([deltas[name].a for name in names])
+            blind = torch.baddbmm(a, a @ u, u.mT, alpha=-1).unbind()
+            found.update((n, Delta(of, deltas[n].b)) for n, of in zip(names, blind, strict=True))
+        return found
 
 
 @contextmanager

@@ -35,12 +35,20 @@ class Halves:
         self._llm = llm
         self._made: dict[nn.Linear, torch.Tensor] | None = {} if kept else None
 
+    def of(self, layer: nn.Linear) -> torch.Tensor:
+        """A layer's matrix in bfloat16."""
+        if self._made is None:
+            return layer.weight.detach().bfloat16()
+        if layer not in self._made:
+            self._made[layer] = layer.weight.detach().bfloat16()
+        return self._made[layer]
+
     @contextmanager
     def used(self) -> Iterator[None]:
         """Within, the layers multiply in bfloat16; gradients of their inputs too, once they do."""
         layers = [m for m in _layers(self._llm) if "forward" not in vars(m)]
         for layer in layers:
-            vars(layer)["forward"] = _Forward(layer, self._made)
+            vars(layer)["forward"] = _Forward(layer, self)
         try:
             yield
         finally:
@@ -89,19 +97,12 @@ def _layers(llm: Llm) -> Iterator[nn.Linear]:
 class _Forward:
     """What a layer computes meanwhile."""
 
-    def __init__(self, layer: nn.Linear, made: dict[nn.Linear, torch.Tensor] | None) -> None:
-        self._layer, self._made = layer, made
+    def __init__(self, layer: nn.Linear, halves: Halves) -> None:
+        self._layer, self._halves = layer, halves
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = _Product.apply(x, self._weight())
+        out: torch.Tensor = _Product.apply(x, self._halves.of(self._layer))
         return out if self._layer.bias is None else out + self._layer.bias
-
-    def _weight(self) -> torch.Tensor:
-        if self._made is None:
-            return self._layer.weight.detach().bfloat16()
-        if self._layer not in self._made:
-            self._made[self._layer] = self._layer.weight.detach().bfloat16()
-        return self._made[self._layer]
 
 
 class _Product(torch.autograd.Function):

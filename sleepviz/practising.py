@@ -6,14 +6,16 @@ practises names the trainable tensors and how they are worn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
+from statistics import fmean
 
 import torch
 from torch import nn
 
-from sleepviz.lessons import Lesson
+from sleepviz.lessons import N_TOP, Lesson
 from sleepviz.sleep import Step
 from sleepviz.trunk import Trunk
 from sleepviz.vocabulary import All, Noticed, Some, Words, can_choose
@@ -115,7 +117,7 @@ class Practice:
         rng: Random,
     ) -> Iterator[Practised]:
         """Train `parameters` in place, a step at a time; `worn()` are the weights made of them."""
-        optimiser = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=0.0)
+        optimiser = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=0.0, fused=True)
         prose = [x for x in held if x.prose][: self.drawn(len(dreams))]
         others = [x for x in held if not x.prose]
         done, weight, drift = 0, self.anchor_weight, 0.0
@@ -142,7 +144,7 @@ class Practice:
                     drift += DRIFT_SHARE * (losses[1] - drift)
                     change = WEIGHT_UP if drift > self.drift_limit else WEIGHT_DOWN
                     weight = min(max(weight * change, self.anchor_weight), MOST_WEIGHT)
-                nn.utils.clip_grad_norm_(parameters, CLIP)
+                nn.utils.clip_grad_norm_(parameters, CLIP, foreach=True)
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
                 left = len(packs) - at - 1 + len(packs) * (self.epochs - epoch - 1)
@@ -176,40 +178,44 @@ def _backward(
 ) -> tuple[float | None, float | None]:
     """One backward pass; the losses of the pack's dreams and of its anchors, nats per token.
 
-    A teacher's distribution is cut to its top N_TOP, so the divergence of a student that agrees can
-    be a little below 0.
+    Notes how surely each answer was said. A teacher's distribution is cut to its top N_TOP, so the
+    divergence of a student that agrees can be a little below 0.
     """
     lengths = [len(x.answer) for x in pack]
     states = trunk.final(worn, [x.hidden for x in pack], lengths)
-    outputs = words.logits(states).split(lengths)
-    weights = [1.0 if x.gold else anchor_weight for x in pack]
-    n_weighted = sum(w * len(x.answer) for w, x in zip(weights, pack, strict=True))
-    sums, counts = {True: 0.0, False: 0.0}, {True: 0, False: 0}
-    total = torch.zeros((), device=trunk.llm.device)
-    for lesson, weight, logits in zip(pack, weights, outputs, strict=True):
-        logprobs = torch.log_softmax(logits.float(), dim=-1)
-        if noticed is not None and lesson.gold:
-            noticed.notice(logprobs)
-        loss = _loss(lesson, logprobs, words)
-        sums[lesson.gold] += float(loss.detach())
-        counts[lesson.gold] += len(lesson.answer)
-        total = total + loss * (weight / n_weighted)
-    total.backward()
-    dream, anchor = (sums[g] / counts[g] if counts[g] else None for g in (True, False))
-    return dream, anchor
+    logprobs = torch.log_softmax(words.logits(states).float(), dim=-1)
+    gold = [x.gold for x in pack for _ in x.answer]
+    if noticed is not None and any(gold):
+        noticed.notice(logprobs.detach()[torch.tensor(gold, device=logprobs.device)])
+    ids, shares, wanted = (torch.cat(some) for some in zip(*map(_targets, pack), strict=True))
+    met = logprobs.gather(1, words.at(ids))
+    losses = (shares * (wanted - met)).sum(1)
+    counts = [1.0 if is_gold else anchor_weight for is_gold in gold]
+    (losses @ torch.tensor(counts, device=losses.device)).div(sum(counts)).backward()
+    surely = met.detach()[:, 0].split(lengths)
+    for lesson, own in zip(pack, (part.tolist() for part in surely), strict=True):
+        lesson.p = math.exp(fmean(own)) if lesson.gold else lesson.p
+    lost = list(zip(gold, losses.tolist(), strict=True))
+    dreamt, held = ([one for is_gold, one in lost if is_gold is which] for which in (True, False))
+    return fmean(dreamt) if dreamt else None, fmean(held) if held else None
 
 
-def _loss(lesson: Lesson, logprobs: torch.Tensor, words: Words) -> torch.Tensor:
-    """The lesson's loss, summed over its answer; notes how surely the answer was said."""
-    loss = torch.zeros((), device=logprobs.device)
-    if lesson.teacher is not None:
-        ids, wanted = lesson.teacher
-        loss = (wanted.exp() * (wanted - logprobs.gather(1, words.at(ids)))).sum()
-    if lesson.gold:
-        own = logprobs.gather(1, words.at(lesson.answer)[:, None])
-        lesson.p = float(own.detach().mean().exp())
-        loss = loss - own.sum() * (1.0 if lesson.teacher is None else GOLD)
-    return loss
+def _targets(lesson: Lesson) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What a lesson wants said, [answer, 1 + N_TOP]: words, how much each counts, log-probability.
+
+    The answer's own word first, then the teacher's; in all, a divergence from the teacher, and from
+    what is certain the answer's own cross-entropy.
+    """
+    own = lesson.answer[:, None]
+    ids, wanted = lesson.teacher or (own.expand(-1, N_TOP), None)
+    teacher = torch.zeros(ids.shape, device=own.device) if wanted is None else wanted
+    shares = torch.zeros_like(teacher) if wanted is None else wanted.exp()
+    counts = (1.0 if wanted is None else GOLD) if lesson.gold else 0.0
+    return (
+        torch.cat([own, ids], dim=1),
+        torch.cat([torch.full_like(shares[:, :1], counts), shares], dim=1),
+        torch.cat([torch.zeros_like(teacher[:, :1]), teacher], dim=1),
+    )
 
 
 def packed(

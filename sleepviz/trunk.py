@@ -8,17 +8,20 @@ computed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from sleepviz import SleepvizError
+from sleepviz.attention import packed, slots_mounted
 from sleepviz.batch import Batch
 from sleepviz.context import NO_WEIGHTS
+from sleepviz.fused import Fused
 from sleepviz.half import Halves, multiplying
 from sleepviz.llm import Llm
+from sleepviz.packing import Pack
 from sleepviz.weights import DynamicWeights
 
 
@@ -78,6 +81,7 @@ class Trunk:
         self._layers: Sequence[nn.Module] = list(body.layers)
         self._norm: nn.Module = body.norm
         self._rotary: nn.Module = body.rotary_emb
+        self._fused = Fused(llm.model, self._layers[first_layer:], self._rotary)
         self._opening = self.hidden_of_opening()
 
     @property
@@ -165,33 +169,26 @@ class Trunk:
         With each row's end, counted from the end of the opening.
         """
         states = torch.cat([self._opening, *rows])[None]
-        positions, mask, ends = self._packing([len(r) for r in rows])
-        rotary = self._rotary(states, positions)
-        with multiplying(self.halves), weights.applied(self.llm.model):
+        lengths, start = [len(r) for r in rows], self._worn.start_position
+        pack = Pack(len(self._opening), lengths, start, states)
+        rotary = self._rotary(states, pack.positions)
+        with ExitStack() as stack:
+            stack.enter_context(multiplying(self.halves))
+            rest = stack.enter_context(self._fused.used(weights, self.halves, pack))
+            stack.enter_context(rest.deltas_added(self.llm.model))
+            stack.enter_context(slots_mounted(weights.banks))
+            stack.enter_context(packed(pack))
             for layer in self._layers[self.first_layer :]:
                 out = layer(
                     states,
-                    attention_mask=mask,
-                    position_ids=positions,
+                    attention_mask=None,
+                    position_ids=pack.positions,
                     position_embeddings=rotary,
                     past_key_values=None,
                     use_cache=False,
                 )
                 states = out[0] if isinstance(out, tuple) else out
-        return states[0], ends
-
-    def _packing(self, lengths: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
-        """Positions [1, token], mask [1, 1, token, token], and each row's end after the opening."""
-        device, n_open, start = self.llm.device, len(self._opening), self._worn.start_position
-        row = torch.repeat_interleave(torch.arange(1, len(lengths) + 1), torch.tensor(lengths))
-        row = torch.cat([torch.zeros(n_open, dtype=torch.long), row])
-        within = [torch.arange(n_open), *(n_open + torch.arange(n) for n in lengths)]
-        order = torch.arange(len(row))
-        earlier = order[:, None] >= order[None]
-        mask = earlier & ((row[:, None] == row[None]) | (row[None] == 0))
-        ends = torch.tensor(lengths).cumsum(0).tolist()
-        positions = start + torch.cat(within)[None].to(device)
-        return positions, mask[None, None].to(device), ends
+        return states[0], pack.ends
 
 
 class _Reached(Exception):  # noqa: N818 - control flow, not an error

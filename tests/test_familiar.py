@@ -88,7 +88,7 @@ def test_a_spared_delta_does_not_answer_to_familiar_directions_and_answers_to_th
     trunk: Trunk, held: list[Lesson]
 ) -> None:
     usual, deltas = directions(trunk, held, N), made(trunk)
-    for name, delta in familiar.spared(deltas, usual).items():
+    for name, delta in familiar.Spared(usual)(deltas).items():
         mixed = torch.randn(len(usual[name]), generator=torch.Generator().manual_seed(1))
         known = usual[name] @ (usual[name].T @ mixed)
         assert (delta.matrix() @ known).abs().max() < 1e-4
@@ -99,7 +99,7 @@ def test_a_spared_delta_does_not_answer_to_familiar_directions_and_answers_to_th
 def test_gradients_pass_through_to_what_is_trained(trunk: Trunk, held: list[Lesson]) -> None:
     usual = directions(trunk, held, N)
     deltas = {n: Delta(d.a.requires_grad_(), d.b) for n, d in made(trunk).items()}
-    sum(d.matrix().square().sum() for d in familiar.spared(deltas, usual).values()).backward()
+    sum(d.matrix().square().sum() for d in familiar.Spared(usual)(deltas).values()).backward()
     for name, delta in deltas.items():
         assert delta.a.grad is not None
         assert (delta.a.grad @ usual[name]).abs().max() < 1e-2 * delta.a.grad.abs().max()

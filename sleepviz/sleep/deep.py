@@ -152,8 +152,10 @@ class Deep:
         deltas = self._fresh_deltas(llm, trunk, start, rng)
         parameters = [t for d in deltas.values() for t in (d.a, d.b)]
 
+        spared = familiar.Spared(usual)
+
         def student() -> DynamicWeights:
-            return DynamicWeights(familiar.spared(deltas, usual) if usual else deltas)
+            return DynamicWeights(spared(deltas) if usual else deltas)
 
         for at in self._practice.steps(trunk, parameters, student, practised, held, rng):
             with torch.no_grad():

@@ -89,11 +89,11 @@ class RawText:
             yield Step("read", done, len(chunks))
         deltas = _fresh(llm, trunk, self.rank, rng)
         parameters = [t for d in deltas.values() for t in (d.a, d.b)]
-        optimiser = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=0.0)
+        optimiser = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=0.0, fused=True)
         plan = [at for _ in range(self.epochs) for at in _shuffled(len(chunks), rng)]
         for step, at in enumerate(plan, 1):
             loss = _practise(trunk, deltas, states[at], chunks[at][1:])
-            nn.utils.clip_grad_norm_(parameters, CLIP)
+            nn.utils.clip_grad_norm_(parameters, CLIP, foreach=True)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             n_bytes = optimiser_bytes(optimiser)

@@ -1,0 +1,125 @@
+"""Layers of the Llama family in few operations, for passes that are trained through.
+
+Knows the parts of a layer and who computes each; does not know lessons or losses. Operator by
+operator, more of a training step of a small model is spent between the products of matrices than in
+them: in copies and sums, in what is kept for the way back, and, where operations are counted, in
+counting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain, product
+from typing import Any
+
+import torch
+from torch import nn
+
+from sleepviz.attention import SlotBank
+from sleepviz.fused import attention, mlp, norm
+from sleepviz.half import Halves
+from sleepviz.packing import Pack
+from sleepviz.weights import DynamicWeights
+
+NORMS = ("input_layernorm", "post_attention_layernorm")
+
+
+class Fused:
+    """Of some layers of a model, the parts that compute what a formula of ours says.
+
+    Whether they do is tried, once for each kind of part: others stay as they are.
+    """
+
+    def __init__(
+        self, model: nn.Module, layers: Sequence[nn.Module], rotary: Callable[..., Any]
+    ) -> None:
+        names = {id(module): name for name, module in model.named_modules()}
+        tests: dict[str, Callable[[nn.Module], bool]] = {
+            "mlp": mlp.is_gated,
+            "self_attn": partial(attention.is_attention, rotary=rotary),
+            **dict.fromkeys(NORMS, norm.is_rms_norm),
+        }
+        self._parts: dict[str, dict[str, nn.Module]] = {part: {} for part in tests}
+        tried: dict[tuple[str, type], bool] = {}
+        for layer, (part, test) in product(layers, tests.items()):
+            module = getattr(layer, part, None)
+            if not isinstance(module, nn.Module):
+                continue
+            kind = part, type(module)
+            if kind not in tried:
+                tried[kind] = test(module)
+            if tried[kind]:
+                self._parts[part][names[id(module)]] = module
+
+    @contextmanager
+    def used(
+        self, worn: DynamicWeights, halves: Halves | None, pack: Pack
+    ) -> Iterator[DynamicWeights]:
+        """Within, these parts compute in one operation each, a pass that is this pack.
+
+        With what is `worn`; with `halves`, they multiply in bfloat16. Gives the deltas that others
+        have yet to add. A part stays as it is where somebody watches its matrices, and attention
+        where these wear deltas.
+        """
+        deltas = {} if worn.empty else worn.deltas
+        changed: list[nn.Module] = []
+        taken: set[str] = set()
+
+        def put(module: nn.Module, forward: Callable[..., Any]) -> None:
+            vars(module)["forward"] = forward
+            changed.append(module)
+
+        def cast(module: nn.Module, names: Sequence[str]) -> list[torch.Tensor]:
+            matrices = [getattr(module, name) for name in names]
+            return [halves.of(m) if halves else m.weight.detach() for m in matrices]
+
+        try:
+            for module in chain(*(self._parts[part].values() for part in NORMS)):
+                put(module, partial(norm.forward, module))
+            for name, module in self._parts["mlp"].items():
+                if _watched(module, mlp.MATRICES):
+                    continue
+                full = [f"{name}.{matrix}" for matrix in mlp.MATRICES]
+                own = [deltas.get(one) for one in full]
+                matrices = cast(module, mlp.MATRICES)
+                put(module, partial(mlp.forward, matrices, own, worn.scale))
+                taken.update(full)
+            for name, module in self._parts["self_attn"].items():
+                named = any(f"{name}.{matrix}" in deltas for matrix in attention.MATRICES)
+                if not named and not _watched(module, attention.MATRICES):
+                    matrices = cast(module, attention.MATRICES)
+                    bank = worn.banks.get(module.layer_idx)  # type: ignore[call-overload]
+                    put(module, _Attention(module, matrices, pack, bank))
+            rest = {name: delta for name, delta in worn.deltas.items() if name not in taken}
+            yield DynamicWeights(rest, scale=worn.scale)
+        finally:
+            for module in changed:
+                del vars(module)["forward"]
+
+
+class _Attention:
+    """What an attention module computes meanwhile, as its layer asks for it."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        matrices: Sequence[torch.Tensor],
+        pack: Pack,
+        bank: SlotBank | None,
+    ) -> None:
+        head_dim: Any = module.head_dim
+        slots = bank.of_heads(len(matrices[0]) // head_dim, bank.keys.dtype) if bank else None
+        self._of = partial(attention.forward, module, matrices, pack, slots)
+
+    def __call__(
+        self, *, hidden_states: torch.Tensor, position_embeddings: Any, **_: object
+    ) -> tuple[torch.Tensor, None]:
+        return self._of(hidden_states, position_embeddings), None
+
+
+def _watched(module: nn.Module, names: Sequence[str]) -> bool:
+    """Whether somebody wants to see what goes through these matrices, or changes it."""
+    matrices = [getattr(module, name) for name in names]
+    return any(m._forward_pre_hooks or m._forward_hooks for m in matrices)
