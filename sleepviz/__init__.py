@@ -5,9 +5,13 @@ Knows the version and the root of the error tree; it does not know models, pages
 
 import os
 
-# Read by OpenMP when torch is first imported. With threads that spin while they wait, a second busy
-# program on the machine (a browser, say) slows the model down several times.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Read by OpenMP when torch is first imported: how long its threads spin while they wait for work. As
+# long as most gaps between two operators are, GNU's (docs/experiments.md); Intel's and LLVM's, which
+# would spin for 200 ms, not at all: a second busy program on the machine (a browser, say) would be
+# waited for.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 __version__ = "0.1.0"
 

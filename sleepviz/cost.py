@@ -33,9 +33,10 @@ FEWEST_PASSES = 3  # of reading, before they tell it
 RECENT = 7  # such passes
 MOST_USUAL = 1.5  # times that they take as long as the trials say, on a machine that is as quick
 ATTENDED_BACK = 2.5  # of attention's products in a forward pass: five products for two
-BACKWARD = 1.4  # of a forward pass: gradients of the states, and of a few small matrices
-STEP_PASSES = 5.0  # a training step starts as many operations as so many passes: forward and back
-DELTA_STEP_PASSES = 6.0  # with low-rank deltas of every MLP matrix, and what optimises them
+BACKWARD = 1.6  # of a forward pass: gradients of the states, and of a few small matrices
+STEP_PASSES = 4.0  # a training step starts as many operations as so many passes: forward and back
+DELTA_STEP_PASSES = 4.7  # with low-rank deltas of every MLP matrix, and what optimises them
+CPU_STEP_PASSES = 0.5  # on a processor: it waits for no start, and few of them are counted
 SAVED_BACK = 0.45  # of what bfloat16 saves in a forward pass
 SWEPT_SHAPE = (6, 220)  # heads and slots that tell what forward selection takes: some 200 tokens
 SWEPT_WIDTH = 64  # their head_dim
@@ -50,7 +51,7 @@ class Work:
     trained: forward and back. predicted: rows of the vocabulary's matrix, forward. attended: pairs
     of a query and a key that it is held against, in every layer (in half the layers: half).
     passes: those tokens go in so many, each of which starts every layer's operations once (a
-    training step: STEP_PASSES or more). swept: bytes of matrices that forward selection goes
+    training step: `step_passes`). swept: bytes of matrices that forward selection goes
     through. And what is left of it: `numbers` in the dynamic weights. `peak`: the most bytes of
     tensors that it holds at once (see `peaks`); of one piece of work after another, those of the
     larger. `in_halves`: passes of a token that multiply in bfloat16; back counts what it saves.
@@ -259,6 +260,14 @@ def _seconds(work: Callable[[], object]) -> float:
     work()
     settled()
     return time.perf_counter() - began
+
+
+def step_passes(llm: Llm, at_accelerator: float) -> float:
+    """How many passes start as many operations as a training step does: on an accelerator so many.
+
+    There attention is no operator of its own (see `fused`).
+    """
+    return CPU_STEP_PASSES if llm.device.type == "cpu" else at_accelerator
 
 
 def padded(lengths: Sequence[int], rows: int) -> int:

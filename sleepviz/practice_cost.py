@@ -10,14 +10,15 @@ from collections.abc import Sequence
 
 from sleepviz import anchors, peaks
 from sleepviz.batch import rows_at_once
-from sleepviz.cost import ATTENDED_BACK, STEP_PASSES, Work, padded
+from sleepviz.cost import ATTENDED_BACK, STEP_PASSES, Work, padded, step_passes
 from sleepviz.dreams import Dream
 from sleepviz.lessons import ROWS, share_made, share_said
 from sleepviz.llm import Llm
 from sleepviz.practising import Practice
 from sleepviz.vocabulary import expected_share
 
-PRACTISED = 0.8  # of the dreams in an epoch after the first: a guess
+LONG_ROW = 0.9  # of the rows are no longer than the longest of a pack: a guess
+PRACTISED = 0.8  # of the dreams in an epoch after the first: a guess; with a teacher all are
 
 
 def expected(
@@ -28,17 +29,17 @@ def expected(
     *,
     n_taught: int = 0,
     n_slots: int = 0,
-    step_passes: float = STEP_PASSES,
+    at_accelerator: float = STEP_PASSES,
     bfloat16: object = False,
 ) -> Work:
     """What making the lessons and practising them will compute; `first_layer` as a share.
 
     `n_taught` are the tokens of the context that a teacher holds, 0 without one; every row reads
-    `n_slots` slots a head. `step_passes`: passes that start as many operations as a training step.
-    `bfloat16`: whether products shall be so, where they are faster.
+    `n_slots` slots a head. `at_accelerator`: there a training step is as many operations as those
+    of so many passes. `bfloat16`: whether products shall be so, where they are faster.
 
     How many dreams will soon be known, and skipped, is a guess: after the first epoch, PRACTISED of
-    them are not.
+    them are not, and in the few epochs with a teacher none.
     """
     prompts = [len(llm.user_turn(d.prompt, first=True)) for d in dreams]
     answers = [len(llm.encode_plain(d.answer)) + 1 for d in dreams]
@@ -49,20 +50,23 @@ def expected(
     per_anchor = sum(held) / len(held)
     n_anchors = min(practice.drawn(len(dreams)), len(held))
     epochs, above = practice.epochs, 1.0 - first_layer
-    due = (1.0 + PRACTISED * (epochs - 1)) / epochs  # of the dreams, in an epoch
+    due = (1.0 + (1.0 if n_taught else PRACTISED) * (epochs - 1)) / epochs  # of them, in an epoch
     trained = epochs * (due * sum(rows) + n_anchors * per_anchor)
     per_pack = practice.pack_tokens(trained / epochs)
-    opening = len(llm.opening_turn()) * trained / per_pack
-    read = per_pack + len(llm.opening_turn()) + n_slots  # by each token, the masked ones too
+    opening = 0.0 if n_slots else len(llm.opening_turn()) * trained / per_pack
+    longest = sorted(rows)[int(LONG_ROW * len(rows))] if rows else 0
+    padding = longest * len(rows) / max(1, sum(rows))
+    read = n_slots + (0 if n_slots else len(llm.opening_turn())) + longest  # by each token
     predicted = due * sum(answers) + n_anchors * anchors.N_REPLY  # in an epoch
     # epochs' worth of predictions over the whole vocabulary
     wholes = 1.0 + (epochs - 1) * (expected_share(llm) if practice.some_words else 1.0)
     made_in = math.ceil(len(rows) / ROWS)
     work = Work(
         forward=first_layer * padded(rows, ROWS),
-        passes=first_layer * made_in + above * step_passes * trained / per_pack,
+        passes=first_layer * made_in
+        + above * step_passes(llm, at_accelerator) * trained / per_pack,
         trained=above * (trained + opening),
-        attended=above * (1.0 + ATTENDED_BACK) * (trained + opening) * read,
+        attended=above * (1.0 + ATTENDED_BACK) * padding * (trained + opening) * read,
         predicted=2.0 * wholes * predicted,
         peak=peaks.of_states(llm, sum(rows) + n_anchors * per_anchor)
         + peaks.of_training(

@@ -90,7 +90,7 @@ class Deep:
             made,
             self._practice,
             self.first_layer,
-            step_passes=DELTA_STEP_PASSES,
+            at_accelerator=DELTA_STEP_PASSES,
             bfloat16=self.bfloat16,
         )
         work += Work(numbers=delta_numbers(llm, self._cut(llm), self.rank))

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from sleepviz import SleepvizError, half, peaks
-from sleepviz.cost import ATTENDED_BACK, DELTA_STEP_PASSES, Work
+from sleepviz.cost import ATTENDED_BACK, DELTA_STEP_PASSES, Work, step_passes
 from sleepviz.llm import Llm
 from sleepviz.practising import optimiser_bytes
 from sleepviz.sleep import Notes, Step, knob
@@ -61,9 +61,10 @@ class RawText:
     def expected(self, llm: Llm, notes: Notes) -> Work:
         n = len(llm.encode_plain("\n".join((*notes.earlier, *notes.texts))))
         above, n_chunks = 1.0 - self.first_layer, math.ceil(n / TEXT_TOKENS)
+        in_step = step_passes(llm, DELTA_STEP_PASSES)
         return Work(
             forward=n * self.first_layer,
-            passes=n_chunks * (self.first_layer + self.epochs * above * DELTA_STEP_PASSES),
+            passes=n_chunks * (self.first_layer + self.epochs * above * in_step),
             trained=n * self.epochs * above,
             attended=n * self.epochs * above * (1.0 + ATTENDED_BACK) * min(n, TEXT_TOKENS),
             predicted=2.0 * n * self.epochs,
