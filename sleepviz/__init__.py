@@ -5,10 +5,9 @@ Knows the version and the root of the error tree; it does not know models, pages
 
 import os
 
-# Read by OpenMP when torch is first imported: how long its threads spin while they wait for work. As
-# long as most gaps between two operators are, GNU's (docs/experiments.md); Intel's and LLVM's, which
-# would spin for 200 ms, not at all: a second busy program on the machine (a browser, say) would be
-# waited for.
+# Read by OpenMP when torch is first imported: how long a thread spins while it waits for work.
+# GNU's as long as most gaps between two operators are (docs/experiments.md). Intel's and LLVM's not
+# at all: they would for 200 ms, and a second busy program (a browser, say) would be waited for.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
