@@ -34,9 +34,6 @@ RECENT = 7  # such passes
 MOST_USUAL = 1.5  # times that they take as long as the trials say, on a machine that is as quick
 ATTENDED_BACK = 2.5  # of attention's products in a forward pass: five products for two
 BACKWARD = 1.6  # of a forward pass: gradients of the states, and of a few small matrices
-STEP_PASSES = 4.0  # a training step starts as many operations as so many passes: forward and back
-DELTA_STEP_PASSES = 4.7  # with low-rank deltas of every MLP matrix, and what optimises them
-CPU_STEP_PASSES = 0.5  # on a processor: it waits for no start, and few of them are counted
 SAVED_BACK = 0.45  # of what bfloat16 saves in a forward pass
 SWEPT_SHAPE = (6, 220)  # heads and slots that tell what forward selection takes: some 200 tokens
 SWEPT_WIDTH = 64  # their head_dim
@@ -260,14 +257,6 @@ def _seconds(work: Callable[[], object]) -> float:
     work()
     settled()
     return time.perf_counter() - began
-
-
-def step_passes(llm: Llm, at_accelerator: float) -> float:
-    """How many passes start as many operations as a training step does: on an accelerator so many.
-
-    There attention is no operator of its own (see `fused`).
-    """
-    return CPU_STEP_PASSES if llm.device.type == "cpu" else at_accelerator
 
 
 def padded(lengths: Sequence[int], rows: int) -> int:

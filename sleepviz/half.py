@@ -28,7 +28,7 @@ SIZE = 2  # bytes of a bfloat16
 class Halves:
     """The matrices of one model in bfloat16.
 
-    Each is made when it is used; where it is `kept`, only once, and it is gone with this object.
+    Each is made when it is asked for; where it is `kept`, only once, and gone with this object.
     """
 
     def __init__(self, llm: Llm, *, kept: bool) -> None:

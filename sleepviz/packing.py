@@ -20,13 +20,14 @@ class Pack:
 
     Each row sees the beginning and itself, none sees another. Positions count from `start` on. For
     attention alone the rows are laid side by side and padded, so that each is held against what it
-    sees: rows of 30 tokens of a pass of 350 see a seventh of it.
+    sees: rows of 30 tokens of a pass of 350 see a seventh of it. Where padding would be more than
+    that saves, they stay one row.
 
     positions: [1, token]. ends: each row's end, counted from the end of the beginning. queries,
     keys: where in the pass stands what is at each place of the padded rows [row * place]; the
     beginning is the first row, if there is one, and stands before each row's own keys. own: at
-    which of those places stand the queries of the pass; others: which ones are padding. mask: which
-    keys each query sees, [row, 1, query, key].
+    which of those places stand the queries of the pass; others: which ones are padding. mask: added
+    to the logits, [row, 1, query, key], of the type of `like`, a tensor on the device.
     """
 
     def __init__(self, n_open: int, lengths: Sequence[int], start: int, like: torch.Tensor) -> None:
@@ -36,17 +37,26 @@ class Pack:
         sizes = torch.tensor([*([n_open] if n_open else []), *lengths])
         ends = sizes.cumsum(0)
         self.ends: list[int] = (ends - n_open).tolist()[-len(lengths) :]
-        self.n_rows, longest = len(sizes), int(sizes.max())
-        steps = torch.arange(longest)[None]
-        queries = (ends - sizes)[:, None] + torch.minimum(steps, sizes[:, None] - 1)
-        before = torch.arange(n_open).expand(self.n_rows, -1)
-        is_own = (steps < sizes[:, None]).flatten()
-        hidden = torch.ones(self.n_rows, longest, n_open + longest, dtype=torch.bool)
-        hidden = hidden.triu(n_open + 1)
-        if n_open:
-            hidden[0, :, :n_open] = True  # the beginning sees itself as its own
-        self.queries = queries.flatten().to(device)
-        self.keys = torch.cat([before, queries], dim=1).flatten().to(device)
+        n_tokens, longest = int(ends[-1]), int(sizes.max())
+        if len(sizes) * longest * (n_open + longest) < n_tokens**2:
+            self.n_rows = len(sizes)
+            steps = torch.arange(longest)[None]
+            queries = (ends - sizes)[:, None] + torch.minimum(steps, sizes[:, None] - 1)
+            keys = torch.cat([torch.arange(n_open).expand(self.n_rows, -1), queries], dim=1)
+            is_own = (steps < sizes[:, None]).flatten()
+            hidden = torch.ones(self.n_rows, longest, n_open + longest, dtype=torch.bool)
+            hidden = hidden.triu(n_open + 1)
+            if n_open:
+                hidden[0, :, :n_open] = True  # the beginning sees itself as its own
+        else:
+            self.n_rows = 1
+            queries = keys = torch.arange(n_tokens)
+            is_own = torch.ones(n_tokens, dtype=torch.bool)
+            row = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+            apart = row[:, None] != row[None]
+            hidden = (apart & (torch.arange(n_tokens) >= n_open)) | (queries[:, None] < keys)
+            hidden = hidden[None]
+        self.queries, self.keys = queries.flatten().to(device), keys.flatten().to(device)
         self.own = is_own.nonzero().flatten().to(device)
         self.others = (~is_own).nonzero().flatten().to(device)
         self.mask = torch.zeros(hidden.shape).masked_fill(hidden, -math.inf)[:, None].to(like)
@@ -65,7 +75,16 @@ class Pack:
         """
         rows = self.rows(query[0].transpose(0, 1), self.queries)
         keys, values = (self.rows(t[0].transpose(0, 1), self.keys) for t in (key, value))
-        keys, values, mask = self.with_slots(keys, values, slots)
+        mask = self.mask
+        if slots is not None:
+            keys, values = (
+                torch.cat([t.expand(self.n_rows, -1, -1, -1), own], dim=2)
+                for t, own in zip(slots[:2], (keys, values), strict=True)
+            )
+            mask = self.mask_with(slots[2])
+        if keys.device.type != "cpu":  # elsewhere no quick kernel knows groups and a mask
+            group = rows.shape[1] // keys.shape[1]
+            keys, values = (t.repeat_interleave(group, dim=1) for t in (keys, values))
         grouped = rows.shape[1] != keys.shape[1]
         out = scaled_dot_product_attention(
             rows, keys, values, attn_mask=mask, scale=scale, enable_gqa=grouped
@@ -79,16 +98,7 @@ class Pack:
         """
         return states.index_select(0, at).unflatten(0, (self.n_rows, -1)).transpose(1, 2)
 
-    def with_slots(
-        self, keys: torch.Tensor, values: torch.Tensor, slots: Slots | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Keys and values [row, kv_head, key, head_dim] behind the slots, and their mask."""
-        if slots is None:
-            return keys, values, self.mask
-        bias = slots[2][None, :, None]
-        shape = (self.n_rows, bias.shape[1], self.mask.shape[2], -1)
-        return (
-            torch.cat([slots[0].expand(self.n_rows, -1, -1, -1), keys], dim=2),
-            torch.cat([slots[1].expand(self.n_rows, -1, -1, -1), values], dim=2),
-            torch.cat([bias.expand(shape), self.mask.expand(shape)], dim=3),
-        )
+    def mask_with(self, bias: torch.Tensor) -> torch.Tensor:
+        """The mask with slots before all keys, [row, head, query, key]; bias [head, slot]."""
+        shape = (self.n_rows, len(bias), self.mask.shape[2], -1)
+        return torch.cat([bias[None, :, None].expand(shape), self.mask.expand(shape)], dim=3)

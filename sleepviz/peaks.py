@@ -54,6 +54,11 @@ def of_training(llm: Llm, n_tokens: float, n_predicted: float, layers: float) ->
     return states + of_predictions(llm, n_predicted)
 
 
+def of_slots(llm: Llm, n: float, layers: float) -> float:
+    """Keys and values of so many slots, each row's counted, as a share of the layers keeps them."""
+    return layers * llm.shape.kv_bytes_per_token * n
+
+
 def of_states(llm: Llm, n_tokens: float) -> float:
     """The hidden states of so many tokens, at one layer."""
     return n_tokens * _width(llm) * _size(llm)

@@ -10,15 +10,28 @@ from collections.abc import Sequence
 
 from sleepviz import anchors, peaks
 from sleepviz.batch import rows_at_once
-from sleepviz.cost import ATTENDED_BACK, STEP_PASSES, Work, padded, step_passes
+from sleepviz.cost import ATTENDED_BACK, Work, padded
 from sleepviz.dreams import Dream
 from sleepviz.lessons import ROWS, share_made, share_said
 from sleepviz.llm import Llm
 from sleepviz.practising import Practice
+from sleepviz.trunk import attends_in_one
 from sleepviz.vocabulary import expected_share
 
-LONG_ROW = 0.9  # of the rows are no longer than the longest of a pack: a guess
+STEP_PASSES = 4.0  # a training step starts as many operations as so many passes: forward and back
+DELTA_STEP_PASSES = 4.7  # with low-rank deltas of every MLP matrix, and what optimises them
+FUSED_STEP_PASSES = 0.5  # where attention is one operator, too, on a processor
+LONG_ROW = 0.9  # so many rows of ten are no longer than those that a pack is padded to: a guess
 PRACTISED = 0.8  # of the dreams in an epoch after the first: a guess; with a teacher all are
+
+
+def step_passes(llm: Llm, with_parts: float = STEP_PASSES) -> float:
+    """How many passes of one token start as many operations as a training step does.
+
+    `with_parts`: where attention is computed part by part (an accelerator, a family with norms of
+    its own in it).
+    """
+    return FUSED_STEP_PASSES if attends_in_one(llm) else with_parts
 
 
 def expected(
@@ -29,17 +42,17 @@ def expected(
     *,
     n_taught: int = 0,
     n_slots: int = 0,
-    at_accelerator: float = STEP_PASSES,
+    with_parts: float = STEP_PASSES,
     bfloat16: object = False,
 ) -> Work:
     """What making the lessons and practising them will compute; `first_layer` as a share.
 
     `n_taught` are the tokens of the context that a teacher holds, 0 without one; every row reads
-    `n_slots` slots a head. `at_accelerator`: there a training step is as many operations as those
-    of so many passes. `bfloat16`: whether products shall be so, where they are faster.
+    `n_slots` slots a head. `with_parts`: see `step_passes`. `bfloat16`: whether products shall be
+    so, where they are faster.
 
     How many dreams will soon be known, and skipped, is a guess: after the first epoch, PRACTISED of
-    them are not, and in the few epochs with a teacher none.
+    them are not, and with a teacher, where epochs are few, none.
     """
     prompts = [len(llm.user_turn(d.prompt, first=True)) for d in dreams]
     answers = [len(llm.encode_plain(d.answer)) + 1 for d in dreams]
@@ -54,24 +67,26 @@ def expected(
     trained = epochs * (due * sum(rows) + n_anchors * per_anchor)
     per_pack = practice.pack_tokens(trained / epochs)
     opening = 0.0 if n_slots else len(llm.opening_turn()) * trained / per_pack
-    longest = sorted(rows)[int(LONG_ROW * len(rows))] if rows else 0
-    padding = longest * len(rows) / max(1, sum(rows))
-    read = n_slots + (0 if n_slots else len(llm.opening_turn())) + longest  # by each token
+    n_open = 0 if n_slots else len(llm.opening_turn())
+    longest = max(n_open, round(per_anchor), sorted(rows)[int(LONG_ROW * len(rows))] if rows else 0)
+    padding = max(1.0, longest * len(rows) / max(1, sum(rows)))
+    read = min(n_open + longest, per_pack + n_open) + n_slots  # by each token
     predicted = due * sum(answers) + n_anchors * anchors.N_REPLY  # in an epoch
     # epochs' worth of predictions over the whole vocabulary
     wholes = 1.0 + (epochs - 1) * (expected_share(llm) if practice.some_words else 1.0)
+    n_rows = max(1.0, due * len(rows) + n_anchors)
     made_in = math.ceil(len(rows) / ROWS)
     work = Work(
         forward=first_layer * padded(rows, ROWS),
-        passes=first_layer * made_in
-        + above * step_passes(llm, at_accelerator) * trained / per_pack,
+        passes=first_layer * made_in + above * step_passes(llm, with_parts) * trained / per_pack,
         trained=above * (trained + opening),
         attended=above * (1.0 + ATTENDED_BACK) * padding * (trained + opening) * read,
         predicted=2.0 * wholes * predicted,
         peak=peaks.of_states(llm, sum(rows) + n_anchors * per_anchor)
         + peaks.of_training(
             llm, per_pack + len(llm.opening_turn()), predicted * per_pack * epochs / trained, above
-        ),
+        )
+        + peaks.of_slots(llm, per_pack / max(1.0, trained / epochs / n_rows) * n_slots, above),
     ).halved(llm, bfloat16)
     if n_taught:
         made, unsaid = practice.n_anchors, 1.0 - share_said(llm, practice.n_anchors)

@@ -144,7 +144,7 @@ class Practice:
                     drift += DRIFT_SHARE * (losses[1] - drift)
                     change = WEIGHT_UP if drift > self.drift_limit else WEIGHT_DOWN
                     weight = min(max(weight * change, self.anchor_weight), MOST_WEIGHT)
-                nn.utils.clip_grad_norm_(parameters, CLIP, foreach=True)
+                clip(parameters)
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
                 left = len(packs) - at - 1 + len(packs) * (self.epochs - epoch - 1)
@@ -153,6 +153,12 @@ class Practice:
                 n_bytes = optimiser_bytes(optimiser)
                 n, sampled = len(dreamt), words is not everything
                 yield Practised(done, done + left, *losses, n_bytes, hardest, n, sampled)
+
+
+def clip(parameters: Sequence[torch.Tensor]) -> None:
+    """Make the gradients no longer, together, than CLIP."""
+    at_once = True if parameters[0].device.type == "cpu" else None  # None: torch knows where it can
+    nn.utils.clip_grad_norm_(parameters, CLIP, foreach=at_once)
 
 
 def optimiser_bytes(optimiser: torch.optim.Optimizer) -> int:
@@ -194,7 +200,7 @@ def _backward(
     (losses @ torch.tensor(counts, device=losses.device)).div(sum(counts)).backward()
     surely = met.detach()[:, 0].split(lengths)
     for lesson, own in zip(pack, (part.tolist() for part in surely), strict=True):
-        lesson.p = math.exp(fmean(own)) if lesson.gold else lesson.p
+        lesson.p = math.exp(fmean(own)) if lesson.gold and own else lesson.p
     lost = list(zip(gold, losses.tolist(), strict=True))
     dreamt, held = ([one for is_gold, one in lost if is_gold is which] for which in (True, False))
     return fmean(dreamt) if dreamt else None, fmean(held) if held else None

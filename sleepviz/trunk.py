@@ -37,6 +37,14 @@ def untrainable(llm: Llm) -> str:
     )
 
 
+def attends_in_one(llm: Llm) -> bool:
+    """Whether the attention of a layer that is trained through is one operator here."""
+    if untrainable(llm):
+        return False
+    body: Any = llm.model.base_model
+    return Fused(llm.model, list(body.layers)[-1:], body.rotary_emb).attends
+
+
 def mlp_matrices(llm: Llm, first_layer: int) -> Iterator[tuple[str, nn.Linear]]:
     """The MLP matrices from a layer on, by module name."""
     body: Any = llm.model.base_model

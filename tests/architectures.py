@@ -16,6 +16,8 @@ from transformers import (
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
 from sleepviz.llm import Llm
@@ -51,6 +53,11 @@ def _gpt2() -> PreTrainedModel:
     return GPT2LMHeadModel(config)
 
 
+def _smollm3() -> PreTrainedModel:
+    config = SmolLM3Config(**_SETTINGS, no_rope_layers=[1, 1, 1, 0], pad_token_id=0)
+    return SmolLM3ForCausalLM(config)
+
+
 FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
     "llama": lambda: tiny_model(num_hidden_layers=4),
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**_SETTINGS)),
@@ -60,11 +67,19 @@ FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
 }
 
 
+OTHERS = {"smollm3": _smollm3}  # that were never checked as a whole
+
+
 def model_of(family: str) -> Llm:
     """A model of this family; the same weights each time."""
     state = torch.random.get_rng_state()
     torch.manual_seed(5)
     try:
-        return Llm(FAMILIES[family](), byte_tokenizer(), name=family, provenance="made for tests")
+        return Llm(
+            {**FAMILIES, **OTHERS}[family](),
+            byte_tokenizer(),
+            name=family,
+            provenance="made for tests",
+        )
     finally:
         torch.random.set_rng_state(state)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import chain, product
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -29,7 +30,7 @@ NORMS = ("input_layernorm", "post_attention_layernorm")
 class Fused:
     """Of some layers of a model, the parts that compute what a formula of ours says.
 
-    Whether they do is tried, once for each kind of part: others stay as they are.
+    Whether they do is tried, once for each part: others stay as they are.
     """
 
     def __init__(
@@ -42,16 +43,15 @@ class Fused:
             **dict.fromkeys(NORMS, norm.is_rms_norm),
         }
         self._parts: dict[str, dict[str, nn.Module]] = {part: {} for part in tests}
-        tried: dict[tuple[str, type], bool] = {}
         for layer, (part, test) in product(layers, tests.items()):
             module = getattr(layer, part, None)
-            if not isinstance(module, nn.Module):
-                continue
-            kind = part, type(module)
-            if kind not in tried:
-                tried[kind] = test(module)
-            if tried[kind]:
+            if isinstance(module, nn.Module) and _fits(module, test):
                 self._parts[part][names[id(module)]] = module
+
+    @property
+    def attends(self) -> bool:
+        """Whether attention is one operator, too: it is most of what a layer starts else."""
+        return bool(self._parts["self_attn"])
 
     @contextmanager
     def used(
@@ -67,6 +67,9 @@ class Fused:
         changed: list[nn.Module] = []
         taken: set[str] = set()
 
+        def free(part: str) -> Iterator[tuple[str, nn.Module]]:
+            return (at for at in self._parts[part].items() if "forward" not in vars(at[1]))
+
         def put(module: nn.Module, forward: Callable[..., Any]) -> None:
             vars(module)["forward"] = forward
             changed.append(module)
@@ -76,9 +79,9 @@ class Fused:
             return [halves.of(m) if halves else m.weight.detach() for m in matrices]
 
         try:
-            for module in chain(*(self._parts[part].values() for part in NORMS)):
+            for _, module in chain(*map(free, NORMS)):
                 put(module, partial(norm.forward, module))
-            for name, module in self._parts["mlp"].items():
+            for name, module in free("mlp"):
                 if _watched(module, mlp.MATRICES):
                     continue
                 full = [f"{name}.{matrix}" for matrix in mlp.MATRICES]
@@ -86,7 +89,7 @@ class Fused:
                 matrices = cast(module, mlp.MATRICES)
                 put(module, partial(mlp.forward, matrices, own, worn.scale))
                 taken.update(full)
-            for name, module in self._parts["self_attn"].items():
+            for name, module in free("self_attn"):
                 named = any(f"{name}.{matrix}" in deltas for matrix in attention.MATRICES)
                 if not named and not _watched(module, attention.MATRICES):
                     matrices = cast(module, attention.MATRICES)
@@ -110,13 +113,26 @@ class _Attention:
         bank: SlotBank | None,
     ) -> None:
         head_dim: Any = module.head_dim
-        slots = bank.of_heads(len(matrices[0]) // head_dim, bank.keys.dtype) if bank else None
+        slots = bank.of_heads(len(matrices[0]) // head_dim, pack.mask.dtype) if bank else None
         self._of = partial(attention.forward, module, matrices, pack, slots)
 
     def __call__(
         self, *, hidden_states: torch.Tensor, position_embeddings: Any, **_: object
     ) -> tuple[torch.Tensor, None]:
         return self._of(hidden_states, position_embeddings), None
+
+
+_fitting: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def _fits(module: nn.Module, test: Callable[[nn.Module], bool]) -> bool:
+    """Whether a part computes what its formula says; one that cannot be tried does not."""
+    if module not in _fitting:
+        try:
+            _fitting[module] = test(module)
+        except (RuntimeError, TypeError, ValueError):
+            _fitting[module] = False
+    return _fitting[module]
 
 
 def _watched(module: nn.Module, names: Sequence[str]) -> bool:

@@ -54,8 +54,7 @@ def forward(
     scaling: Any = module.scaling
     mask, given = pack.mask, tuple[torch.Tensor, ...]()
     if slots is not None:
-        empty = slots[0].new_zeros(pack.n_rows, len(slots[0]), 0, slots[0].shape[2])
-        mask, given = pack.with_slots(empty, empty, slots)[2], slots[:2]
+        mask, given = pack.mask_with(slots[2]), slots[:2]
     out: torch.Tensor = _Attended.apply(
         x.flatten(0, 1),
         cos,
@@ -97,11 +96,12 @@ class _Attended(torch.autograd.Function):
         cos, sin, mask, *kept = ctx.saved_tensors
         pack: Pack = ctx.pack
         places = [pack.queries, pack.keys, pack.own, pack.others]
+        needed = ctx.needs_input_grad[0]
         d_x, d_keys, d_values = _back(
-            g, ctx.weights, kept, cos, sin, mask, places, ctx.scale, ctx.n_slots
+            g, ctx.weights, kept, cos, sin, mask, places, ctx.scale, ctx.n_slots, needed
         )
         of_slots = (d_keys, d_values) if ctx.n_slots else ()
-        return d_x, *(None for _ in range(6 + len(ctx.weights))), *of_slots
+        return d_x if needed else None, *(None for _ in range(6 + len(ctx.weights))), *of_slots
 
 
 @torch.library.custom_op("sleepviz::packed_attention", mutates_args=())
@@ -149,10 +149,11 @@ def _back(
     places: Sequence[torch.Tensor],
     scale: float,
     n_slots: int,
+    needed: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The gradients of x, and of the slots' keys and values; `g`: that of the output.
+    """The gradients of x, empty where it is not `needed`, and of the slots' keys and values.
 
-    `kept`: what the way forth gave beside its output.
+    `g`: that of the output; `kept`: what the way forth gave beside its output.
     """
     q_w, k_w, v_w, out_w = weights
     queries, keys, own, others = places
@@ -172,6 +173,9 @@ def _back(
         attn_mask=mask,
         scale=scale,
     )
+    d_keys, d_values = (rows[:, :, :n_slots].sum(0) for rows in d_rows[1:])
+    if not needed:
+        return g.new_empty(0), d_keys, d_values
     d_q = d_rows[0].transpose(1, 2).flatten(0, 1).index_select(0, own)
     d_k, d_v = (
         d_heads.new_zeros(len(g), *rows.shape[1::2]).index_add_(
@@ -183,7 +187,6 @@ def _back(
     d_x = g.new_zeros(g.shape)
     for part, w in zip(parts, (q_w, k_w, v_w), strict=True):
         d_x.add_(part.flatten(1).to(w.dtype) @ w)
-    d_keys, d_values = (rows[:, :, :n_slots].sum(0) for rows in d_rows[1:])
     return d_x, d_keys, d_values
 
 
@@ -219,11 +222,12 @@ def _back_flops(
     g: torch.Tensor,
     weights: Sequence[torch.Tensor],
     kept: Sequence[torch.Tensor],
-    *_: object,
-    **__: object,
+    *others: object,
+    out_val: Any,
 ) -> int:
     """Five products a pair: the scores once more, and four gradients."""
-    products = 2 * len(g) * sum(w.numel() for w in weights)
+    met = weights if out_val[0].numel() else weights[3:]
+    products = 2 * len(g) * sum(w.numel() for w in met)
     return products + 10 * kept[0].numel() * kept[1].shape[2]
 
 

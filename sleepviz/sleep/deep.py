@@ -19,10 +19,11 @@ from typing import ClassVar
 import torch
 
 from sleepviz import SleepvizError, anchors, dreams, familiar, half, lessons, practice_cost
-from sleepviz.cost import DELTA_STEP_PASSES, Work
+from sleepviz.cost import Work
 from sleepviz.events import Dreamed
 from sleepviz.lessons import Lesson
 from sleepviz.llm import Llm
+from sleepviz.practice_cost import DELTA_STEP_PASSES
 from sleepviz.practising import Practice
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.trunk import Trunk, delta_numbers, untrainable
@@ -90,7 +91,7 @@ class Deep:
             made,
             self._practice,
             self.first_layer,
-            at_accelerator=DELTA_STEP_PASSES,
+            with_parts=DELTA_STEP_PASSES,
             bfloat16=self.bfloat16,
         )
         work += Work(numbers=delta_numbers(llm, self._cut(llm), self.rank))
@@ -152,10 +153,10 @@ class Deep:
         deltas = self._fresh_deltas(llm, trunk, start, rng)
         parameters = [t for d in deltas.values() for t in (d.a, d.b)]
 
-        spared = familiar.Spared(usual)
+        spared = familiar.Spared(usual) if usual else dict[str, Delta]
 
         def student() -> DynamicWeights:
-            return DynamicWeights(spared(deltas) if usual else deltas)
+            return DynamicWeights(spared(deltas))
 
         for at in self._practice.steps(trunk, parameters, student, practised, held, rng):
             with torch.no_grad():

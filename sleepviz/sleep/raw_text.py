@@ -14,19 +14,18 @@ from random import Random
 from typing import ClassVar
 
 import torch
-from torch import nn
 from torch.nn.functional import cross_entropy
 
 from sleepviz import SleepvizError, half, peaks
-from sleepviz.cost import ATTENDED_BACK, DELTA_STEP_PASSES, Work, step_passes
+from sleepviz.cost import ATTENDED_BACK, Work
 from sleepviz.llm import Llm
-from sleepviz.practising import optimiser_bytes
+from sleepviz.practice_cost import DELTA_STEP_PASSES, step_passes
+from sleepviz.practising import clip, optimiser_bytes
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.trunk import Trunk, delta_numbers, untrainable
 from sleepviz.weights import Delta, DynamicWeights
 
 TEXT_TOKENS = 256  # in one training step
-CLIP = 1.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class RawText:
         plan = [at for _ in range(self.epochs) for at in _shuffled(len(chunks), rng)]
         for step, at in enumerate(plan, 1):
             loss = _practise(trunk, deltas, states[at], chunks[at][1:])
-            nn.utils.clip_grad_norm_(parameters, CLIP, foreach=True)
+            clip(parameters)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             n_bytes = optimiser_bytes(optimiser)
