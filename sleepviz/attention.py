@@ -149,8 +149,7 @@ def attend(
     query [batch, head, query, head_dim]; key, value [batch, kv_head, key, head_dim], the cache
     included.
     """
-    clock = _clock.get()
-    if clock is None:
+    if (clock := _clock.get()) is None:
         return _routed(module, query, key, value, attention_mask, scaling, dropout, kwargs), None
     settled()
     began, before = time.perf_counter(), clock.count()
@@ -172,8 +171,7 @@ def _routed(
     kwargs: Mapping[str, Any],
 ) -> torch.Tensor:
     """Attention to what the rows of a pass have of their own, or to the pass's keys and slots."""
-    rows = _rows.get()
-    if rows is not None:
+    if (rows := _rows.get()) is not None:
         own = rows(module.layer_idx)  # type: ignore[arg-type]
         parts = [
             _attend(module, query[n : n + 1], None, row, scaling, 0.0, kwargs)
