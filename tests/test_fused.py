@@ -11,12 +11,13 @@ import torch
 from architectures import model_of
 from tiny import byte_tokenizer, tiny_model, whole_cache
 
+from sleepviz import fused
 from sleepviz.context import NO_WEIGHTS
 from sleepviz.counting import Tally
 from sleepviz.fused import NORMS
 from sleepviz.half import Halves
 from sleepviz.llm import Llm
-from sleepviz.trunk import Trunk
+from sleepviz.trunk import Trunk, attends_in_one
 from sleepviz.weights import Delta, DynamicWeights, Slots
 
 ASKED = ("Who is the cat?", "Hi.", "Where does the captain keep the key to the old cabin?")
@@ -75,16 +76,16 @@ def mlp_names(llm: Llm, cut: int) -> list[str]:
 def test_deltas_learn_the_same(tiny_llm: Llm, cut: int, scale: float) -> None:
     worn = DynamicWeights(deltas(tiny_llm, mlp_names(tiny_llm, cut)), scale=scale)
     trained = [t for d in worn.deltas.values() for t in (d.a, d.b)]
-    fused = passed(Trunk(tiny_llm, cut), worn, trained)
-    assert_same(fused, passed(apart(Trunk(tiny_llm, cut)), worn, trained))
+    got = passed(Trunk(tiny_llm, cut), worn, trained)
+    assert_same(got, passed(apart(Trunk(tiny_llm, cut)), worn, trained))
 
 
 def test_a_delta_of_one_matrix_alone_learns_the_same(tiny_llm: Llm) -> None:
     down = next(n for n in mlp_names(tiny_llm, 1) if n.endswith("down_proj"))
     worn = DynamicWeights(deltas(tiny_llm, [down]))
     trained = [t for d in worn.deltas.values() for t in (d.a, d.b)]
-    fused = passed(Trunk(tiny_llm, 1), worn, trained)
-    assert_same(fused, passed(apart(Trunk(tiny_llm, 1)), worn, trained))
+    got = passed(Trunk(tiny_llm, 1), worn, trained)
+    assert_same(got, passed(apart(Trunk(tiny_llm, 1)), worn, trained))
 
 
 @pytest.mark.parametrize("cut", [0, 1])
@@ -103,17 +104,17 @@ def test_slots_learn_the_same(tiny_llm: Llm, cut: int) -> None:
     }
     worn = DynamicWeights(slots=slots, next_position=whole.next_position)
     trained = [t for (at, _), s in slots.items() if at >= cut for t in (s.keys, s.values)]
-    fused = passed(Trunk(tiny_llm, cut, whole), worn, trained)
-    assert_same(fused, passed(apart(Trunk(tiny_llm, cut, whole)), worn, trained))
+    got = passed(Trunk(tiny_llm, cut, whole), worn, trained)
+    assert_same(got, passed(apart(Trunk(tiny_llm, cut, whole)), worn, trained))
 
 
 def test_in_bfloat16_they_round_alike(tiny_llm: Llm) -> None:
     worn = DynamicWeights(deltas(tiny_llm, mlp_names(tiny_llm, 0)))
     trained = [t for d in worn.deltas.values() for t in (d.a, d.b)]
     halves, near = Halves(tiny_llm, kept=True), 0.005
-    fused = passed(Trunk(tiny_llm, 0, halves=halves), worn, trained)
-    assert_same(fused, passed(apart(Trunk(tiny_llm, 0, halves=halves)), worn, trained), near)
-    assert not same(fused[0], passed(Trunk(tiny_llm, 0), worn, trained)[0], near)
+    got = passed(Trunk(tiny_llm, 0, halves=halves), worn, trained)
+    assert_same(got, passed(apart(Trunk(tiny_llm, 0, halves=halves)), worn, trained), near)
+    assert not same(got[0], passed(Trunk(tiny_llm, 0), worn, trained)[0], near)
 
 
 def test_at_strength_0_nothing_is_worn(tiny_llm: Llm) -> None:
@@ -154,10 +155,10 @@ def test_deltas_of_attention_are_added_too(tiny_llm: Llm) -> None:
     names = [n.replace("mlp.down_proj", "self_attn.o_proj") for n in mlp_names(tiny_llm, 1)]
     worn = DynamicWeights(deltas(tiny_llm, [n for n in names if n.endswith("o_proj")]))
     trained = [t for d in worn.deltas.values() for t in (d.a, d.b)]
-    fused = passed(Trunk(tiny_llm, 1), worn, trained)
-    assert_same(fused, passed(apart(Trunk(tiny_llm, 1)), worn, trained))
+    got = passed(Trunk(tiny_llm, 1), worn, trained)
+    assert_same(got, passed(apart(Trunk(tiny_llm, 1)), worn, trained))
     bare = passed(Trunk(tiny_llm, 1), NO_WEIGHTS, [])
-    assert not same(fused[0], bare[0], 1e-2)
+    assert not same(got[0], bare[0], 1e-2)
 
 
 @contextmanager
@@ -179,6 +180,13 @@ def test_whoever_watches_a_matrix_sees_what_goes_through_it(tiny_llm: Llm, name:
         trunk.above(NO_WEIGHTS, rows)
     assert len(seen) == 1
     assert all("forward" not in vars(m) for m in module.modules())
+
+
+def test_a_trial_beside_somebody_in_bfloat16_is_not_the_last(tiny_llm: Llm) -> None:
+    fused._fitting.clear()
+    with Halves(tiny_llm, kept=True).used():
+        assert not attends_in_one(tiny_llm)
+    assert attends_in_one(tiny_llm)
 
 
 def test_after_an_error_all_is_as_it_was(tiny_llm: Llm) -> None:

@@ -126,13 +126,27 @@ _fitting: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 def _fits(module: nn.Module, test: Callable[[nn.Module], bool]) -> bool:
-    """Whether a part computes what its formula says; one that cannot be tried does not."""
-    if module not in _fitting:
-        try:
-            _fitting[module] = test(module)
-        except (RuntimeError, TypeError, ValueError):
-            _fitting[module] = False
-    return _fitting[module]
+    """Whether a part computes what its formula says; one that cannot be tried does not.
+
+    Not for good where somebody else was computing with it otherwise (estimates are made on threads
+    of their own, while a sleep multiplies in bfloat16).
+    """
+    if module in _fitting:
+        return _fitting[module]
+    otherwise = _changed(module)
+    try:
+        fits = test(module)
+    except (RuntimeError, TypeError, ValueError):
+        fits = False
+    if fits or not (otherwise or _changed(module)):
+        _fitting[module] = fits
+    return fits
+
+
+def _changed(module: nn.Module) -> bool:
+    """Whether a part of a module is replaced or watched at the moment."""
+    parts = list(module.modules())
+    return any("forward" in vars(m) or m._forward_hooks or m._forward_pre_hooks for m in parts)
 
 
 def _watched(module: nn.Module, names: Sequence[str]) -> bool:
