@@ -20,7 +20,7 @@ class Measured:
 
     kept: normalised recall, (slept - cleared) / (full - cleared), 0 of a refused sleep. lost:
     control questions that the base answers and the model after sleep does not, of `n_controls`.
-    seconds: over `n_timed` of the `n_runs` sleeps. `on`: model, device, stories.
+    seconds: over `n_timed` such sleeps, others perhaps. `on`: model, device, stories.
     """
 
     kept: float

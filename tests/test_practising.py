@@ -10,10 +10,11 @@ import torch
 
 from sleepviz import lessons, practising
 from sleepviz.dreams import Dream
-from sleepviz.lessons import Lesson
+from sleepviz.lessons import N_TOP, Lesson
 from sleepviz.llm import Llm
 from sleepviz.practising import Practice, Practised
 from sleepviz.trunk import Trunk
+from sleepviz.vocabulary import All
 from sleepviz.weights import Delta, DynamicWeights
 
 DREAMS = [
@@ -111,3 +112,30 @@ def test_little_to_practise_is_practised_in_smaller_steps(tiny_llm: Llm) -> None
     few, many = made(trunk), made(trunk) * 400
     for some, wanted in (few, practising.FEWEST_PACK_TOKENS), (many, practising.PACK_TOKENS):
         assert practice.pack_tokens(sum(len(x.hidden) for x in some)) == wanted
+
+
+def test_losses_of_a_pack_are_those_of_each_lesson_by_itself(tiny_llm: Llm) -> None:
+    trunk = Trunk(tiny_llm, 1)
+    draw = torch.Generator().manual_seed(0)
+    pack = []
+    for gold, has_teacher in ((True, False), (True, True), (False, True)):
+        answer = torch.randint(0, 200, (4,), generator=draw)
+        logprobs = torch.randn(4, 258, generator=draw).log_softmax(-1).topk(N_TOP)
+        teacher = (logprobs.indices, logprobs.values) if has_teacher else None
+        pack.append(Lesson(torch.randn(6, 32, generator=draw), answer, teacher, gold))
+    a, b = (torch.zeros(n, m, requires_grad=True) for n, m in ((2, 64), (32, 2)))
+    down = next(n for n, _ in trunk.mlp_matrices() if n.endswith("down_proj"))
+    worn = DynamicWeights({down: Delta(a, b)})
+    dreams, anchors = practising._backward(trunk, worn, pack, 2.0, All(tiny_llm))
+    rows = trunk.predictions(worn, [x.hidden for x in pack], [4] * 3)
+    logs = [row.detach().log_softmax(-1) for row in rows]
+    own = [row.gather(1, x.answer[:, None]).mean() for row, x in zip(logs, pack, strict=True)]
+    far = []
+    for row, lesson in zip(logs[1:], pack[1:], strict=True):
+        assert lesson.teacher is not None
+        ids, wanted = lesson.teacher
+        far.append((wanted.exp() * (wanted - row.gather(1, ids))).sum(1).mean())
+    expected = (-own[0] + far[0] - practising.GOLD * own[1]) / 2
+    assert dreams == pytest.approx(float(expected), rel=1e-4)
+    assert anchors == pytest.approx(float(far[1]), rel=1e-4)
+    assert [x.p for x in pack[:2]] == pytest.approx([float(o.exp()) for o in own[:2]], rel=1e-4)

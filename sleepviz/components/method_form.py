@@ -90,7 +90,7 @@ def _trade_off(name: str) -> Node | None:
         f"Means of {got.n_runs} measured sleeps at the default knobs: {got.on}. Kept: right "
         "answers without notes, of those that the notes give (training can give more). Lost: "
         f"control questions that the base answers, of {got.n_controls}; "
-        f"notes in the context cost some as well. Seconds: of {got.n_timed} of the sleeps."
+        f"notes in the context cost some as well. Seconds: of {got.n_timed} such sleeps."
     )
     words = (
         f"kept {got.kept:.0%}",
