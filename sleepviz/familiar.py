@@ -22,7 +22,7 @@ from sleepviz.context import NO_WEIGHTS
 from sleepviz.cost import Work
 from sleepviz.lessons import Lesson
 from sleepviz.llm import Llm
-from sleepviz.practising import PACK_TOKENS, packed
+from sleepviz.practising import PACK_TOKENS, in_packs
 from sleepviz.trunk import Trunk
 from sleepviz.weights import Delta
 
@@ -52,7 +52,7 @@ def directions(
     if at in known:
         yield 1, 1, known[at]
         return
-    packs = list(packed(held))
+    packs = list(in_packs(held))
     twins = _twins(trunk)
     groups = list(_grouped(trunk, set(twins)))
     done, of = 0, len(groups) * len(packs) + sum(len(group) for group in groups)

@@ -131,7 +131,9 @@ class Practice:
             words: Words = everything
             if cut and epoch:
                 words = Some(trunk.llm, noticed.with_all_of(chosen), seed=epoch)
-            packs = list(packed(chosen, rng, self.pack_tokens(sum(len(x.hidden) for x in chosen))))
+            packs = list(
+                in_packs(chosen, rng, self.pack_tokens(sum(len(x.hidden) for x in chosen)))
+            )
             for at, pack in enumerate(packs):
                 done += 1
                 share = (epoch + at / len(packs)) / self.epochs
@@ -224,7 +226,7 @@ def _targets(lesson: Lesson) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     )
 
 
-def packed(
+def in_packs(
     lessons: Sequence[Lesson], rng: Random | None = None, most: int = PACK_TOKENS
 ) -> Iterator[list[Lesson]]:
     """The lessons, at most `most` tokens at once; in random order with an `rng`."""

@@ -13,7 +13,7 @@ from sleepviz import familiar, lessons, sleep
 from sleepviz.dreams import Dream
 from sleepviz.lessons import Lesson
 from sleepviz.llm import Llm
-from sleepviz.practising import packed
+from sleepviz.practising import in_packs
 from sleepviz.session import Session
 from sleepviz.trunk import Trunk
 from sleepviz.weights import Delta, DynamicWeights
@@ -131,8 +131,8 @@ def test_a_deep_sleep_that_spares_leaves_deltas_blind_to_them(
 def test_packs_without_chance_keep_the_order(trunk: Trunk) -> None:
     dreams = [Dream("asked", f"Who is number {n}?", f"Number {n}.", "") for n in range(40)]
     some = [x for part in lessons.of_dreams(trunk, dreams) for x in part]
-    in_order = [x for pack in packed(some) for x in pack]
+    in_order = [x for pack in in_packs(some) for x in pack]
     assert all(a is b for a, b in zip(in_order, some, strict=True))
-    shuffled = [x for pack in packed(some, Random(1)) for x in pack]
+    shuffled = [x for pack in in_packs(some, Random(1)) for x in pack]
     assert {id(x) for x in shuffled} == {id(x) for x in some}
     assert any(a is not b for a, b in zip(shuffled, some, strict=True))

@@ -8,7 +8,7 @@ counting.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, product
@@ -25,6 +25,9 @@ from sleepviz.packing import Pack
 from sleepviz.weights import DynamicWeights
 
 NORMS = ("input_layernorm", "post_attention_layernorm")
+
+_Forward = tuple[nn.Module, Callable[..., Any]]
+"""A part, and what it computes meanwhile."""
 
 
 class Fused:
@@ -63,43 +66,58 @@ class Fused:
         have yet to add. A part stays as it is where somebody watches its matrices, and attention
         where these wear deltas.
         """
+        mlps = dict(self._free("mlp", mlp.MATRICES))
+        taken = {f"{name}.{matrix}" for name, matrix in product(mlps, mlp.MATRICES)}
+        rest = {name: delta for name, delta in worn.deltas.items() if name not in taken}
+        norms = ((part, partial(norm.forward, part)) for part in self._norms())
+        with _replaced(norms, _mlps(mlps, worn, halves), self._attentions(worn, halves, pack)):
+            yield DynamicWeights(rest, scale=worn.scale)
+
+    def _free(self, part: str, matrices: Sequence[str] = ()) -> Iterator[tuple[str, nn.Module]]:
+        """Name and module of each such part that nobody replaces or watches at the moment."""
+        for name, module in self._parts[part].items():
+            if "forward" not in vars(module) and not _watched(module, matrices):
+                yield name, module
+
+    def _norms(self) -> Iterator[nn.Module]:
+        return (module for part in NORMS for _, module in self._free(part))
+
+    def _attentions(
+        self, worn: DynamicWeights, halves: Halves | None, pack: Pack
+    ) -> Iterator[_Forward]:
         deltas = {} if worn.empty else worn.deltas
-        changed: list[nn.Module] = []
-        taken: set[str] = set()
+        for name, module in self._free("self_attn", attention.MATRICES):
+            if not any(f"{name}.{matrix}" in deltas for matrix in attention.MATRICES):
+                bank = worn.banks.get(module.layer_idx)  # type: ignore[call-overload]
+                matrices = _matrices(module, attention.MATRICES, halves)
+                yield module, _Attention(module, matrices, pack, bank)
 
-        def free(part: str) -> Iterator[tuple[str, nn.Module]]:
-            return (at for at in self._parts[part].items() if "forward" not in vars(at[1]))
 
-        def put(module: nn.Module, forward: Callable[..., Any]) -> None:
+def _mlps(
+    mlps: Mapping[str, nn.Module], worn: DynamicWeights, halves: Halves | None
+) -> Iterator[_Forward]:
+    deltas = {} if worn.empty else worn.deltas
+    for name, module in mlps.items():
+        own = [deltas.get(f"{name}.{matrix}") for matrix in mlp.MATRICES]
+        yield module, partial(mlp.forward, _matrices(module, mlp.MATRICES, halves), own, worn.scale)
+
+
+def _matrices(module: nn.Module, names: Sequence[str], halves: Halves | None) -> list[torch.Tensor]:
+    matrices = [getattr(module, name) for name in names]
+    return [halves.of(m) if halves else m.weight.detach() for m in matrices]
+
+
+@contextmanager
+def _replaced(*forwards: Iterable[_Forward]) -> Iterator[None]:
+    changed: list[nn.Module] = []
+    try:
+        for module, forward in chain(*forwards):
             vars(module)["forward"] = forward
             changed.append(module)
-
-        def cast(module: nn.Module, names: Sequence[str]) -> list[torch.Tensor]:
-            matrices = [getattr(module, name) for name in names]
-            return [halves.of(m) if halves else m.weight.detach() for m in matrices]
-
-        try:
-            for _, module in chain(*map(free, NORMS)):
-                put(module, partial(norm.forward, module))
-            for name, module in free("mlp"):
-                if _watched(module, mlp.MATRICES):
-                    continue
-                full = [f"{name}.{matrix}" for matrix in mlp.MATRICES]
-                own = [deltas.get(one) for one in full]
-                matrices = cast(module, mlp.MATRICES)
-                put(module, partial(mlp.forward, matrices, own, worn.scale))
-                taken.update(full)
-            for name, module in free("self_attn"):
-                named = any(f"{name}.{matrix}" in deltas for matrix in attention.MATRICES)
-                if not named and not _watched(module, attention.MATRICES):
-                    matrices = cast(module, attention.MATRICES)
-                    bank = worn.banks.get(module.layer_idx)  # type: ignore[call-overload]
-                    put(module, _Attention(module, matrices, pack, bank))
-            rest = {name: delta for name, delta in worn.deltas.items() if name not in taken}
-            yield DynamicWeights(rest, scale=worn.scale)
-        finally:
-            for module in changed:
-                del vars(module)["forward"]
+        yield
+    finally:
+        for module in changed:
+            del vars(module)["forward"]
 
 
 class _Attention:
