@@ -114,8 +114,6 @@ def measure(
                 run.arms[arm] = unslept.reference.score(context)
             if arm != "both":
                 run.leak_audit &= all(_audited(context, arm, p, told) for p in story.probes)
-        elif arm == "slept":
-            run.controls["after"] = run.controls["before"]  # refused: it still has its notes
         comparison.release(arm)
         yield ev.Progressed("arms", done, len(ARMS))
     run.base_unchanged = llm.fingerprint() == before

@@ -28,6 +28,9 @@ _STOP = frozenset(
     """.split()  # noqa: SIM905 - a list of words reads better as words
 )
 
+_ARTICLES = frozenset(("a", "an", "the"))
+_BE = frozenset(("am", "are", "was", "were"))
+_IS = re.compile(r"['\u2019](?:s|re|m)\b")
 _RECENT = re.compile(r"\b(?:new|now|current|currently) ", re.IGNORECASE)
 EXCERPT_WORDS = 20  # of a long sentence, in an answer: about what a short reply can hold
 ABOUT = (
@@ -86,6 +89,15 @@ def plain(question: str) -> str:
     return " ".join(_WORD.findall(question.lower()))
 
 
+def asks_for(question: str) -> str:
+    """What a question asks for, however it is put: `plain`, without articles, with "is" for "are".
+
+    Two questions with the same are one question to somebody who must not have practised it.
+    """
+    words = _IS.sub(" is", plain(question)).split()
+    return " ".join("is" if w in _BE else w for w in words if w not in _ARTICLES)
+
+
 def key_phrases(sentence: str) -> list[str]:
     """Runs of at most four neighbouring content words ("spare key"), longest first."""
     runs: list[list[str]] = [[]]
@@ -106,11 +118,11 @@ def key_phrases(sentence: str) -> list[str]:
 def of_notes(texts: Sequence[str], held_out: Sequence[str] = ()) -> Iterator[Dream]:
     """Every dream of some notes, sentence by sentence, without those that ask a held-out question.
 
-    A dream whose prompt holds a held-out question, however typed, is left out; so is the second
+    A dream whose prompt holds a held-out question, however put, is left out; so is the second
     of two with the same prompt and answer. Where a later text answers a question of an earlier one
     ("her new cat is named ..."), the earlier answer is not practised any more.
     """
-    unwanted = [plain(q) for q in held_out]
+    unwanted = [asks_for(q) for q in held_out]
     told = [
         (at, *pair)
         for at, found in enumerate(map(sentences, texts))
@@ -122,7 +134,10 @@ def of_notes(texts: Sequence[str], held_out: Sequence[str] = ()) -> Iterator[Dre
     for at, source, whole in told:
         for dream in _retold(extractive(source, whole, everything), latest, at):
             asked = plain(dream.prompt)
-            if (asked, dream.answer) in seen or any(q in asked for q in unwanted if q):
+            if (asked, dream.answer) in seen:
+                continue
+            alike = asks_for(dream.prompt)
+            if any(_within(q, alike) for q in unwanted if q):
                 continue
             seen.add((asked, dream.answer))
             yield dream

@@ -176,8 +176,8 @@ def _defaults(method: str) -> dict[str, object]:
 
 
 def _lost(run: Run, reference: str) -> float | None:
-    if reference not in run.controls or "after" not in run.controls:
-        return None
+    if run.refused or reference not in run.controls or "after" not in run.controls:
+        return None  # a refused sleep costs nothing, and keeps nothing
     return float(run.controls[reference] - run.controls["after"])
 
 
@@ -244,13 +244,14 @@ def as_markdown(results: Results) -> str:
     """The means as a table, with what they were measured on."""
     stories = list(dict.fromkeys(r.story for r in results.runs))
     seeds = sorted({r.seed for r in results.runs})
+    asked = " or ".join(map(str, sorted({r.controls["of"] for r in results.runs if r.controls})))
     told = (
         f"Model {results.model}, {results.device}, {results.dtype}; stories: {', '.join(stories)}; "
         f"seeds: {', '.join(map(str, seeds))}. Each run MEASURED; means (DERIVED) over "
         "stories and seeds, ± one standard deviation. Normalised = (slept - cleared) / "
         "(full - cleared); a refused sleep counts as cleared, normalised 0. KL to the full context "
         "on its own replies, nat/token, of kept sleeps only: it is not measured of refused ones. "
-        "Controls lost, of 12."
+        f"Controls lost of {asked}, of kept sleeps only."
     )
     lines = [
         told,

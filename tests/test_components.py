@@ -853,7 +853,7 @@ def test_pinned_answers_stand_beside_those_of_now() -> None:
     before, now = answer_of("Mira Okafor"), answer_of("Mira Smith")
     told = json.dumps(answers.pinned_answers({"slept": before}, {"slept": now}), ensure_ascii=False)
     assert '["b", {}, ["Okafor"]]' in told
-    assert "under sleep 1, strength ×1.0" in told
+    assert "under sleep 1, strength ×1" in told
     assert "words that differ from the answer above" in told
     other = replace(now, question="What?")
     told = json.dumps(

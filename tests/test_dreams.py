@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sleepviz.dreams import (
     EXCERPT_WORDS,
+    asks_for,
     content_words,
     excerpt,
     extractive,
@@ -14,7 +17,7 @@ from sleepviz.dreams import (
     plain,
     sentences,
 )
-from sleepviz.stories import has_word, presets
+from sleepviz.stories import has_word, presets, read_stories
 
 SENTENCES = [s for story in presets() for s in sentences(story.text)]
 
@@ -171,6 +174,31 @@ def test_no_dream_asks_a_held_out_question_however_it_is_typed() -> None:
     assert asked in free
     assert 0 < len(left) < len(free)
     assert not any(plain(held) in plain(d.prompt) for d in left)
+
+
+@pytest.mark.parametrize(
+    ("held", "dreamt"),
+    [
+        ("Who is the violinist?", "Who is a violinist?"),
+        ("What are the best apples called?", "What is the best apples called?"),
+        ("Who carries keys on a red ribbon?", "Who carries the keys on a red ribbon?"),
+        ("What\u2019s the goat called?", "What is the goat called?"),
+    ],
+)
+def test_a_question_with_another_article_asks_for_the_same(held: str, dreamt: str) -> None:
+    assert asks_for(held) == asks_for(dreamt)
+
+
+@pytest.mark.parametrize(
+    "file", sorted(Path(__file__).parent.glob("*stories.json")), ids=lambda f: f.stem
+)
+def test_no_question_that_scores_a_story_is_dreamt_of(file: Path) -> None:
+    for story in read_stories(file)[0]:
+        asked = [p.question for p in story.probes]
+        free, left = list(of_notes((story.text,))), list(of_notes((story.text,), asked))
+        prompts = [asks_for(d.prompt) for d in left]
+        assert not any(f" {asks_for(q)} " in f" {p} " for q in asked for p in prompts)
+        assert len(left) > 0.8 * len(free)
 
 
 def test_no_dream_is_dreamt_twice_and_every_sentence_is_dreamt_of() -> None:

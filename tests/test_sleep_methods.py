@@ -277,3 +277,28 @@ def test_a_second_night_builds_on_the_first(tiny_llm: Llm) -> None:
         last = list(work_of(tiny_llm, name, notes))[-1].weights
         assert isinstance(last, DynamicWeights)
         assert last.empty is not method.keeps_notes
+
+
+def naive(llm: Llm, base: DynamicWeights, **knobs: object) -> DynamicWeights:
+    """What one more night leaves that practises nothing but its own notes, and those hardly."""
+    hardly = {"epochs": 1, "rank": 2, "lr": 1e-5, "spare": 0, "replay": 0, **knobs}
+    steps = list(sleep.make("deep", hardly).consolidate(llm, notes_of(llm), base, Random(1)))
+    assert steps[-1].weights is not None
+    return steps[-1].weights
+
+
+def test_the_naive_way_goes_on_from_the_night_before_as_strong_as_it_is(tiny_llm: Llm) -> None:
+    before = list(work_of(tiny_llm, "deep", notes_of(tiny_llm)))[-1].weights
+    assert before is not None
+    for scale in (1.0, 0.5):
+        after = naive(tiny_llm, dataclasses.replace(before, scale=scale))
+        for name, delta in before.deltas.items():
+            then = after.scale * after.deltas[name].b @ after.deltas[name].a
+            assert torch.allclose(then, scale * delta.b @ delta.a, atol=1e-3), name
+
+
+def test_the_naive_way_refuses_deltas_of_another_rank(tiny_llm: Llm) -> None:
+    before = list(work_of(tiny_llm, "deep", notes_of(tiny_llm)))[-1].weights
+    assert before is not None
+    with pytest.raises(SleepvizError, match="rank 2; this one has rank 3"):
+        naive(tiny_llm, before, rank=3)

@@ -80,7 +80,7 @@ def outdated(state: State, got: dict[str, Answered]) -> dict[str, str]:
             how = "could be set aside" if answer.scoped else "were always worn"
             told[arm] = f"Asked when its slots {how}; ask again."
         elif answer.scale != state.scale:
-            told[arm] = f"Asked at strength ×{answer.scale:.1f}; now it is ×{state.scale:.1f}."
+            told[arm] = f"Asked at strength ×{answer.scale:.3g}; now it is ×{state.scale:.3g}."
     return told
 
 

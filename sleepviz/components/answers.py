@@ -128,7 +128,7 @@ def _now(got: Mapping[str, Answered], arm: str, answer: Answered) -> str:
 
 def _when(answer: Answered) -> str:
     """Under what it was given."""
-    sleep = f"under sleep {answer.night}, strength ×{answer.scale:.1f}" if answer.night else ""
+    sleep = f"under sleep {answer.night}, strength ×{answer.scale:.3g}" if answer.night else ""
     gold = answer.gold_logprob
     expected = "" if gold is None else f"log P(expected answer) {gold:,.2f} nat"
     aside = "slots set aside" if answer.aside else ""

@@ -81,13 +81,13 @@ def _slider(state: State, probe: Probe | None, night: int, busy: bool) -> None:
     key = f"compare.strength.{night}"
     looks_back = controls.position() is not None
     if key not in st.session_state or looks_back or not (busy or state.job):
-        st.session_state[key] = round(state.scale, 1)  # what is in force, not what was dragged
+        st.session_state[key] = round(state.scale, 2)  # what is in force, not what was dragged
 
     def turned() -> None:
         _turned(state, probe, float(st.session_state[key]))
 
     st.slider(
-        "Strength", 0.0, 1.5, step=0.1, key=key, format="×%.1f", disabled=busy,
+        "Strength", 0.0, 1.5, step=0.05, key=key, format="×%.2f", disabled=busy,
         on_change=turned, label_visibility="collapsed",
     )  # fmt: skip
     hint = "0 is off, 1 is as learnt. The question above is asked again after sleep."

@@ -20,6 +20,7 @@ from sleepviz.figures import pictures, theme, weight_change
 from sleepviz.quantities import Kind
 from sleepviz.state import Night, State
 
+GOTO = "look.goto"  # in session_state: the part of Look inside to show in its next run
 PICKS = {"slots_kept": "tokens_kept", "weight_change": "spectrum"}  # a grid, and what a cell shows
 
 _states: Kept[State] = Kept(32)
@@ -73,6 +74,22 @@ def _picked(state: State, name: str, choice: str) -> None:
             key="look.all_kept",
             on_click=lambda: st.session_state.pop("look.tokens_kept.choice", None),
         )
+
+
+def glimpse(state: State, name: str, *, key: str, height: int) -> None:
+    """A grid of what the last sleep leaves, on another page: a click tells of a cell in words.
+
+    What is drawn of that cell stands on Look inside, which is a button away.
+    """
+    cell = picture(name, state, key=key, height=height)
+    if cell is not None:
+        st.session_state[GOTO] = "weights"
+        _pick(state, name, *cell)
+    of = PICKS[name]
+    choice = str(st.session_state.get(f"look.{of}.choice", ""))
+    if choice and not state.asleep:  # while weights form, nothing is known of a cell yet
+        markup(el("p", "small muted", pictures()[of].alt(state, choice)), key=f"{key}.words")
+        frame.link("look", "See it in Look inside", primary=False)
 
 
 def as_of(state: State, number: int) -> State:

@@ -80,4 +80,4 @@ def dynamic(state: State) -> Node | None:
     if not nights or not state.dynamic_bytes:
         return None
     hover = f"{theme.size(state.dynamic_bytes)} of dynamic weights, at strength {state.scale:g}."
-    return chip(f"dynamic weights v{nights[-1].number} ×{state.scale:.1f}", "violet", hover=hover)
+    return chip(f"dynamic weights v{nights[-1].number} ×{state.scale:.3g}", "violet", hover=hover)

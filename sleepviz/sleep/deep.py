@@ -128,8 +128,15 @@ class Deep:
         for done, of, found in steps:
             usual = found
             yield Step("spare", done, of)
-        start = base.deltas if not self.replay else {}
-        yield from self._trained(llm, trunk, practised, held, dict(start), usual, rng)
+        start = DynamicWeights() if self.replay else base
+        yield from self._trained(llm, trunk, practised, held, start, usual, rng)
+
+    def _require_rank(self, before: int) -> None:
+        if before != self.rank:
+            raise SleepvizError(
+                f"The sleep before left deltas of rank {before}; this one has rank {self.rank}.",
+                f"Going on from them takes rank {before}; or practise all nights again.",
+            )
 
     def _cut(self, llm: Llm) -> int:
         return round(self.first_layer * llm.shape.n_layers)
@@ -146,7 +153,7 @@ class Deep:
         trunk: Trunk,
         practised: list[Lesson],
         held: list[Lesson],
-        start: dict[str, Delta],
+        start: DynamicWeights,
         usual: familiar.Directions,
         rng: Random,
     ) -> Iterator[Step]:
@@ -172,18 +179,22 @@ class Deep:
             yield at.step(weights, forming)
 
     def _fresh_deltas(
-        self, llm: Llm, trunk: Trunk, start: dict[str, Delta], rng: Random
+        self, llm: Llm, trunk: Trunk, start: DynamicWeights, rng: Random
     ) -> dict[str, Delta]:
-        """Trainable deltas: those to go on from, or such that change nothing yet."""
+        """Trainable deltas: those to go on from, as strong as they are, or new ones.
+
+        Where one goes on, what was learnt before comes out as it went in: it is shrunk once only.
+        """
         generator = torch.Generator().manual_seed(rng.getrandbits(32))
         deltas = {}
         for name, module in trunk.mlp_matrices():
             n_out, n_in = module.weight.shape
             a = torch.randn(self.rank, n_in, generator=generator) / math.sqrt(n_in)
             b = torch.zeros(n_out, self.rank)
-            before = start.get(name)
-            if before is not None and before.rank == self.rank:
-                a, b = before.a.detach().float().clone(), before.b.detach().float().clone()
+            if (before := start.deltas.get(name)) is not None:
+                self._require_rank(before.rank)
+                a = before.a.detach().float().clone()
+                b = before.b.detach().float() * (start.scale / SHRINK)
             deltas[name] = Delta(
                 a.to(llm.device).requires_grad_(), b.to(llm.device).requires_grad_()
             )

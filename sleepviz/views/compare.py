@@ -35,7 +35,8 @@ NO_NOTES = "What happens in the four columns is compared to the notes that were 
 def render(timeline: Timeline, position: int | None) -> None:
     """A question, its four answers, the leak audit, and what survived of everything asked."""
     state = timeline.at(position)
-    if not any(turn.role in ("notes", "user") for turn in state.turns):
+    told = any(turn.role in ("notes", "user") for turn in state.turns)
+    if not told and not state.nights_in_force:
         hint = f"{NO_NOTES} Tell it some first."
         frame.nothing_yet("Nothing to compare yet", hint, "talk", "Tell it something")
         return

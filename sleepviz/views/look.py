@@ -44,7 +44,6 @@ READ_IN = (
     "The last reply was said without the slots: what is shown is the context that took it in, with "
     "them."
 )
-GOTO = "look.goto"  # in session_state: the part to show in the next run, and the head to open
 
 
 def render(timeline: Timeline, position: int | None) -> None:
@@ -74,7 +73,7 @@ def render(timeline: Timeline, position: int | None) -> None:
 
 def _part(state: State) -> str:
     """Which part is shown: the one that was chosen, else the one in which there is most to see."""
-    goto = st.session_state.pop(GOTO, None)
+    goto = st.session_state.pop(learnt.GOTO, None)
     if goto is not None:
         put("look.part", goto)
     first = "attention" if state.n_cached else "weights"
@@ -95,7 +94,7 @@ def _open(state: State, layer: int, head: int) -> None:
     assert state.facts is not None
     put(f"look.layer.{state.facts.model}", layer)
     put(f"look.head.{state.facts.model}", head)
-    st.session_state[GOTO] = "attention"
+    st.session_state[learnt.GOTO] = "attention"
     controls.look(layer, head)
 
 

@@ -11,6 +11,7 @@ from sleepviz import controls, frame
 from sleepviz.components.clicked import falling
 from sleepviz.components.dreams import dreams
 from sleepviz.components.lasting import put
+from sleepviz.components.learnt import glimpse
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.method_form import CHOSEN, choose, knob_fields
 from sleepviz.components.night_stack import night_stack
@@ -177,21 +178,21 @@ def _asleep(state: State) -> None:
             el("span", "muted num", forecast) if left is not None else None,
         )
         markup(el("div", "stack", line, track(share)), key="sleep.now")
-    if not night.dreams:
+    if night.dreams:
+        near, far = st.columns([6, 7], gap="small")
+        with near.container(border=True, key="sleep_chart", height="stretch"):
+            _chart(state)
+        with far.container(border=True, key="sleep_dreams", height="stretch"):
+            kept = sum(d.kept for d in night.dreams)
+            st.markdown(f"##### Dreams · {kept} kept of {len(night.dreams)}")
+            markup(dreams(night.dreams), key="sleep.dreams")
+    else:
         with st.container(border=True, key="sleep_chart"):
             _chart(state)
-        return
-    near, far = st.columns([6, 7], gap="small")
-    with near.container(border=True, key="sleep_chart", height="stretch"):
-        _chart(state)
-    with far.container(border=True, key="sleep_dreams", height="stretch"):
-        kept = sum(d.kept for d in night.dreams)
-        st.markdown(f"##### Dreams · {kept} kept of {len(night.dreams)}")
-        markup(dreams(night.dreams), key="sleep.dreams")
     if any(step.forming for step in night.steps):
         with st.container(border=True, key="sleep_forming"):
             st.markdown("##### Weights, forming")
-            picture("weight_change", state, key="sleep.forming", height=300)
+            glimpse(state, "weight_change", key="sleep.forming", height=300)
 
 
 def _chart(state: State) -> None:
@@ -230,6 +231,8 @@ def _woken(state: State, night: Night) -> None:
             _refused(night, busy)
         if night.report is not None and not night.undone:
             _report(state, night)
+        if not night.undone:
+            _how(state, night)
 
 
 def _refused(night: Night, busy: bool) -> None:
@@ -259,9 +262,13 @@ def _report(state: State, night: Night) -> None:
     with right:
         name = "slots_kept" if got.slots_kept is not None else "weight_change"
         if got.slots_kept is not None or got.delta_norms:
-            picture(name, state, key=f"sleep.{name}", height=340)
+            glimpse(state, name, key=f"sleep.{name}", height=340)
         else:
             markup(empty("No weights were written", "This was a control."), key="sleep.nothing")
+
+
+def _how(state: State, night: Night) -> None:
+    """What a sleep did until it ended, however it ended."""
     if night.dreams:
         with st.expander(f"What it dreamt ({len(night.dreams)})"):
             markup(dreams(night.dreams), key="sleep.dreamt")

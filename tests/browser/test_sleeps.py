@@ -141,7 +141,7 @@ def test_what_a_deep_sleep_has_learnt_goes_with_its_strength_and_into_a_file(
     with begun(page):
         dial.press("Home")
     done(page)
-    expect(page.locator(".st-key-strip")).to_contain_text("×0.0")
+    expect(page.locator(".st-key-strip")).to_contain_text("×0")
     expect(slept).not_to_contain_text("Pickle")
     shot(page, "compare-dial-deep-dark-1280")
 
