@@ -113,6 +113,7 @@ def test_controls_have_nothing_to_do_with_any_story() -> None:
         "own_stories.json",
         "unseen_stories.json",
         "later_stories.json",
+        "long_stories.json",
         "nights.json",
         None,
     ],
