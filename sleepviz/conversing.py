@@ -176,6 +176,7 @@ def _read(core: Core, ids: list[int]) -> Iterator[ev.Event]:
                 ms=seconds * 1e3,
                 kv_layer_bytes=core.context.kv_layer_bytes(),
                 n_cached=core.context.n_tokens,
+                watched=core.context.observed,
             )
         )
         yield from core.watched()

@@ -89,8 +89,9 @@ class Fold:
 
     def prefilled(self, event: ev.Prefilled) -> None:
         self._cached(event.n_cached, event.kv_layer_bytes)
-        n_tokens, n_context = len(event.tokens), event.n_cached
-        self.timings.append(Timing(self.position - 1, "prefill", n_tokens, n_context, event.ms))
+        at, n_tokens, n_context = self.position - 1, len(event.tokens), event.n_cached
+        timing = Timing(at, "prefill", n_tokens, n_context, event.ms, event.watched)
+        self.timings.append(timing)
         for token in event.tokens:
             self.tokens.append(SeenToken(token, len(self.turns) - 1, "cache"))
 

@@ -36,14 +36,29 @@ class Sized(Protocol):
     def windows(self) -> tuple[int, ...]: ...
 
 
-def attention_flops(n_tokens: int, model: Sized) -> int:
-    """DERIVED floating-point operations of attention for one token after `n_tokens`.
+def attention_flops(n_tokens: int, model: Sized, n_slots: int = 0) -> int:
+    """DERIVED floating-point operations of attention for one token after `n_tokens` and slots.
 
     Two matrix products, of the query with the keys and of the shares with the values; a
-    multiplication and an addition each: 4 · heads · d · tokens in every layer.
+    multiplication and an addition each: 4 · heads · d · (tokens + slots) in every layer; a layer
+    that slides reads no more tokens than its window holds, and all slots.
     """
-    read = sum(min(n_tokens, w) if w else n_tokens for w in model.windows or (0,) * model.n_layers)
-    return 4 * model.n_heads * model.head_dim * read
+    return 4 * model.n_heads * model.head_dim * sum(_read(n_tokens, model, n_slots))
+
+
+def attention_words(n_tokens: int, model: Sized, n_slots: int = 0) -> str:
+    """The formula of `attention_flops` with its numbers filled in."""
+    each = f"4 · {model.n_heads} heads · {model.head_dim} dimensions"
+    reads = _read(n_tokens, model, n_slots)
+    read = "tokens and slots" if n_slots else "tokens"
+    parts = [f"{reads.count(n)} layers · {n:,} {read}" for n in sorted(set(reads), reverse=True)]
+    return f"{each} · {parts[0]}" if len(parts) == 1 else f"{each} · ({' + '.join(parts)})"
+
+
+def _read(n_tokens: int, model: Sized, n_slots: int) -> list[int]:
+    """What one token reads in each layer."""
+    windows = model.windows or (0,) * model.n_layers
+    return [n_slots + (min(n_tokens, w) if w else n_tokens) for w in windows]
 
 
 def other_flops(model: Sized) -> int:
@@ -55,7 +70,7 @@ def other_flops(model: Sized) -> int:
     return 2 * model.n_params
 
 
-def attention_share(n_tokens: int, model: Sized) -> float:
+def attention_share(n_tokens: int, model: Sized, n_slots: int = 0) -> float:
     """DERIVED share of the attention in one token's operations, 0 to 1."""
-    own = attention_flops(n_tokens, model)
+    own = attention_flops(n_tokens, model, n_slots)
     return own / (own + other_flops(model))

@@ -65,6 +65,8 @@ def captured(context: Context, layer: int, head: int) -> Iterator[Event]:
         weights=eye.weights,
         slot_share=eye.slot_share,
         ms=seconds * 1e3,
+        window=shape.windows[layer] if shape.windows else 0,
+        scale=eye.scale,
     )
 
 
@@ -126,6 +128,7 @@ class _Eye:
         self.layer, self.head = layer, head
         self.weights = np.zeros((n_tokens, n_tokens), dtype=np.float32)
         self.slot_share = np.zeros(n_tokens, dtype=np.float32)
+        self.scale: float | None = None
         self._row = 0
 
     def watch(self, context: Context, ids: list[int]) -> None:
@@ -137,6 +140,7 @@ class _Eye:
 
     def _look(self, look: Look) -> None:
         weights = look.weights(self.head)[0].cpu().numpy()
+        self.scale = look.scaling
         rows = slice(self._row, self._row + len(weights))
         self.slot_share[rows] = weights[:, : look.n_slots].sum(1)
         seen = weights[:, look.n_slots :]

@@ -178,6 +178,18 @@ def test_click_names_the_cell_and_in_a_pooled_cell_its_strongest_link() -> None:
     assert tile.clicked({"query": 7, "key": 2, "pool": 1}, captured) == (7, 2)
     captured.weights[7, 1] = 0.9
     assert tile.clicked({"query": 2, "key": 0, "pool": 3}, captured) == (7, 1)
+    captured = capture(9, slots=True)
+    captured.slot_share[5] = 0.9
+    assert tile.clicked({"query": 1, "key": -1, "pool": 3}, captured) == (5, -1)
+
+
+def test_what_a_sliding_layer_cannot_read_is_in_no_mean() -> None:
+    captured = replace(capture(9), window=3)
+    captured.weights[3:, 0] = 0.0
+    made = tile.tile_of(captured)
+    assert float(made.sink_share) == pytest.approx(captured.weights[:3, 0].mean())
+    assert made.sink_share.kind is Kind.DERIVED
+    assert unpack(tile.pack(captured, made, 420, False))[0]["reach"] == 3
 
 
 @pytest.mark.parametrize(
@@ -786,6 +798,8 @@ def test_bars_are_packed_with_their_rows_parts_and_kinds() -> None:
     ]
     assert header["parts"][0]["hover"] == ["one & only", "so much"]
     assert (header["key"], header["lit"], header["alt"]) == ("k", "rest", "Two bars.")
+    gone = bars.packed(figure, lit="optimiser")  # has left the picture: nothing stands out
+    assert b'"lit": ""' in gone or b'"lit":""' in gone
 
 
 @pytest.mark.parametrize(

@@ -757,6 +757,9 @@ def test_stretches_of_layers_lie_one_upon_the_other() -> None:
     np.testing.assert_allclose(upper.y, whole.y)
     np.testing.assert_allclose(lower.y, np.asarray(whole.y) / N_LAYERS)
     np.testing.assert_allclose(upper.customdata[:, 0], lower.y)  # its own
+    table = table_of(PICTURES["kv_by_layer"].draw(state))
+    assert table.names[1:] == ("layer 0 (MiB, MEASURED)", "layer 1 (MiB, MEASURED)")
+    assert list(table.columns[2]) == pytest.approx(list(lower.y))  # not both of them
     assert PICTURES["kv_by_layer"].moment is PICTURES["kv_growth"].moment
     slides = _windowed(Story().read(10), (4, 0))
     assert PICTURES["kv_by_layer"].draw(slides).data[0].y[-1] * 2**20 == 4 * PER_TOKEN // N_LAYERS

@@ -85,7 +85,7 @@ def test_a_click_on_the_map_chooses_that_token_everywhere(monkeypatch: pytest.Mo
     monkeypatch.setattr(inside, "picture", lambda *_, **__: clicks.pop() if clicks else None)
     at = AppTest.from_function(cache_page, args=(state,)).run()
     assert not at.exception
-    assert at.session_state[choosing.CHOSEN] == 5 + 3  # the first five are not in the cache
+    assert at.session_state[choosing.CHOSEN].index == 5 + 3  # the first five are not in the cache
     assert "position 3 in the cache" in shown(at)
 
 
@@ -122,8 +122,8 @@ def test_what_a_column_stands_for_is_told_and_marked_with_the_token(
     monkeypatch.setattr(inside, "picture", lambda *_, **__: clicks.pop() if clicks else None)
     page = AppTest.from_function(cache_page, args=(state,)).run()
     assert not page.exception
-    assert page.session_state[choosing.CHOSEN] == 5 + 302
-    assert page.session_state[choosing.STRETCH] == (5 + 302, 5 + 300, 5 + 302)
+    assert page.session_state[choosing.CHOSEN].index == 5 + 302
+    assert page.session_state[choosing.CHOSEN].stretch == (5 + 300, 5 + 302)
     assert "position 302 in the cache, the largest of 300 to 302: " in shown(page)
     sent = json.loads(transcript.pack(state, 470, (5 + 302, (5 + 300, 5 + 302))))
     assert (sent["selected"], sent["stretch"]) == (307, [305, 307])
@@ -161,11 +161,34 @@ def test_the_chosen_row_is_found_among_what_the_tile_holds() -> None:
 
         from sleepviz.components import choosing
 
-        choosing.choose(7)
+        choosing.choose(state, 7)
         st.text(str([choosing.row(state, n) for n in (9, 2)]))
 
     state = Story().read(5).sleep().read(9).state
     assert AppTest.from_function(page, args=(state,)).run().text[0].value == "[2, None]"
+
+
+def test_a_token_is_let_go_when_it_is_chosen_again_or_is_another_one() -> None:
+    def page(state: object, undone: object, other: object) -> None:
+        from unittest.mock import patch
+
+        import streamlit as st
+
+        from sleepviz.components import choosing
+
+        choosing.turn(state, 7)
+        told = [choosing.chosen(state), choosing.chosen(undone)]
+        with patch("sleepviz.controls.session", lambda: other):  # a new session
+            told.append(choosing.chosen(state))
+        choosing.turn(state, 7)
+        st.text(str([*told, choosing.chosen(state)]))
+
+    state = Story().read(9).state
+    tokens = list(state.tokens)
+    tokens[7] = replace(tokens[7], token=replace(tokens[7].token, text="other"))
+    undone = replace(state, tokens=tuple(tokens))
+    told = AppTest.from_function(page, args=(state, undone, Story())).run().text[0].value
+    assert told == "[7, None, None, None]"
 
 
 @pytest.mark.parametrize("slots", [False, True])
@@ -193,7 +216,10 @@ def test_the_tile_says_its_formula_with_the_numbers_filled_in() -> None:
     sees, is_not, formula, row = inside.about_tile(facts, seen, 6)
     assert sees.endswith(".")
     assert is_not.startswith("Not why")
-    assert formula.startswith("MEASURED: softmax(q·k/√d) = softmax(q·k / 2.828), with d = 8")
+    assert formula.startswith("MEASURED: softmax(scale · q·k); a slot’s own bias")
+    for scale, told in ((8**-0.5, "q·k / 2.828), with d = 8 numbers"), (0.5, "0.5 · q·k);")):
+        formula = inside.about_tile(facts, replace(seen, scale=scale), 6)[2]
+        assert formula.startswith(f"MEASURED: softmax(scale · q·k) = softmax({told}")
     assert f"{seen.slot_share[6]:.3f} to slots of dynamic weights = 1.000" in formula
     assert inside._named(seen, 6) in row
 
@@ -311,13 +337,16 @@ def test_the_rank_of_a_change_that_forms_is_not_told() -> None:
 
 
 def test_a_share_that_is_there_is_never_told_as_nothing() -> None:
-    from sleepviz.views.look import read_by
+    from sleepviz.components.row_read import read_by
 
     seen = capture(3)
     weights = np.array([[1, 0, 0], [0.5, 0.5, 0], [0.4, 0.0002, 0.5998]], dtype=np.float32)
     bars = read_by(replace(seen, weights=weights), 2, hide_sink=False)
     assert [bar.amount for bar in bars[-2:]] == ["60.0%", "< 0.1%"]
     assert [bar.pick for bar in bars[-2:]] == ["2", "1"]
+    assert bars[-1].hover.startswith("share 0.0002; position 1, 1 tokens before")
+    only = read_by(replace(seen, weights=weights), 0, hide_sink=True)
+    assert [bar.amount for bar in only] == ["100.0%"]  # it can read nothing else
 
 
 def test_slots_count_as_what_attention_reads_now_unless_they_are_off() -> None:

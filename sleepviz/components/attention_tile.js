@@ -119,7 +119,7 @@ class Drawing {
       if (from < 0) continue
       best.fill(-1)
       for (let q = from; q <= to; q++)
-        for (let k = low, base = grid.base(q), end = Math.min(q + 1, high); k < end; k++) if (cells[base + k] > best[k]) best[k] = cells[base + k]
+        for (let k = Math.max(low, grid.reach(q)), base = grid.base(q), end = Math.min(q + 1, high); k < end; k++) if (cells[base + k] > best[k]) best[k] = cells[base + k]
       for (let j = 0; j < W; j++) {
         let v = -1
         for (let k = Math.max(0, xs.first[j]); k <= xs.last[j]; k++) if (best[k] > v) v = best[k]

@@ -6,6 +6,8 @@ Knows how to show one capture; does not know where it came from, nor how it trav
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from sleepviz.components.code import component
@@ -60,14 +62,16 @@ def attention_tile(
     hide_sink: bool = False,
     selected: int | None = None,
     moving: bool = False,
+    let_go: Callable[[], None] = lambda: None,
 ) -> tuple[int, int] | None:
     """Show which tokens each token read from, for one head.
 
-    Returns the (query, key) that was clicked in this run, as indices into `captured.tokens`,
-    `None` otherwise. `hide_sink` leaves out the first token, to which heads give what they have
-    no use for; the other shares are not rescaled, and the share left out is printed. `selected`,
-    an index into the tokens, is marked beside its row and beneath its column. While it is `moving`,
-    less of it is sent, so that a tick stays below 100 KiB: it is pooled sooner.
+    Returns the (query, key) that was clicked in this run, as indices into `captured.tokens` (the
+    key is -1 for the slots), `None` otherwise. `hide_sink` leaves out the first token, to which
+    heads give what they have no use for; the other shares are not rescaled, and the share left out
+    is printed. `selected`, an index into the tokens, is marked beside its row and beneath its
+    column. While it is `moving`, less of it is sent, so that a tick stays below 100 KiB: it is
+    pooled sooner. `let_go` is called when somebody presses Escape on it.
     Raises `SleepvizError` when the shapes of the capture do not fit together.
     """
     window = (st.session_state.get(key) or {}).get("window")
@@ -82,10 +86,15 @@ def attention_tile(
             captured, tile, height, hide_sink, detail, selected=selected, key=key, side=side
         )
 
+    def told() -> None:
+        cell = (st.session_state.get(key) or {}).get("cell")
+        if isinstance(cell, dict) and cell.get("query") is None:
+            let_go()
+
     result = _MOUNT(
         data=_packed.of(captured, (height, hide_sink, str(window), selected, key, moving), packed),
         key=key,
-        on_cell_change=lambda: None,
+        on_cell_change=told,
         on_window_change=lambda: None,  # what is zoomed into; known in the run that it begins
     )
     return clicked(result.cell, captured, hide_sink)

@@ -20,6 +20,8 @@ function decode(data) {
       cells, slots: d.hasSlots ? rest.subarray(n + rows * columns) : null, base: q => (q - query) * columns - key,
     }
   }
+  for (const grid of [d.whole, d.window]) // the first key that a query can read, where a layer's window ends before
+    if (grid) grid.reach = q => d.reach ? Math.max(0, Math.floor((q * grid.pool - d.reach + 1) / grid.pool)) : 0
   d.longest = d.texts.reduce((n, text) => Math.max(n, [...marked(text)].length), 3)
   return d
 }
@@ -34,14 +36,14 @@ const niceStep = least => [1, 2, 5].flatMap(a => [1, 10, 100, 1000, 10000].map(b
   .sort((a, b) => a - b).find(step => step >= least) ?? 50000
 
 // Of each cell its rank among those that its query could read: 0 for the least read, FULL for the most; equal ones share theirs.
-function ranked(grid, low) {
+function ranked(grid, first) {
   if (grid.ranks) return grid.ranks
   const ranks = grid.ranks = new Uint16Array(grid.cells.length)
   for (let q = grid.top; q < grid.end; q++) {
-    const from = grid.base(q) + low, row = grid.cells.subarray(from, Math.max(from, grid.base(q) + Math.min(q + 1, grid.high)))
-    const order = Uint16Array.from(row).sort(), first = new Map()
-    order.forEach((value, i) => { if (!first.has(value)) first.set(value, i) })
-    row.forEach((value, i) => { ranks[from + i] = FULL * first.get(value) / Math.max(1, order.length - 1) })
+    const low = Math.max(first, grid.reach(q)), from = grid.base(q) + low, row = grid.cells.subarray(from, Math.max(from, grid.base(q) + Math.min(q + 1, grid.high)))
+    const order = Uint16Array.from(row).sort(), places = new Map()
+    order.forEach((value, i) => { if (!places.has(value)) places.set(value, i) })
+    row.forEach((value, i) => { ranks[from + i] = FULL * places.get(value) / Math.max(1, order.length - 1) })
   }
   return ranks
 }

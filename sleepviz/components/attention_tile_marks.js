@@ -79,9 +79,9 @@ class Marked extends Drawing {
 
   /** In words, which of all that its query read here a cell is. */
   rankOf(q, k) {
-    const { low, high } = this.grid, mine = this.raw(q, k)
+    const { low, high, reach } = this.grid, mine = this.raw(q, k)
     let more = 0, n = 0
-    for (let j = Math.max(low, this.firstRead); j < Math.min(q + 1, high); j++, n++) if (this.raw(q, j) > mine) more++
+    for (let j = Math.max(low, this.firstRead, reach(q)); j < Math.min(q + 1, high); j++, n++) if (this.raw(q, j) > mine) more++
     return `rank ${more + 1} of ${n}${this.grid === this.d.window ? " around here" : ""}`
   }
 }

@@ -74,9 +74,9 @@ class Tile extends Marked {
     if (x < box.x || x > box.x + box.w) return null
     const cell = { q, k: clamp(Math.floor((x - this.x(0)) / this.cw), 0, grid.m - 1) }
     const reach = size => size < 1 ? Math.ceil(0.5 / size) : 0, rx = reach(this.cw), ry = reach(this.ch)
-    let best = cell.k <= cell.q ? this.raw(cell.q, cell.k) : -1
+    let best = cell.k <= cell.q && cell.k >= grid.reach(cell.q) ? this.raw(cell.q, cell.k) : -1
     for (let i = Math.max(0, q - ry); i <= Math.min(grid.m - 1, q + ry); i++)
-      for (let k = Math.max(0, cell.k - rx); k <= Math.min(i, cell.k + rx); k++)
+      for (let k = Math.max(0, grid.reach(i), cell.k - rx); k <= Math.min(i, cell.k + rx); k++)
         if (this.raw(i, k) > best) { best = this.raw(i, k); Object.assign(cell, { q: i, k }) }
     return cell
   }
@@ -91,21 +91,23 @@ class Tile extends Marked {
   describe({ q, k }) {
     const { d } = this, { pool } = this.grid, [query, key] = pool > 1 ? ["queries", "keys"] : ["query", "key"]
     if (k > q) return `${query} ${this.named(q)} cannot read ${key} ${this.named(k)}: later in the text`
+    if (k >= 0 && k < this.grid.reach(q)) return `${query} ${this.named(q)} cannot read ${key} ${this.named(k)}: out of this layer's window of ${d.reach} tokens`
     if (k === 0 && d.hideSink && pool === 1) return `${key} ${this.named(0)} is left out here: it got ${(d.sink * 100).toFixed(1)} % on average`
     const share = (this.raw(q, k) / FULL) ** 2 * d.top, most = pool > 1 ? "at most " : ""
     const to = k < 0 ? "slots of the dynamic weights" : `${key} ${this.named(k)}`
     const of = pool > 1 ? `of what one read; pooled ${pool}×${pool}, maximum` : "of what it read"
     const rank = this.ranks && k >= 0 ? `, ${this.rankOf(q, k)}` : ""
-    return `${query} ${this.named(q)} → ${to}: ${most}${small(share, 3, 0.001)} (${small(share * 100, 1, 0.1)} % ${of})${rank}`
+    return `${query} ${this.named(q)} → ${to}: ${most}${small(share, 3, 0.001)} (${small(share * 100, 1, 0.1)} % ${of}, MEASURED)${rank}`
   }
 
   notesLine() { // what a reader must know of the picture, and the words under it
     const { d } = this, percent = `${(d.sink * 100).toFixed(1)} %`, notes = []
-    const about = `the first token gets ${percent} of the attention, averaged over all queries`
+    const about = `${d.sinkKind}: the first token gets ${percent} of the attention, averaged over all queries${d.reach ? " that can read it" : ""}`
     if (this.grid.pool < d.pool) notes.push(["every token", `the whole tile is pooled ${d.pool}×${d.pool}; what is zoomed into is not`, ""])
     else if (d.pool > 1) notes.push([`pooled ${d.pool}×${d.pool}, maximum`, `one cell stands for ${d.pool}×${d.pool} links and shows the strongest`, "amber"])
     if (d.m && d.hideSink) notes.push([`sink hidden: ${percent}, not rescaled`, about, "amber"])
     else if (d.m) notes.push([`sink ${percent}`, about, ""])
+    if (d.reach && d.reach < d.n) notes.push([`window of ${d.reach} tokens`, "this layer slides: what is further back is absent", ""])
     if (this.crowded) notes.push(["strongest of each pixel", "several cells share a pixel; the strongest is shown", ""])
     const said = JSON.stringify(notes)
     if (this.noted !== said) {
@@ -232,7 +234,8 @@ class Tile extends Marked {
     }
     const cell = drag && !drag.moved ? this.cellAt(e.offsetX, e.offsetY) : null
     if (e.pointerType !== "mouse" && cell) this.point(cell, e.offsetX, e.offsetY)
-    if (!cell || cell.k < 0 || cell.k > cell.q) return
+    if (!cell || cell.k > cell.q || (cell.k >= 0 && cell.k < this.grid.reach(cell.q))) return
+    if (cell.k < 0) return this.select(cell, 0)
     if (e.shiftKey) this.pin(cell)
     else this.select(cell, 0)
   }
@@ -254,7 +257,7 @@ class Tile extends Marked {
     else if (e.key === "-" || e.key === "_") this.zoom(1 / 1.4, ...this.focus())
     else if (e.key === "0") this.reset()
     else if (e.key === "Enter" && this.selected) e.shiftKey ? this.pin(this.selected) : this.select(this.selected, 0)
-    else if (e.key === "Escape") { this.point(null); this.select(null) }
+    else if (e.key === "Escape") { this.point(null); this.select(null); this.tell({ query: null }) }
     else return
     e.preventDefault()
     e.stopPropagation()

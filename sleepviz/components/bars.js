@@ -30,10 +30,12 @@ class Bars extends Painted {
     this.message = message
     this.bars.style.height = `${message.height}px`
     this.canvas.setAttribute("aria-label", message.alt)
-    this.pointed = null
-    this.tip.hidden = true
+    const { pointed } = this
     this.writeLegend()
     this.paint()
+    if (!pointed) return
+    this.pointed = undefined // so that its words are written anew
+    this.point(message.parts.find((part) => part.name === pointed.name && part.row === pointed.row) || null)
   }
 
   colour(part) {
@@ -46,6 +48,13 @@ class Bars extends Painted {
 
   writeLegend() {
     this.colours = pageColours(this.canvas)
+    const { lit } = this.message
+    const told = JSON.stringify([lit, this.colours.dark, ...this.named.map((part) => [part.name, part.number])])
+    if (told === this.legendTold) { // the same buttons: they keep their focus
+      this.named.forEach((part, i) => { this.legend.children[i].title = part.hover.join(" · ") })
+      return
+    }
+    this.legendTold = told
     this.legend.replaceChildren(...this.named.map((part) => {
       const button = document.createElement("button")
       const sign = document.createElement("i")
@@ -132,7 +141,7 @@ class Bars extends Painted {
     pen.textAlign = "left"
     pen.textBaseline = "bottom"
     pen.font = `11px ${font}`
-    pen.fillText(ellipsised(pen, title, this.canvas.clientWidth), 0, top - 6)
+    this.linesOf(pen, title).reverse().forEach((line, i) => pen.fillText(line, 0, top - 6 - 13 * i))
     pen.font = `12px ${font}`
     pen.textBaseline = "top"
     for (let i = 0; i <= scale.n; i++) {
@@ -148,6 +157,19 @@ class Bars extends Painted {
       pen.fillText(written(value, decimalsOf(scale.step)), x, top + BAR + 8)
     }
     pen.globalAlpha = 1
+  }
+
+  /** A title in as many lines as there is room for, broken where it has a comma or a semicolon. */
+  linesOf(pen, title) {
+    const wide = this.canvas.clientWidth
+    const most = Math.max(1, Math.floor((this.rows[0].top - 6) / 13))
+    const lines = [""]
+    for (const piece of title.split(/(?<=[,;] )/)) {
+      const last = lines.length - 1
+      if (lines[last] && pen.measureText(lines[last] + piece).width > wide && lines.length < most) lines.push(piece)
+      else lines[last] += piece
+    }
+    return lines.map((line) => ellipsised(pen, line.trimEnd(), wide))
   }
 
   paintPart(pen, part) {

@@ -61,7 +61,7 @@ def packed(
         "title": layout.title.text or "",
         "alt": alt or carried_alt(figure),
         "height": height,
-        "lit": lit,
+        "lit": lit if lit in {unescape(t.name or "") for t in figure.data} else "",
         "rows": [{"title": str(layout[f"xaxis{axis[1:]}"].title.text or "")} for axis in rows],
         "parts": [
             {

@@ -159,7 +159,7 @@ def _joined(traces: list[go.Scatter | go.Bar], figure: go.Figure) -> Table:
     for trace in traces:
         sideways = trace.type == "bar" and trace.orientation == "h"
         along, across = ("y", "x") if sideways else ("x", "y")
-        values = np.asarray([] if trace[across] is None else trace[across])
+        values = _values(trace, across)
         places = _names(trace[along], len(values))
         times: Counter[object] = Counter()
         name = _named(trace, _title(figure, trace, across), lines)
@@ -177,6 +177,14 @@ def _joined(traces: list[go.Scatter | go.Bar], figure: go.Figure) -> Table:
         rows.sort()
     columns = [[line.get(row) for row in rows] for line in lines.values()]
     return Table((axis or "name", *lines), ([place for place, _ in rows], *columns))
+
+
+def _values(trace: go.Scatter | go.Bar, across: str) -> np.ndarray:
+    """The numbers of a line or a bar: its own, where it lies upon others."""
+    own = trace.meta.get("own") if isinstance(trace.meta, dict) else None
+    if own is not None:
+        return np.asarray(trace.customdata)[:, own]
+    return np.asarray([] if trace[across] is None else trace[across])
 
 
 def _edges(trace: go.Scatter | go.Bar, values: np.ndarray, name: str) -> dict[str, np.ndarray]:

@@ -122,7 +122,23 @@ def cache(state: State) -> None:
             among = places_of(state, str(choice), cell[1])
             choosing.choose_cached(state, place_at(state, str(choice), cell[0], among), among)
             st.rerun()  # to mark its column
-        markup(el("p", "small muted", _chosen(state)), key="look.kv_chosen")
+        words = [
+            el("p", "small muted", line) for line in (_chosen(state), _shared(state.facts)) if line
+        ]
+        markup(el("div", "stack", *words), key="look.kv_chosen")
+
+
+def _shared(facts: SessionStarted | None) -> str:
+    """How many heads read each key and value, in words."""
+    if facts is None:
+        return ""
+    if facts.n_kv_heads == facts.n_heads:
+        return f"Each of the {facts.n_heads} heads of a layer has keys and values of its own."
+    return (
+        f"A layer has {facts.n_heads} heads that ask and {facts.n_kv_heads} that hold keys and "
+        f"values: {facts.n_heads // facts.n_kv_heads} of them share one (grouped-query attention), "
+        f"so the cache is {facts.n_heads / facts.n_kv_heads:g} times as small."
+    )
 
 
 def _chosen(state: State) -> str:
@@ -214,15 +230,19 @@ def about_tile(
     facts: SessionStarted | None, captured: AttentionCaptured, query: int
 ) -> tuple[str, ...]:
     """What one sees, what it is not, the formula with the numbers filled in, and what is saved."""
-    d = facts.head_dim if facts else 0
-    filled = f" = softmax(q·k / {d**0.5:.4g}), with d = {d} numbers in a head" if d else ""
+    d, scale = facts.head_dim if facts else 0, captured.scale
+    filled = ""
+    if scale is not None:
+        filled = f" = softmax({scale:.4g} · q·k)"
+        if d and abs(scale * d**0.5 - 1) < 1e-3:
+            filled = f" = softmax(q·k / {d**0.5:.4g}), with d = {d} numbers in a head"
     sees = (
         "Each row is a token that reads, each column one that it read; brighter is a larger share."
     )
     is_not = "Not why the model said what it said: a share tells where a head looked, not what for."
     formula = (
-        f"{Kind.MEASURED}: softmax(q·k/√d){filled}; where the model’s configuration sets another "
-        f"scale, with that; a slot’s own bias is added before. {row_sum(captured, query)}"
+        f"{Kind.MEASURED}: softmax(scale · q·k){filled}; a slot’s own bias is added before. "
+        f"{row_sum(captured, query)}"
     )
     row = f"Table and CSV hold one row of the picture, that of {_named(captured, query)}."
     return sees, is_not, formula, row

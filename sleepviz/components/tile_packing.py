@@ -12,6 +12,7 @@ import numpy as np
 
 from sleepviz import SleepvizError
 from sleepviz.events import AttentionCaptured, Token
+from sleepviz.quantities import Quantity, taken
 
 MAX_CELLS = 512  # per side; longer contexts are pooled by maximum, so that no strong link is lost
 LIVE_CELLS, LIVE_WINDOW = 240, 104  # while it grows tick by tick, with the window zoomed into
@@ -32,7 +33,7 @@ class Tile:
     slots: np.ndarray | None
     pool: int
     top: float  # the highest value of cells and slots: the end of the colour scale
-    sink_share: float
+    sink_share: Quantity
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def tile_of(captured: AttentionCaptured, hide_sink: bool = False, at_most: int =
     cells = pool_max(weights, pool)
     slots = pool_max(captured.slot_share, pool) if captured.slot_share.any() else None
     top = max(float(cells.max(initial=0.0)), float(slots.max()) if slots is not None else 0.0)
-    return Tile(cells, slots, pool, top, sink_share(captured.weights))
+    return Tile(cells, slots, pool, top, sink_share(captured))
 
 
 def detail_of(
@@ -107,9 +108,11 @@ def visible(captured: AttentionCaptured, hide_sink: bool) -> np.ndarray:
     return weights
 
 
-def sink_share(weights: np.ndarray) -> float:
-    """The mean share of attention on the first token, over all queries."""
-    return float(weights[:, 0].mean()) if weights.size else 0.0
+def sink_share(captured: AttentionCaptured) -> Quantity:
+    """The mean share of attention on the first token, over all queries that can read it."""
+    reach = captured.window or len(captured.tokens)
+    first = taken(AttentionCaptured, "weights", captured.weights[:reach, :1])
+    return first.one(lambda shares: float(shares.mean()) if shares.size else 0.0, "")
 
 
 def pool_max(values: np.ndarray, pool: int) -> np.ndarray:
@@ -161,7 +164,9 @@ def pack(
             "layer": captured.layer,
             "head": captured.head,
             "top": tile.top,
-            "sink": tile.sink_share,
+            "sink": float(tile.sink_share),
+            "sinkKind": tile.sink_share.kind,
+            "reach": captured.window,
             "hideSink": hide_sink,
             "hasSlots": tile.slots is not None,
             "height": height,
@@ -198,7 +203,7 @@ def label(
             f"{_named(captured.tokens[query])} to {_named(captured.tokens[read + 1])}. "
         )
     hidden = ", not drawn" if hide_sink else ""
-    sink = f"The first token gets {tile.sink_share:.1%} on average{hidden}."
+    sink = f"The first token gets {float(tile.sink_share):.1%} on average{hidden}."
     slots = ""
     if tile.slots is not None:
         slots = f" The slots of dynamic weights get {captured.slot_share.mean():.1%} on average."
@@ -209,15 +214,23 @@ def label(
 def clicked(
     cell: object, captured: AttentionCaptured, hide_sink: bool = False
 ) -> tuple[int, int] | None:
-    """The (query, key) of a click, in a pooled cell its strongest link; `None` if not ours."""
+    """The (query, key) of a click, in a pooled cell its strongest link; `None` if not ours.
+
+    The key is -1 where the slots of dynamic weights were clicked.
+    """
     if not isinstance(cell, dict):
         return None
     query, read, pool = cell.get("query"), cell.get("key"), cell.get("pool")
     if not (isinstance(query, int) and isinstance(read, int) and isinstance(pool, int)):
         return None
     n = len(captured.tokens)
-    if pool < 1 or not 0 <= read <= query or query * pool >= n:
+    if pool < 1 or not -1 <= read <= query or not 0 <= query * pool < n:
         return None
+    if read < 0:  # the slots: of the queries of this cell, the one that gave them most
+        if not captured.slot_share.any():
+            return None
+        some = captured.slot_share[query * pool : (query + 1) * pool]
+        return query * pool + int(some.argmax()), -1
     weights = visible(captured, hide_sink)
     block = weights[query * pool : (query + 1) * pool, read * pool : (read + 1) * pool]
     row, column = divmod(int(block.argmax()), block.shape[1])

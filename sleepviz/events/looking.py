@@ -24,7 +24,9 @@ class AttentionCaptured:
 
     `weights` [query, key] float32, rows sum to 1 together with `slot_share`; entries above the
     diagonal are 0 and mean "absent". `slot_share` [query] is the share that went to the slots of
-    dynamic weights.
+    dynamic weights. `window`: how many tokens a query of this layer reads, itself among them; 0
+    where it reads all: what is further back is 0 and "absent", too. `scale`: what products of
+    queries and keys were multiplied by.
     """
 
     layer: int
@@ -33,6 +35,8 @@ class AttentionCaptured:
     weights: Shares
     slot_share: Shares
     ms: MeasuredMs
+    window: int = 0
+    scale: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

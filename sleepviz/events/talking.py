@@ -62,12 +62,16 @@ class TurnAdded:
 
 @dataclass(frozen=True, slots=True)
 class Prefilled:
-    """A chunk of text was read: its tokens went into the KV cache in one pass."""
+    """A chunk of text was read: its tokens went into the KV cache in one pass.
+
+    `watched`: its attention was seen meanwhile, in one head or in all.
+    """
 
     tokens: tuple[Token, ...]
     ms: MeasuredMs
     kv_layer_bytes: MeasuredLayerBytes  # after the chunk
     n_cached: int
+    watched: bool = False
 
 
 @dataclass(frozen=True, slots=True)

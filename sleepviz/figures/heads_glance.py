@@ -65,6 +65,7 @@ def heads_glance(state: State, choice: str = "sink") -> go.Figure:
         y=np.arange(n_layers),
         limits=(0.0, 1.0 if unit == "share" and top > 0.5 else max(top, 1e-6)),
         custom=np.moveaxis(measures, 0, -1) * _SCALES,
+        numbers=[f"{_NAMES[name]} ({_UNITS.get(name, '%')})" for name in MEASURES],
         bar=theme.colour_bar(f"{_NAMES[choice]} ({unit})".replace("share (share)", "(share)")),
         hover="layer %{y}, head %{x}<br>" + "<br>".join(_hover(name) for name in _NAMES),
     )

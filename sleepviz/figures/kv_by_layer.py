@@ -59,6 +59,7 @@ def kv_by_layer(state: State) -> go.Figure:
             fill=True,
             upon=at > 0,
             ends=len(keep) <= 2,
+            own=0,
         )
     for night in state.nights:
         theme.mark(

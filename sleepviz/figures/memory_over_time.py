@@ -171,6 +171,7 @@ def _machine(state: State) -> list[_Line]:
         (_EVERYTHING, theme.PROCESS, "rss"),
         ("accelerator, reserved by PyTorch", theme.RESERVED, "reserved"),
         (_ALLOCATED, theme.INK, "allocated"),
+        ("accelerator, highest so far", theme.ACTIVATIONS, "peak"),
     )
     found = [
         _Line(name, colour, series(MemorySampled, field, samples), right=True)

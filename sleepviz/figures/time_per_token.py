@@ -58,11 +58,18 @@ def time_per_token(state: State, choice: str = "linear") -> go.Figure:
     watched = _Dots("generated while attention is seen", theme.RESERVED, "square")
     read = _Dots("read, a chunk at a time", theme.CONTROL, "triangle-up")
     looked = _Dots("looked inside, read again", theme.PROCESS, "diamond")
-    looks = {"decode": said, "watched": watched, "prefill": read, "look": looked}
+    read_watched = _Dots("read while attention is seen", theme.RESERVED, "triangle-up")
+    looks = {
+        "decode": said,
+        "decode, watched": watched,
+        "prefill": read,
+        "prefill, watched": read_watched,
+        "look": looked,
+    }
     for how, look in looks.items():
         timings = sorted((t for t in state.timings if _how(t) == how), key=lambda t: t.n_context)
         if timings:
-            _add_dots(figure, timings, look)
+            _add_dots(figure, timings, look, _unseen_ms(state, how))
     return figure.made()
 
 
@@ -99,8 +106,9 @@ def _medians(state: State) -> str:
     told = []
     for how, words in (
         ("decode", "generated"),
-        ("watched", "generated while attention is seen"),
+        ("decode, watched", "generated while attention is seen"),
         ("prefill", "read"),
+        ("prefill, watched", "read while attention is seen"),
         ("look", "looked at"),
     ):
         each = [_each_ms(t) for t in state.timings if _how(t) == how]
@@ -110,7 +118,14 @@ def _medians(state: State) -> str:
 
 
 def _how(timing: Timing) -> str:
-    return "watched" if timing.watched else timing.phase
+    return f"{timing.phase}, watched" if timing.watched else timing.phase
+
+
+def _unseen_ms(state: State, how: str) -> float | None:
+    """Of passes that were watched, the median of the same without; None of others."""
+    phase, _, watched = how.partition(", ")
+    each = [_each_ms(t) for t in state.timings if _how(t) == phase]
+    return float(np.median(each)) if watched and each else None
 
 
 def _each_ms(timing: Timing) -> float:
@@ -124,20 +139,28 @@ def _each(timings: list[Timing]) -> Series:
     return ms if alone else ms.by(lambda n: n / np.maximum(1, n_tokens), ms.unit)
 
 
-def _add_dots(figure: Draft, timings: list[Timing], look: _Dots) -> None:
+def _add_dots(
+    figure: Draft, timings: list[Timing], look: _Dots, unseen_ms: float | None = None
+) -> None:
     x = np.array([t.n_context for t in timings], dtype=float)
     each = _each(timings)
     y = each.values
     keep = thinning.thin(y)
-    per_s = 1000 / np.maximum(y, 1e-9)
+    columns = [1000 / np.maximum(y, 1e-9), [t.n_tokens for t in timings]]
+    hover = (
+        "%{y:,.2f} ms per token<br>"
+        "%{customdata[0]:,.1f} tokens per second, %{customdata[1]:,.0f} at once"
+    )
+    if unseen_ms is not None:
+        columns.append(y - unseen_ms)
+        hover += "<br>%{customdata[2]:+,.2f} ms against the median without"
     traces.dots(
         figure,
         each[keep],
         name=look.name,
         x=x[keep],
-        custom=np.column_stack([per_s, [t.n_tokens for t in timings]])[keep],
-        hover="%{y:,.2f} ms per token<br>"
-        "%{customdata[0]:,.1f} tokens per second, %{customdata[1]:,.0f} at once",
+        custom=np.column_stack(columns)[keep],
+        hover=hover,
         colour=look.colour,
         symbol=look.symbol,
         size=5 if len(y) > 200 else 7,

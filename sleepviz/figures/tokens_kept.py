@@ -24,7 +24,7 @@ _MOST_WORDS = 60
 
 
 def tokens_kept(state: State, choice: str = "") -> go.Figure:
-    """How many KV heads (count) kept each token, over its position in the context."""
+    """How many KV heads (count) kept each token, over its number among those slept on."""
     found = _found(state, choice)
     if found is None:
         return theme.empty(TITLE, _EMPTY)
@@ -33,7 +33,7 @@ def tokens_kept(state: State, choice: str = "") -> go.Figure:
     figure = theme.blank(
         TITLE,
         alt(state, choice),
-        x="position in the context (tokens)",
+        x="token of what was slept on (number)",
         y="kept by this head (1: yes, 0: no)" if one else "heads that keep it (count)",
     )
     keep = thinning.thin(counts.astype(float))

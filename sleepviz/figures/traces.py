@@ -44,6 +44,7 @@ def line(
     upon: bool = False,
     ends: bool = False,
     right: bool = False,
+    own: int | None = None,
 ) -> None:
     """Add a line, dashed as its numbers are: MEASURED solid, DERIVED dashed, ESTIMATE dotted.
 
@@ -51,11 +52,12 @@ def line(
     `spread` [point, 2]: the edges of a ribbon around the line, called `edges`. step: a value holds
     until the next. fill: what is under it is shaded; `upon` the line before it, which has the same
     x. ends: dots as well, where there are too few for a line. right: on the right axis.
+    own: the column of `custom` that a table has in place of y, where lines lie upon each other.
     """
     ribbon = {} if spread is None else {"edges": edges}
     trace = go.Scatter(
         **UNCHECKED,
-        meta={"kind": y.kind.value, **ribbon},
+        meta={"kind": y.kind.value, "own": own, **ribbon},
         name=name,
         x=x,
         y=y.values,

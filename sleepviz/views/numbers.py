@@ -134,20 +134,22 @@ def _slots(state: State) -> float:
 # the true share of attention --------------------------------------------------------------------
 
 
-def _work_table(at: list[int], facts: SessionStarted) -> Table:
-    """Operations for one more token at each number of tokens."""
+def _work_table(at: list[tuple[int, int]], facts: SessionStarted) -> Table:
+    """Operations for one more token at each number of tokens and slots."""
     return Table(
         (
             "tokens (count)",
+            "slots of each KV head (count)",
             f"attention (operations, {Kind.DERIVED})",
             f"all else (operations, {Kind.DERIVED})",
             f"share of attention (%, {Kind.DERIVED})",
         ),
         (
-            at,
-            [formulas.attention_flops(n, facts) for n in at],
+            [n for n, _ in at],
+            [slots for _, slots in at],
+            [formulas.attention_flops(n, facts, slots) for n, slots in at],
             [formulas.other_flops(facts) for _ in at],
-            [100 * formulas.attention_share(n, facts) for n in at],
+            [100 * formulas.attention_share(n, facts, slots) for n, slots in at],
         ),
     )
 
@@ -167,20 +169,24 @@ def _attention(state: State) -> None:
             on_click=controls.time_attention,
         )
     n_slots = round(_slots(state))
-    n_now = max(1, state.n_cached + n_slots)
+    now_at = (max(state.n_cached, int(not n_slots)), n_slots)
     now_words = f"{state.n_cached:,} tokens" + (f" and {n_slots:,} slots" if n_slots else "")
-    at = sorted({n_now, 256, 1024, facts.context_limit})
+    at = sorted({now_at, (256, 0), (1024, 0), (facts.context_limit, 0)}, key=sum)
     shown = []
-    for n in at:
-        share = formulas.attention_share(n, facts)
-        words = f"{now_words} (now)" if n == n_now else f"{n:,} tokens"
-        shown.append(Bar(words, share, f"{share:.1%}", "violet" if n == n_now else "plain"))
-    now = formulas.attention_flops(n_now, facts), formulas.other_flops(facts)
+    for n, slots in at:
+        share, is_now = formulas.attention_share(n, facts, slots), (n, slots) == now_at
+        words = f"{now_words} (now)" if is_now else f"{n:,} tokens"
+        shown.append(Bar(words, share, f"{share:.1%}", "violet" if is_now else "plain"))
+    now = formulas.attention_flops(now_at[0], facts, n_slots), formulas.other_flops(facts)
+    formula = (
+        f"{Kind.DERIVED}: operations for one more token. Attention: "
+        f"{formulas.attention_words(now_at[0], facts, n_slots)} = {now[0] / 1e6:,.1f} million at "
+        f"{now_words}; all else: 2 · {facts.n_params:,} parameters = {now[1] / 1e6:,.1f} million."
+    )
+    slides = ", up to the window of a layer that slides" if any(facts.windows) else ""
     sentence = (
-        f"{Kind.DERIVED}: operations for one more token. Attention: 4 · layers · heads · "
-        f"dimensions · tokens = {now[0] / 1e6:,.1f} million at {now_words}; all else: "
-        f"2 · parameters = {now[1] / 1e6:,.1f} million. The cache’s bytes and the attention’s work "
-        "per token grow in proportion to the tokens; nothing grows exponentially."
+        f"{formula} The cache’s bytes and the attention’s work per token grow in proportion to the "
+        f"tokens{slides}; nothing grows exponentially."
     )
     about, timed = el("p", "small muted", sentence), el("p", "small", _timed(state, facts))
     markup(el("div", "stack", bars(shown), about, timed), key="numbers.attention", title=title)
@@ -188,7 +194,7 @@ def _attention(state: State) -> None:
         partial(_work_table, at, facts),
         of="numbers.attention",
         file=f"attention-share-{state.position}",
-        about=(WORK_SEES, WORK_IS_NOT),
+        about=(WORK_SEES, WORK_IS_NOT, formula),
         key="numbers.attention.about",
     )
 
@@ -199,7 +205,7 @@ def _timed(state: State, facts: SessionStarted) -> str:
     if timed is None:
         return f"{Kind.MEASURED}: not yet. It takes about ten passes of one token."
     slots = f" and {timed.n_slots:,.0f} slots a head" if timed.n_slots else ""
-    share = formulas.attention_share(timed.n_context + round(timed.n_slots), facts)
+    share = formulas.attention_share(timed.n_context, facts, round(timed.n_slots))
     counted = ""
     if timed.pass_flops:
         counted = (

@@ -5,6 +5,8 @@ Knows which pieces make the page; acts only through controls.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import streamlit as st
 
@@ -94,7 +96,11 @@ def _conversation(state: State, busy: bool) -> None:
     else:
         marked = choosing.chosen(state), choosing.stretch(state)
         transcript.transcript(
-            state, marked, key="talk.transcript", height=HEIGHT, choose=choosing.choose
+            state,
+            marked,
+            key="talk.transcript",
+            height=HEIGHT,
+            choose=partial(choosing.turn, state),
         )
         beneath_words(
             lambda: transcript.table(state),

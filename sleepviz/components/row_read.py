@@ -1,0 +1,103 @@
+"""What one token read, in one head: its row of the tile as bars, and the cell that was clicked.
+
+Knows captures and which cell was clicked; does not know how a head is chosen.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from sleepviz.components import choosing, inside
+from sleepviz.components.markup import Node, choice, el, tag
+from sleepviz.components.pieces import Bar, bars
+from sleepviz.events import AttentionCaptured, Token
+from sleepviz.quantities import Kind
+from sleepviz.state import State
+
+MOST_BARS = 12
+CELL = "look.cell"  # in session_state: the cell that was clicked last, and its two tokens
+
+
+def clicked(captured: AttentionCaptured, cell: tuple[int, int]) -> None:
+    """Remember a cell (query, key) that was clicked in the tile."""
+    st.session_state[CELL] = (cell, *_ends(captured, cell))
+
+
+def what_it_read(state: State, captured: AttentionCaptured, query: int, hide_sink: bool) -> None:
+    """The row of one token as bars, and the share of a clicked cell of it; a bar is clickable."""
+    key = _clicked_key(captured, query)
+    token = captured.tokens[query]
+    st.markdown("##### What this token read")
+    lines: list[Node | None] = [
+        el(
+            "div",
+            "row",
+            el("b", "", f"“{inside.plain(token.text)}”"),
+            el("span", "small muted", f"position {token.position}"),
+        )
+    ]
+    if key is not None and key >= 0:
+        to = captured.tokens[key]
+        share = captured.weights[query, key]
+        words = f"gave {share:.1%} to “{inside.plain(to.text)}”, {query - key} tokens before"
+        lines.append(el("div", "small", words))
+    if hide_sink and query:
+        hidden = f"sink hidden: {captured.weights[query, 0]:.1%} of this row, not rescaled"
+        lines.append(el("div", "small amber", hidden))
+    lines.append(bars(read_by(captured, query, hide_sink)))
+    words = (
+        "Shares of this head’s attention; the longest bar is the largest of them. Click a cell or "
+        "a bar to choose its token. "
+    )
+    lines.append(el("p", "small muted", words, tag(Kind.MEASURED)))
+    where = f"layer {captured.layer}, head {captured.head}"
+    title = f"What “{inside.plain(token.text)}” read in {where}"
+    picked = choice(el("div", "talk", *lines), key="look.read", title=title)
+    inside.beneath_read(captured, query, of="look.read", most=MOST_BARS)
+    if picked is not None and picked.isdecimal() and choosing.choose_cached(state, int(picked)):
+        st.rerun()
+
+
+def _ends(captured: AttentionCaptured, cell: tuple[int, int]) -> tuple[Token, Token]:
+    return captured.tokens[cell[0]], captured.tokens[cell[1]]
+
+
+def _clicked_key(captured: AttentionCaptured, query: int) -> int | None:
+    """The key of the cell that was clicked last, where it is in this row and holds these tokens."""
+    told = st.session_state.get(CELL)
+    if told is None or told[0][0] != query or max(told[0]) >= len(captured.tokens):
+        return None
+    return told[0][1] if told[1:] == _ends(captured, told[0]) else None
+
+
+def read_by(captured: AttentionCaptured, query: int, hide_sink: bool) -> list[Bar]:
+    """The keys that a token gave most of its attention to, the sink and the slots apart."""
+    row = captured.weights[query, : query + 1]
+    order = [int(k) for k in np.argsort(-row) if k > 0 and row[k] > 0][:MOST_BARS]
+    slots = float(captured.slot_share[query])
+    sink_shown = not hide_sink or query == 0
+    top = max([float(row[k]) for k in order] + [slots, float(row[0]) if sink_shown else 0.0])
+    top = top or 1.0
+    shown = []
+    if sink_shown:  # the first token can read nothing else
+        sink = f"{inside.plain(captured.tokens[0].text)} (the first token)"
+        hover = f"share {row[0]:.4f}"
+        shown.append(Bar(sink, float(row[0]) / top, _share(row[0]), "plain", hover=hover, pick="0"))
+    if slots > 0:
+        words, hover = "slots of dynamic weights", f"share {slots:.4f}"
+        shown.append(Bar(words, slots / top, _share(slots), "orange", hover=hover))
+    for k in order:
+        token = captured.tokens[k]
+        hover = f"share {row[k]:.4f}; position {token.position}, {query - k} tokens before"
+        label = inside.plain(token.text)
+        share = float(row[k]) / top
+        shown.append(
+            Bar(label, share, _share(row[k]), "violet", hover=hover, code=True, pick=str(k))
+        )
+    return shown
+
+
+def _share(share: float) -> str:
+    """A share in words; what is there is never told as nothing."""
+    return "< 0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
