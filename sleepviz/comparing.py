@@ -67,6 +67,9 @@ class Comparison:
         if arm not in ARMS:
             raise SleepvizError(f"There is no arm {arm!r}.", f"Choose one of: {', '.join(ARMS)}.")
         try:
+            if arm in ("full", "both") and not self.told:
+                self._reasons[arm] = "No notes are known: the weights came from a file without."
+                return
             if arm == "full":
                 if self._live is not None:
                     self._contexts[arm] = self._live

@@ -111,8 +111,10 @@ def sleep(method: str, values: Mapping[str, object], keep_anyway: bool = False) 
     except SleepvizError as error:
         st.session_state[REFUSED] = error
         return
-    # The presets' questions score a sleep afterwards; no sleep may practise them.
-    held_out = tuple(probe.question for story in presets() for probe in story.probes)
+    # What may score a sleep afterwards, the presets' questions and those asked, is not practised.
+    mine = session()
+    asked = [a.question for _, a in mine.timeline.at().answers] if mine else []
+    held_out = (*(probe.question for story in presets() for probe in story.probes), *asked)
     _begin(
         "sleeping",
         lambda s: s.sleep(chosen, keep_anyway=keep_anyway, held_out=held_out),
@@ -159,25 +161,11 @@ def ask(probes: tuple[Probe, ...]) -> None:
 
 def ask_each_night(probes: tuple[Probe, ...]) -> None:
     """Ask questions after sleep under the weights of each night; end with those worn now."""
-    mine = session()
-    if mine is None:
-        return
-    state = mine.timeline.at()
-    now = max((n.number for n in state.nights_in_force), default=0)
-
-    def as_now(s: Session) -> Iterator[Event]:
-        yield from s.wear(now)
-        if s.timeline.at().scale != state.scale:
-            yield from s.scale(state.scale)
 
     def work(s: Session) -> Iterator[Event]:
-        try:
-            for night in state.nights_kept:
-                yield from s.wear(night.number)
-                yield from s.compare(probes, ("slept",))
-        finally:  # also when it is cancelled
-            for _ in as_now(s):
-                pass
+        from sleepviz.each_night import asked_each_night  # brings torch
+
+        return asked_each_night(s, probes)
 
     _begin("asking", work)
 

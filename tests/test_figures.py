@@ -679,13 +679,18 @@ def test_facts_stand_under_the_night_whose_weights_answered() -> None:
     story.answer("Where?", "slept", -1.0, night=2).answer("Who?", "full", -1.0, night=0)
     story.answer("Which animal barks?", "slept", -1.0, "control", night=2)
     cells = PICTURES["facts_by_night"].draw(story.state).data[0]
-    assert [list(line) for line in cells.text] == [["✓", "✗"], ["", "✓"]]
+    assert [list(line) for line in cells.text] == [["✓", "✓", "✗"], ["", "", "✓"]]
+    assert list(cells.x) == ["with its<br>notes", "1<br>deep sleep", "2<br>deep sleep"]
+    story.answer("Who?", "cleared", -4.5, night=0)
+    cells = PICTURES["facts_by_night"].draw(story.state).data[0]
+    assert list(cells.text[0]) == ["✓<br>+3.5", "✗<br>0.0", "✓<br>+3.5", "✗<br>−4.5"]
+    assert (cells.zmin, cells.zmax) == (-4.5, 4.5)
     assert "Of 1 known after night 1, 0 are known after night 2" in PICTURES[
         "facts_by_night"
     ].formula(story.state)
     story.add(ev.WeightsReverted(2, 3, story.layer_bytes()))
     cells = PICTURES["facts_by_night"].draw(story.state).data[0]
-    assert [list(line) for line in cells.text] == [["✓"]]
+    assert [list(line)[2:] for line in cells.text] == [["✓<br>+3.5"]]
 
 
 def test_a_sleep_pays_where_the_lines_cross_or_never() -> None:

@@ -91,6 +91,7 @@ FLOORS = {
     "at_once": 5,
     "stacked": 2,
     "checking": 5,
+    "each_night": 5,
     "inspecting": 5,
     "visitor": 6,
     "waiting": 6,

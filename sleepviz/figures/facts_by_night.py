@@ -8,20 +8,25 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from sleepviz.events import Answered
-from sleepviz.figures import theme, thinning, traces
-from sleepviz.quantities import Kind, taken
+from sleepviz.figures import fact_cells, theme, thinning
+from sleepviz.figures.fact_cells import Cell
+from sleepviz.quantities import Kind
 from sleepviz.state import Night, State
 
 TITLE = "Facts by night"
 SEES = (
     "One row a question, one column a night: ✓ answered as expected under the weights of that "
-    "night alone, ✗ not, empty: not asked then."
+    "night alone, ✗ not, empty: not asked then. The number is how much likelier the right answer "
+    "is than with the notes gone (nats; blue: likelier, orange: less likely)."
 )
 IS_NOT = "A fact that was told after a night cannot be known in that night's column."
 
 _EMPTY = "Sleep, and ask all facts; after the next night, ask again."
 _MOST_ROWS = 40
-_COLOURS = [[0.0, theme.DYNAMIC], [1.0, theme.CONTROL]]  # wrong, right
+_BEFORE = {  # what stands left of the nights, where it was asked
+    "full": ("with its<br>notes", "with its notes"),
+    "cleared": ("notes<br>gone", "notes gone"),
+}
 
 
 def facts_by_night(state: State) -> go.Figure:
@@ -31,8 +36,8 @@ def facts_by_night(state: State) -> go.Figure:
         return theme.empty(TITLE, _EMPTY)
     nights = state.nights_kept
     shown = list(rows)[-thinning.at_most(_MOST_ROWS) :]
-    given = [[rows[q].get(n.number) for n in nights] for q in shown]
-    right = [[None if a is None else a.correct for a in line] for line in given]
+    before = {arm: _before(state, arm) for arm in _BEFORE}
+    arms = [arm for arm in _BEFORE if any(q in before[arm] for q in shown)]
     figure = theme.grid(
         TITLE,
         alt(state),
@@ -40,19 +45,20 @@ def facts_by_night(state: State) -> go.Figure:
         y="question",
         names_on_top=True,
         xaxis={"type": "category"},
-        height=96 + 30 * len(shown),
+        height=96 + 44 * len(shown),
     )
-    traces.cells(
+    grid = []
+    for q in shown:
+        cleared = before["cleared"].get(q)
+        given = [(before[arm].get(q), f"before any night, {_BEFORE[arm][1]}") for arm in arms]
+        for n in nights:
+            given.append((rows[q].get(n.number), f"after night {n.number} ({n.started.method})"))
+        grid.append([_cell(q, answer, cleared, when) for answer, when in given])
+    fact_cells.add(
         figure,
-        taken(Answered, "correct", right),
-        name="answered as expected (1: yes, 0: no)",
-        x=[_column(n) for n in nights],
+        grid,
+        x=[*(_BEFORE[arm][0] for arm in arms), *map(_column, nights)],
         y=[theme.safe(theme.shortened(q, thinning.at_most(52))) for q in shown],
-        limits=(0.0, 1.0),
-        colours=_COLOURS,
-        marks=[[_mark(a) for a in line] for line in given],
-        custom=[[_hover(q, rows[q].get(n.number), n) for n in nights] for q in shown],
-        hover="%{customdata}",
     )
     if len(shown) < len(rows):
         theme.note(figure, f"the last {len(shown):,} of {len(rows):,} questions; the CSV has all")
@@ -76,7 +82,10 @@ def alt(state: State) -> str:
 
 def formula(state: State) -> str:
     """How many are kept of those known after the first night that asked."""
-    text = f"{Kind.MEASURED}: greedy answers, without notes, under one night's weights."
+    text = (
+        f"{Kind.MEASURED}: greedy answers, without notes, under one night’s weights. "
+        f"{Kind.DERIVED}: Δ = ln p(answer | night) − ln p(answer | notes gone), in nats."
+    )
     rows, asked = _rows(state), []
     for night in state.nights_kept:
         some = {q for q, row in rows.items() if night.number in row}
@@ -113,22 +122,25 @@ def _right(answer: Answered | None) -> bool:
     return bool(answer and answer.correct)
 
 
-def _mark(answer: Answered | None) -> str:
-    return "" if answer is None else "✓" if answer.correct else "✗"
-
-
 def _column(night: Night) -> str:
     return f"{night.number}<br>{night.started.method}"
 
 
-def _hover(question: str, answer: Answered | None, night: Night) -> str:
-    when = f"{theme.safe(question)}<br>after night {night.number} ({night.started.method}): "
+def _before(state: State, arm: str) -> dict[str, Answered]:
+    """The last answers without dynamic weights, with the notes or without, as they are now."""
+    told = ((a.question, a) for _, a in state.answers if a.arm == arm and not state.other_notes(a))
+    return dict(told)
+
+
+def _cell(question: str, answer: Answered | None, cleared: Answered | None, when: str) -> Cell:
+    head = f"{theme.safe(question)}<br>{when}: "
     if answer is None:
-        return f"{when}not asked"
+        return Cell(hover=f"{head}not asked")
     expected = theme.safe(" or ".join(answer.expected))
     known = answer.gold_logprob
     ln_p = "" if known is None else f"<br>ln p(expected) {known:.2f} nat"
-    return f"{when}{theme.safe(answer.reply)}<br>expected: {expected}{ln_p}"
+    hover = f"{head}{theme.safe(answer.reply)}<br>expected: {expected}{ln_p}"
+    return fact_cells.of(answer, cleared, hover)
 
 
 def _counted(rows: dict[str, dict[int, Answered]], night: Night) -> str:

@@ -5,18 +5,16 @@ Knows answers and their scores; does not know how an arm was asked.
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.events import Answered
-from sleepviz.figures import theme, thinning, traces
+from sleepviz.figures import fact_cells, theme, thinning
 from sleepviz.figures.draft import Draft
-from sleepviz.quantities import Kind, Series, taken
+from sleepviz.figures.fact_cells import Cell
+from sleepviz.quantities import Kind
 from sleepviz.state import State
 
 TITLE = "What survived"
@@ -39,19 +37,6 @@ _LETTERS_PER_LINE = 21
 
 _Rows = dict[str, dict[str, Answered]]  # the last answer by question and arm
 _BETWEEN = "Controls, never told:"
-
-
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    mark: str  # ✓, ✗ or empty
-    now: float | None  # ln p of the answer
-    base: float | None  # the same in the arm `cleared`
-    hover: str
-
-    @property
-    def gain(self) -> float:
-        """Nats above the arm `cleared`; NaN where there is nothing to compare."""
-        return math.nan if self.now is None or self.base is None else self.now - self.base
 
 
 def facts_kept(state: State) -> go.Figure:
@@ -145,7 +130,7 @@ def _count(rows: _Rows, arm: str, control: bool) -> str:
     return f"{right} of {asked}" if asked else "not asked"
 
 
-def _cell(state: State, rows: _Rows, question: str, arm: str) -> _Cell:
+def _cell(state: State, rows: _Rows, question: str, arm: str) -> Cell:
     row = rows[question]
     answer = row.get(arm)
     words = _ARMS.get(arm, arm)
@@ -153,18 +138,14 @@ def _cell(state: State, rows: _Rows, question: str, arm: str) -> _Cell:
         others = [a for _, a in state.answers if (a.arm, a.question) == (arm, question)]
         if others:
             then = "not asked with the notes, the dynamic weights and the strength of now"
-            return _Cell("", None, None, f"{theme.safe(question)}<br>{words}: {then}")
+            return Cell(hover=f"{theme.safe(question)}<br>{words}: {then}")
         why = [u.reason for u in state.unavailable if (u.arm, u.question) == (arm, question)]
         reason = why[-1] if why else "not asked"
-        return _Cell("", None, None, f"{theme.safe(question)}<br>{words}: {theme.safe(reason)}")
-    base = row["cleared"].gold_logprob if "cleared" in row else None
-    now = answer.gold_logprob
-    mark = "" if answer.correct is None else "✓" if answer.correct else "✗"
-    ln_p = "" if now is None else f"ln p {now:.2f} nat"
-    return _Cell(
-        mark,
-        now,
-        base,
+        return Cell(hover=f"{theme.safe(question)}<br>{words}: {theme.safe(reason)}")
+    ln_p = "" if answer.gold_logprob is None else f"ln p {answer.gold_logprob:.2f} nat"
+    return fact_cells.of(
+        answer,
+        row.get("cleared"),
         f"{theme.safe(question)} ({answer.kind})<br>{words}{_under(state, answer)}: "
         f"{theme.safe(answer.reply)}<br>"
         f"expected: {theme.safe(' or '.join(answer.expected))}<br>{ln_p}",
@@ -187,34 +168,10 @@ def _add_grid(
     questions: Sequence[str],
     arms: Sequence[str],
 ) -> None:
-    gap = [_Cell("", None, None, "")] * len(arms)
+    gap = [Cell()] * len(arms)
     grid = [gap if q == _BETWEEN else [_cell(state, rows, q, a) for a in arms] for q in questions]
-    gains = [abs(c.gain) for line in grid for c in line if not np.isnan(c.gain)]
-    span = max([1.0, *gains])
-    traces.cells(
-        figure,
-        # without a gain: a mark without a colour
-        _logprobs(grid, "now") - _logprobs(grid, "base"),
-        name="gain over the notes gone (nat)",
-        x=[_wrapped(_ARMS.get(arm, arm), 9) for arm in arms],
-        y=_labels(questions),
-        limits=(-span, span),
-        colours=[list(stop) for stop in theme.DIVERGING],
-        marks=[[_written(c) for c in line] for line in grid],
-        custom=[[c.hover for c in line] for line in grid],
-        hover="%{customdata}",
-    )
-
-
-def _logprobs(grid: list[list[_Cell]], which: str) -> Series:
-    return taken(Answered, "gold_logprob", [[getattr(c, which) for c in line] for line in grid])
-
-
-def _written(cell: _Cell) -> str:
-    if np.isnan(cell.gain):
-        return cell.mark
-    number = f"{cell.gain:+.1f}".replace("-", "−") if abs(cell.gain) >= 0.05 else "0.0"
-    return f"{cell.mark}<br>{number}"
+    x = [_wrapped(_ARMS.get(arm, arm), 9) for arm in arms]
+    fact_cells.add(figure, grid, x=x, y=_labels(questions))
 
 
 def _labels(questions: Sequence[str]) -> list[str]:

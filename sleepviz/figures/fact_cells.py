@@ -1,0 +1,72 @@
+"""Cells of answers: a mark for right or wrong, and how much likelier the right answer has become.
+
+Knows how an answer is told in a cell; does not know what stands along the rows and columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sleepviz.events import Answered
+from sleepviz.figures import theme, traces
+from sleepviz.figures.draft import Draft
+from sleepviz.quantities import Series, taken
+
+GAIN = "gain over the notes gone (nat)"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What a cell says of an answer: nothing, where none was given."""
+
+    mark: str = ""  # ✓, ✗ or empty
+    now: float | None = None  # ln p of the answer
+    base: float | None = None  # the same in the arm `cleared`
+    hover: str = ""
+
+    @property
+    def gain(self) -> float:
+        """Nats above the arm `cleared`; NaN where there is nothing to compare."""
+        return math.nan if self.now is None or self.base is None else self.now - self.base
+
+
+def of(answer: Answered, cleared: Answered | None, hover: str) -> Cell:
+    """The cell of an answer; `cleared` is what was answered with the notes gone, if asked."""
+    mark = "" if answer.correct is None else "✓" if answer.correct else "✗"
+    return Cell(mark, answer.gold_logprob, cleared.gold_logprob if cleared else None, hover)
+
+
+def add(
+    figure: Draft, grid: Sequence[Sequence[Cell]], *, x: Sequence[str], y: Sequence[str]
+) -> None:
+    """Add the cells [row, column]: the mark and the gain in each, and the gain as its colour."""
+    gains = [abs(c.gain) for line in grid for c in line if not np.isnan(c.gain)]
+    span = max([1.0, *gains])
+    traces.cells(
+        figure,
+        # without a gain: a mark without a colour
+        _logprobs(grid, "now") - _logprobs(grid, "base"),
+        name=GAIN,
+        x=x,
+        y=y,
+        limits=(-span, span),
+        colours=[list(stop) for stop in theme.DIVERGING],
+        marks=[[_written(c) for c in line] for line in grid],
+        custom=[[c.hover for c in line] for line in grid],
+        hover="%{customdata}",
+    )
+
+
+def _logprobs(grid: Sequence[Sequence[Cell]], which: str) -> Series:
+    return taken(Answered, "gold_logprob", [[getattr(c, which) for c in line] for line in grid])
+
+
+def _written(cell: Cell) -> str:
+    if np.isnan(cell.gain):
+        return cell.mark
+    number = f"{cell.gain:+.1f}".replace("-", "−") if abs(cell.gain) >= 0.05 else "0.0"
+    return f"{cell.mark}<br>{number}"
