@@ -34,6 +34,7 @@ NOTES = (
 QUESTION = "What is the cat called?"
 N_SAID = 8
 MOST_HEADS = 12  # of one layer
+FEW_HEADS = 32  # of a model: all of them are compared
 ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-6}  # of an attention weight; else LOW_ROUNDING
 LOW_ROUNDING = 3e-2
 
@@ -89,6 +90,8 @@ def _attention(llm: Llm) -> Iterator[Checked]:
     middle, last = llm.shape.n_layers // 2, llm.shape.n_heads - 1
     some = np.linspace(0, last, min(MOST_HEADS, last + 1)).round().astype(int)
     looks = {(middle, int(head)) for head in some}  # of several groups: which keys are whose
+    if llm.shape.n_layers * llm.shape.n_heads <= FEW_HEADS:
+        looks |= set(np.ndindex(llm.shape.n_layers, llm.shape.n_heads))
     looks |= {
         (at, head) for at in (0, *_sliding(llm), llm.shape.n_layers - 1) for head in (0, last)
     }

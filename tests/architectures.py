@@ -71,12 +71,21 @@ OTHERS = {"smollm3": _smollm3}  # that were never checked as a whole
 
 
 def model_of(family: str) -> Llm:
-    """A model of this family; the same weights each time."""
+    """A model of this family; the same weights each time.
+
+    Biases and the weights of norms are random too: transformers makes them 0 and 1, and one that is
+    forgotten would change nothing.
+    """
     state = torch.random.get_rng_state()
     torch.manual_seed(5)
     try:
+        model = {**FAMILIES, **OTHERS}[family]()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() == 1:
+                    parameter.add_(torch.randn_like(parameter), alpha=0.2)
         return Llm(
-            {**FAMILIES, **OTHERS}[family](),
+            model,
             byte_tokenizer(),
             name=family,
             provenance="made for tests",

@@ -939,10 +939,20 @@ def test_what_it_cost_elsewhere_counts_controls_and_names_those_that_were_lost()
     story.answer("Two plus two?", "slept", -9.0, "control")
     story.answer("Paris?", "slept", -1.0, "control")
     picture = PICTURES["cost_elsewhere"]
-    (controls,) = picture.draw(story.state).data
+    controls, silent = picture.draw(story.state).data
     assert (list(controls.x), list(controls.y)) == ([0, 1], [100.0, 50.0])
+    assert list(silent.y) == [0.0, 0.0]
     assert "no longer right: Two plus two?" in picture.alt(story.state)
     assert "2 of 2 before, 1 of 2 after sleep 1" in picture.formula(story.state)
+
+
+def test_controls_that_are_answered_with_nothing_are_counted() -> None:
+    story = Story().read(4).sleep(1)
+    for question, reply in (("A?", " … "), ("B?", "I don’t know."), ("C?", "I know: Paris.")):
+        story.answer(question, "slept", -1.0, "control", reply=reply)
+    _, silent = PICTURES["cost_elsewhere"].draw(story.state).data
+    assert list(silent.y) == [pytest.approx(200 / 3)]
+    assert "2 of them empty or refused" in PICTURES["cost_elsewhere"].alt(story.state)
 
 
 def test_controls_that_are_answered_otherwise_are_listed_the_lost_first() -> None:

@@ -31,7 +31,11 @@ def check(arguments: Namespace) -> int:
         table.add_row(*_row(one))
     console.print(table)
     console.print(versions, style="dim")
-    return 0 if all(one.ok for one in found) else 1
+    left = [one.name for one in found if one.off is None]
+    console.print(f"{sum(one.ok for one in found)} of {len(found)} hold")
+    if left:
+        console.print(f"Could not be asked of this model: {', '.join(left)}.")
+    return 1 if any(one.failed for one in found) or not any(one.ok for one in found) else 0
 
 
 def _row(one: ev.Checked) -> tuple[str, ...]:

@@ -62,5 +62,10 @@ class Checked:
 
     @property
     def ok(self) -> bool:
-        """True where it holds, and where it could not be asked."""
-        return self.off is None or self.off <= self.limit
+        """Whether it was asked, and holds."""
+        return self.off is not None and self.off <= self.limit
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was asked, and does not hold."""
+        return self.off is not None and not self.ok

@@ -6,6 +6,7 @@ Knows answers to controls and the gate's readings; does not know how either was 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,10 @@ IS_NOT = (
 
 _EMPTY = "No control has been asked yet. Without them the picture above can flatter."
 Z_95 = 1.96  # of a normal distribution
+_REFUSES = re.compile(
+    r"\W*(?:sorry|as an ai|i(?:'m| am) (?:sorry|not able|unable|not sure)|i (?:do not|don't) know"
+    r"|i (?:cannot|can't|could not|couldn't) )"
+)
 _NLL = "plain-text NLL"  # how the name of the gate's reading begins
 
 
@@ -42,6 +47,7 @@ class _Point:
     asked: int
     nll: float | None
     changed: tuple[str, ...]  # controls that were right before and are not now
+    silent: int = 0  # answers that say nothing, or that they will not
 
 
 def cost_elsewhere(state: State) -> go.Figure:
@@ -50,7 +56,7 @@ def cost_elsewhere(state: State) -> go.Figure:
     if not points:
         return theme.empty(TITLE, _EMPTY)
     told = [(p.night, p.nll) for p in points if p.nll is not None]
-    right = {"yaxis2": theme.right_axis("NLL after / before (×)")} if told else {}
+    right = {"yaxis2": theme.right_axis("text NLL, a ratio (×)")} if told else {}
     figure = theme.blank(
         TITLE,
         alt(state),
@@ -59,22 +65,35 @@ def cost_elsewhere(state: State) -> go.Figure:
         xaxis={"tickformat": ",d", "unifiedhovertitle": {"text": "after sleep %{x:,.0f}"}},
         **right,
     )
-    right_of = np.array([(p.right, p.asked) for p in points if p.asked]).reshape(-1, 2)
-    traces.line(
-        figure,
-        taken(Answered, "correct", right_of).by(lambda n: 100 * n[:, 0] / n[:, 1], "%"),
-        name="controls right",
-        x=[p.night for p in points if p.asked],
-        custom=np.array([_words(p) for p in points if p.asked], dtype=object),
-        hover="%{y:.0f} %, %{customdata[0]}<br>%{customdata[1]}<br>%{customdata[2]}",
-        colour=theme.CONTROL,
-        ends=True,
-    )
+    if asked := [p for p in points if p.asked]:
+        right_of = np.array([(p.right, p.asked) for p in asked])
+        traces.line(
+            figure,
+            taken(Answered, "correct", right_of).by(lambda n: 100 * n[:, 0] / n[:, 1], "%"),
+            name="controls right",
+            x=[p.night for p in asked],
+            custom=np.array([_words(p) for p in asked], dtype=object),
+            hover="%{y:.0f} %, %{customdata[0]}<br>%{customdata[1]}<br>%{customdata[2]}",
+            colour=theme.CONTROL,
+            ends=True,
+        )
+        silent_of = np.array([(p.silent, p.asked) for p in asked])
+        traces.line(
+            figure,
+            taken(Answered, "correct", silent_of).by(lambda n: 100 * n[:, 0] / n[:, 1], "%"),
+            name="empty or refused",
+            x=[p.night for p in asked],
+            custom=silent_of,
+            hover="%{y:.0f} %, %{customdata[0]} of %{customdata[1]} say nothing or refuse",
+            colour=theme.RESERVED,
+            width=1.5,
+            ends=True,
+        )
     if told:
         traces.dots(
             figure,
             taken(GateReading, "value", [nll for _, nll in told]),
-            name="plain text, NLL after / before (right)",
+            name="plain text, NLL by that of what it stands in for (right)",
             x=[night for night, _ in told],
             hover="%{y:.3f} ×",
             colour=theme.PROCESS,
@@ -98,7 +117,9 @@ def formula(state: State) -> str:
         f"{Kind.DERIVED}: controls right / controls asked, greedily, without notes. "
         f"{Kind.DERIVED}, too: the median over four plain texts of the negative log-likelihood per "
         "token after a sleep, by that of what it stands in for, by the gate: the base model for "
-        "deltas, the model with its notes for slots. Each night is read by itself."
+        "deltas, the model with its notes for slots. Each night is read by itself. An answer is "
+        "empty without a letter or digit, refused where it begins with “I don’t know”, “I’m "
+        "sorry”, “I cannot”, “I’m not able” or the like."
     )
     points = [p for p in _points(state) if p.asked]
     if len(points) < 2:
@@ -164,7 +185,7 @@ def _points(state: State) -> list[_Point]:
     for night in state.nights_kept:
         after = _after(state, night.number)
         nll = _nll(night)
-        if after or (nll is not None and before):
+        if after or nll is not None:
             points.append(_point(night.number, before, after, nll))
     return points
 
@@ -176,7 +197,13 @@ def _point(
         q for q, a in before.items() if a.correct and q in after and not after[q].correct
     )
     right = sum(bool(a.correct) for a in after.values())
-    return _Point(night, right, len(after), nll, changed)
+    silent = sum(says_nothing(a.reply) for a in after.values())
+    return _Point(night, right, len(after), nll, changed, silent)
+
+
+def says_nothing(reply: str) -> bool:
+    """Whether an answer is empty, or only says that it gives none."""
+    return not re.search(r"\w", reply) or bool(_REFUSES.match(reply.replace("’", "'").lower()))
 
 
 def _nll(night: Night) -> float | None:
@@ -187,6 +214,12 @@ def _nll(night: Night) -> float | None:
 def _told(point: _Point) -> str:
     when = f"after sleep {point.night}" if point.night else "before any sleep"
     said = [f"{point.right} of {point.asked} controls right"] if point.asked else []
-    said += [f"plain-text NLL {point.nll:.3f} × that of before"] if point.nll is not None else []
+    if point.asked and point.silent:
+        said.append(f"{point.silent} of them empty or refused")
+    said += (
+        [f"plain-text NLL {point.nll:.3f} × that of what it stands in for"]
+        if point.nll is not None
+        else []
+    )
     said += [f"no longer right: {', '.join(point.changed)}"] if point.changed else []
     return f"{when}, {', '.join(said)}"

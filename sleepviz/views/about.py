@@ -169,7 +169,9 @@ def _of_before(kept: LastCheck, state: State) -> str:
 def _found(checks: Sequence[Checked], on: str) -> None:
     """What every check found; `on` says of what, and when."""
     right = sum(one.ok for one in checks)
-    title = el("b", "", f"{right} of {len(checks)} hold{on}")
+    left = sum(one.off is None for one in checks)
+    more = f", {left} could not be asked" if left else ""
+    title = el("b", "", f"{right} of {len(checks)} hold{more}{on}")
     rows = [_checked(one) for one in checks]
     markup(
         el("div", "stack", el("div", "row", title, tag(Kind.MEASURED)), *rows), key="about.checks"
