@@ -371,6 +371,19 @@ def test_nights_asks_after_every_night_for_all_that_was_told(
     assert "after night" in capsys.readouterr().out.replace("\n", " ")
 
 
+@pytest.mark.usefixtures("on_tiny")
+def test_nights_keep_what_is_in_the_file_already(
+    capsys: pytest.CaptureFixture[str], stories: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "N.json"
+    for seed in ("0", "1", "1"):  # the last is made again, and is there once
+        rest = ("--method", "forget", "--keep-anyway", "--seed", seed, "--out", str(out))
+        assert main(["nights", stories, *rest]) == 0
+    assert [r["seed"] for r in results(out)["runs"]] == [0, 1]
+    out.write_text('{"model": "another", "runs": []}')
+    assert "holds no nights of" in mistake(capsys, "nights", stories, *rest)
+
+
 @pytest.mark.usefixtures("no_model")
 def test_nights_wants_several_stories(
     capsys: pytest.CaptureFixture[str], stories: str, tmp_path: Path

@@ -199,7 +199,10 @@ def _measure_peers(
 
     folder = locate(model or default_name())
     if folder is None:
-        return
+        raise SleepvizError(
+            f"kvpress cannot be measured: {model or default_name()} is not in a folder here.",
+            "Give a folder that holds the model with --model.",
+        )
     planned = [(story, planned_peers(story, controls, keep)) for story in stories]
     missing = [(s, [r for r in runs if results.find(r) is None]) for s, runs in planned]
     missing = [(story, wanted) for story, wanted in missing if wanted]

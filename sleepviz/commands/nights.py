@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -18,8 +18,11 @@ from sleepviz.commands.arguments import out_file
 from sleepviz.commands.bench import chosen_methods, chosen_stories
 from sleepviz.commands.drawing import console, drawn
 
+_SAME = ("method", "knobs", "seed")  # what makes a run the same as another
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from sleepviz.events import Event
     from sleepviz.many_nights import Nights
@@ -38,13 +41,14 @@ def nights(arguments: Namespace) -> int:
         raise SleepvizError("There is only one story.", "Several nights need several stories.")
     llm = models.loaded(arguments.model)
     finished: list[Nights] = []
+    before = _read(out, llm.name)
     for method in methods:
         for seed in arguments.seed or [0]:
             work = measure_nights(
                 llm, stories, controls, method, seed, keep_anyway=arguments.keep_anyway
             )
             drawn(f"{sleep.name_of(method)} seed {seed}", _collecting(work, finished))
-            write_whole(out, _as_json(llm.name, finished))
+            write_whole(out, _as_json(llm.name, before, finished))
             console.print(_table(finished[-1]))
     return 0
 
@@ -78,5 +82,28 @@ def _right(known: Sequence[bool] | None) -> str:
     return "" if known is None else f"{sum(known)}/{len(known)}"
 
 
-def _as_json(model: str, finished: Sequence[Nights]) -> str:
-    return json.dumps({"model": model, "runs": [n.as_json() for n in finished]}, indent=1)
+def _read(out: Path, model: str) -> list[dict[str, Any]]:
+    """The runs that are in the file already, to be kept.
+
+    Raises `SleepvizError` for a file of another model, or one that is none of ours.
+    """
+    if not out.exists():
+        return []
+    try:
+        content = json.loads(out.read_text(encoding="utf-8"))
+        runs = list(content["runs"])
+        if content["model"] == model and all({*_SAME} <= set(run) for run in runs):
+            return runs
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise SleepvizError(
+        f"{out} is there, and holds no nights of {model}.", "Name another file with --out."
+    )
+
+
+def _as_json(model: str, before: list[dict[str, Any]], finished: Sequence[Nights]) -> str:
+    """All runs, those from before that were not made again first."""
+    made = [n.as_json() for n in finished]
+    again = [[run[key] for key in _SAME] for run in made]
+    kept = [run for run in before if [run[key] for key in _SAME] not in again]
+    return json.dumps({"model": model, "runs": [*kept, *made]}, indent=1)

@@ -33,6 +33,11 @@ IS_NOT = (
 CHOICES = {"seconds": "Seconds", "memory": "Memory × time"}
 
 _EMPTY = "Sleep, and ask one question in all four arms; then it can be told."
+_FROM_A_FILE = (
+    "The dynamic weights came from a file: what their sleep took was not measured here, so it "
+    "cannot be told when it pays."
+)
+MANY = 64  # tokens of a pass that reads at its usual pace; a short one is slower for each
 _HEADED = {"seconds": "computing time", "memory": "memory held while computing"}
 _MOST = 1000  # questions that are looked ahead
 _POINTS = 49
@@ -106,7 +111,7 @@ def break_even(state: State, choice: str = "seconds") -> go.Figure:
     """Seconds (s), or memory held times seconds (MiB·s), over questions; a line for each way."""
     costs = _costs(state)
     if costs is None:
-        return theme.empty(TITLE, _EMPTY)
+        return theme.empty(TITLE, _nothing(state))
     ways = costs.ways(choice)
     unit = ways[_KEEP].each.unit
     figure = theme.draft(
@@ -160,7 +165,7 @@ def alt(state: State, choice: str = "seconds") -> str:
     """The picture in words."""
     costs = _costs(state)
     if costs is None:
-        return f"{TITLE}. {_EMPTY}"
+        return f"{TITLE}. {_nothing(state)}"
     told = "; ".join(
         f"{_pays(costs.pays_after(name, choice), costs)} against “{name}”"
         for name in (_KEEP, _READ)
@@ -199,6 +204,12 @@ def formula(state: State, choice: str = "seconds") -> str:
     )
 
 
+def _nothing(state: State) -> str:
+    """Why nothing can be told yet."""
+    made_here = all(n.report is None or n.report.slept_here for n in state.nights_in_force)
+    return _EMPTY if made_here else _FROM_A_FILE
+
+
 def _slept(costs: _Costs) -> str:
     return "sleep once" if costs.n_nights == 1 else f"sleep {costs.n_nights} nights"
 
@@ -225,8 +236,9 @@ def _costs(state: State) -> _Costs | None:
     night = nights[-1]
     timed = [a for _, a in state.answers if a.ms > 0 and not state.other_notes(a)]
     given = {arm: [a for a in timed if a.arm == arm] for arm in ("full", "slept")}
-    given["slept"] = [a for a in given["slept"] if a.night == night.number]
+    given["slept"] = [a for a in given["slept"] if a.night == night.number and state.in_force(a)]
     passes = [t for t in state.timings if t.phase == "prefill"]
+    passes = [t for t in passes if t.n_tokens >= MANY] or passes
     if not (given["full"] and given["slept"] and passes):
         return None
     read = derived(sum(t.ms for t in passes) / 1e3, "s")

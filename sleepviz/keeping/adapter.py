@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -88,6 +88,7 @@ def read(files: Mapping[str, bytes], llm: Llm, scale: float) -> tuple[dict[str, 
     header = read_header(files[TENSORS], TENSORS)
     ranks = _ranks(header, llm)
     factors = {name: _factor(config, name, rank) for name, rank in ranks.items()}
+    _require_known(config, ranks)
     tensors = tensors_in(files[TENSORS])
     deltas = {}
     for name, factor in factors.items():
@@ -114,6 +115,19 @@ def _require_plain(config: Mapping[str, Any]) -> None:
     for key, value in config.items():
         if key not in known and not any(value is off or value == off for off in _OFF):
             raise refused(CONFIG, f"{key} = {value!r:.80} is no part of plain LoRA")
+
+
+def _require_known(config: Mapping[str, Any], names: Collection[str]) -> None:
+    """Raise where a pattern names what is not adapted: as a regular expression it might."""
+    for pattern in ("rank_pattern", "alpha_pattern"):
+        for key in config.get(pattern) or {}:
+            if not any(_named(name, key) for name in names):
+                raise refused(CONFIG, f"{pattern} names {key!r:.80}, which is no module of it")
+
+
+def _named(name: str, key: str) -> bool:
+    """Whether a key of a pattern is a module's name, or the end of it."""
+    return name == key or name.endswith(f".{key}")
 
 
 def _ranks(header: Header, llm: Llm) -> dict[str, int]:
@@ -158,7 +172,7 @@ def _of(config: Mapping[str, Any], pattern: str, name: str, usual: Any) -> Any:
     found = config.get(pattern) or {}
     if not isinstance(found, dict):
         raise refused(CONFIG, f"{pattern} is not an object")
-    return next((v for k, v in found.items() if name == k or name.endswith(f".{k}")), usual)
+    return next((v for k, v in found.items() if _named(name, k)), usual)
 
 
 def _number(value: Any, what: str) -> float:

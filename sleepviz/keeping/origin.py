@@ -97,11 +97,13 @@ def read(data: bytes) -> tuple[Origin, float]:
     all_of([*notes, *scores.values()], str)
     all_of(list(knobs.values()), int, float, str)
     n_tokens = field("n_tokens", int)
-    numbers = [n_tokens, *(v for v in knobs.values() if isinstance(v, int))]
-    if n_tokens < 0 or any(abs(n) > MOST_NUMBER for n in numbers):
-        raise refused(NAME, f"a number in it is below 0 or above {MOST_NUMBER:,}")
-    if any(unicodedata.category(c) == "Cs" for text in notes for c in text):
-        raise refused(NAME, "its notes hold half a character")
+    numbers = [n_tokens, *(v for v in knobs.values() if not isinstance(v, str))]
+    if n_tokens < 0 or not all(abs(n) <= MOST_NUMBER for n in numbers):  # also refuses NaN
+        raise refused(NAME, f"a number in it is below 0 or above {MOST_NUMBER:,}, or none")
+    pairs = (*knobs.items(), *scores.items())
+    texts = [*notes, *content.values(), *(part for pair in pairs for part in pair)]
+    if any(unicodedata.category(c) == "Cs" for t in texts if isinstance(t, str) for c in t):
+        raise refused(NAME, "a text in it holds half a character")
     strength = field("strength", float, int)
     content.setdefault("forced", "")  # files from before it was told
     if not 0.0 <= strength <= STRENGTH_LIMIT:  # also refuses NaN

@@ -5,6 +5,8 @@ Knows sleep methods by their protocol; does not know any method, and acts only t
 
 from __future__ import annotations
 
+import math
+
 import streamlit as st
 
 from sleepviz import controls, frame
@@ -237,12 +239,13 @@ def _woken(state: State, night: Night) -> None:
 
 def _refused(night: Night, busy: bool) -> None:
     assert night.refusal is not None
-    hint = (
-        f"{night.refusal.reason} It was rolled back: nothing has changed. You may keep such a "
-        "sleep to see what it does; it will be marked."
-    )
+    hint = f"{night.refusal.reason} It was rolled back: nothing has changed."
+    if math.isfinite(night.refusal.value):
+        hint += " You may keep such a sleep to see what it does; it will be marked."
     told = notice("This sleep would have done harm.", hint)
     markup(el("div", "talk", told, verdict(night.refusal.readings)), key="sleep.refusal")
+    if not math.isfinite(night.refusal.value):
+        return  # weights that are no numbers answer nothing
     st.button(
         "Sleep again and keep it anyway",
         key="sleep.anyway",
