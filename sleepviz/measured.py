@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Annotated
+
+from sleepviz.quantities import Kind, Told
 
 FILE = Path(__file__).parent / "sleep" / "measured.json"
 
@@ -23,7 +26,7 @@ class Measured:
     seconds: over `n_timed` such sleeps, others perhaps. `on`: model, device, stories.
     """
 
-    kept: float
+    kept: Annotated[float, Told(Kind.DERIVED, "")]
     lost: float
     n_controls: int
     seconds: float
@@ -34,7 +37,7 @@ class Measured:
 
 
 @cache
-def measured() -> Mapping[str, Measured]:
+def means() -> Mapping[str, Measured]:
     """By method; empty where nothing was shipped."""
     if not FILE.exists():
         return {}

@@ -946,6 +946,23 @@ def test_what_it_cost_elsewhere_counts_controls_and_names_those_that_were_lost()
     assert "2 of 2 before, 1 of 2 after sleep 1" in picture.formula(story.state)
 
 
+def test_a_sleep_of_this_session_stands_among_the_methods() -> None:
+    story = Story().read(4).sleep(1)
+    picture = PICTURES["methods_compared"]
+    assert not any(t.marker.symbol == "diamond" for t in picture.draw(story.state).data)
+    for question, cleared, slept in (("Who?", False, True), ("Where?", False, False)):
+        story.answer(question, "full", -1.0, night=0).answer(
+            question, "cleared", -1.0 if cleared else -9.0, night=0
+        )
+        story.answer(question, "slept", -1.0 if slept else -9.0)
+    for question, after in (("Paris?", -9.0), ("Two?", -1.0)):
+        story.answer(question, "cleared", -1.0, "control", night=0)
+        story.answer(question, "slept", after, "control")
+    [own] = [t for t in picture.draw(story.state).data if t.marker.symbol == "diamond"]
+    assert (list(own.x), list(own.y)) == ([1.0], [50.0])
+    assert "(1 − 0) / (2 − 0) = 50%" in picture.formula(story.state)
+
+
 def test_controls_that_are_answered_with_nothing_are_counted() -> None:
     story = Story().read(4).sleep(1)
     for question, reply in (("A?", " … "), ("B?", "I don’t know."), ("C?", "I know: Paris.")):

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_what_is_shipped_is_of_methods_that_there_are() -> None:
-    shipped = measured.measured()
+    shipped = measured.means()
     assert set(shipped) <= set(sleep.methods())
     for numbers in shipped.values():
         assert numbers.n_runs > 0
@@ -55,8 +55,8 @@ def test_the_script_sums_up_runs_at_default_knobs(tmp_path: Path) -> None:
 
 def test_nothing_shipped_is_no_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measured, "FILE", tmp_path / "nowhere.json")
-    measured.measured.cache_clear()
+    measured.means.cache_clear()
     try:
-        assert measured.measured() == {}
+        assert measured.means() == {}
     finally:
-        measured.measured.cache_clear()
+        measured.means.cache_clear()

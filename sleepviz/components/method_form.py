@@ -10,7 +10,7 @@ import streamlit as st
 from sleepviz.components.lasting import lasting
 from sleepviz.components.markup import Node, el, markup, tag
 from sleepviz.components.pieces import chip
-from sleepviz.measured import measured
+from sleepviz.measured import means
 from sleepviz.quantities import Kind
 
 CHOSEN = "sleep.method"  # in session_state
@@ -83,7 +83,7 @@ def _cards(names: list[str], chosen: str, busy: bool) -> None:
 
 def _trade_off(name: str) -> Node | None:
     """What it kept, cost and took where it was measured; not a promise for this machine."""
-    got = measured().get(name)
+    got = means().get(name)
     if got is None:
         return None
     hover = (

@@ -64,6 +64,16 @@ def render(timeline: Timeline, position: int | None) -> None:
                 _light(str(figure(name, shown[name]).data[part[1]].name))
     with st.container(border=True, key="numbers_attention"):
         _attention(state)
+    _methods(state)
+
+
+def _methods(state: State) -> None:
+    """What each way to sleep kept and cost; made only while it is open."""
+    title = pictures()["methods_compared"].title
+    more = st.expander(title, key="numbers.methods", on_change="rerun")
+    if more.open:
+        with more:
+            picture("methods_compared", state, key="numbers.methods_compared", height=340)
 
 
 def _headed(name: str, title: str) -> str:
