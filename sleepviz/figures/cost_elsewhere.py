@@ -164,6 +164,14 @@ def changed(state: State, night: int) -> tuple[int, list[tuple[Answered, Answere
     return len(both), sorted(others, key=lambda pair: (not pair[0].correct, bool(pair[1].correct)))
 
 
+def counted(state: State, night: int) -> tuple[int, int, int]:
+    """Of the controls asked before and after a night: how many, right before, right after."""
+    before, after = _before(state), _after(state, night)
+    both = [q for q in before if q in after]
+    right = (sum(bool(given[q].correct) for q in both) for given in (before, after))
+    return len(both), *right
+
+
 def _before(state: State) -> dict[str, Answered]:
     """The controls as they were answered without notes and without dynamic weights."""
     return {a.question: a for _, a in state.answers if a.arm == "cleared" and a.kind == "control"}

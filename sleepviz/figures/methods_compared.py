@@ -125,15 +125,13 @@ def _own(state: State) -> Iterator[tuple[Night, _Slept]]:
     """The kept sleeps of this session of which facts and controls are known."""
     for night in state.nights_kept:
         full, cleared, slept = _right(state, night)
-        n_asked, pairs = cost_elsewhere.changed(state, night.number)
+        n_asked, before, after = cost_elsewhere.counted(state, night.number)
         report = night.report
         if report is None or not report.slept_here or full <= cleared or not n_asked:
             continue
-        lost = sum(bool(a.correct) and not b.correct for a, b in pairs)
-        lost -= sum(bool(b.correct) and not a.correct for a, b in pairs)
         share = (slept - cleared) / (full - cleared)
         mib = report.dynamic_bytes / 2**20
-        yield night, _Slept(share, max(0, lost), n_asked, report.seconds, mib)
+        yield night, _Slept(share, max(0, before - after), n_asked, report.seconds, mib)
 
 
 def _right(state: State, night: Night) -> tuple[int, int, int]:
