@@ -168,8 +168,10 @@ def counted(state: State, night: int) -> tuple[int, int, int]:
     """Of the controls asked before and after a night: how many, right before, right after."""
     before, after = _before(state), _after(state, night)
     both = [q for q in before if q in after]
-    right = (sum(bool(given[q].correct) for q in both) for given in (before, after))
-    return len(both), *right
+    right_before, right_after = (
+        sum(bool(given[q].correct) for q in both) for given in (before, after)
+    )
+    return len(both), right_before, right_after
 
 
 def _before(state: State) -> dict[str, Answered]:
