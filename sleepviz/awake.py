@@ -22,7 +22,8 @@ from sleepviz.llm import Llm
 from sleepviz.session import Session
 
 TICK_S = 0.5  # as often as a page looks while work goes on
-NOTES = "The lamp of the harbour is lit at six, and the ferry comes at seven with letters. " * 8
+_SENTENCE = "The lamp of the harbour is lit at six, and the ferry comes at seven with letters. "
+NOTES, MANY_NOTES = _SENTENCE * 8, _SENTENCE * 102  # about 200 tokens, and 2,000
 QUESTION = "Tell me everything that you know about the harbour, in many long sentences."
 ASKED = (
     QUESTION,
@@ -45,6 +46,7 @@ class Awake:
     n_context: int
     same_tokens: bool
     watched: str = ""
+    looked: bool = False  # a tile was open, and all heads were followed
 
     @property
     def ratio(self) -> float:
@@ -58,12 +60,13 @@ def measure_talking(
     watch: Callable[[Session], None] | None = None,
     watched: str = "",
     look: tuple[int, int] | None = None,
+    notes: str = NOTES,
 ) -> Iterator[Event | Awake]:
     """Talk and decode barely in turns; progress, and last the result. The first round warms up.
 
     `watch` is done every TICK_S while the session talks, on a thread of its own, as a page does;
     `watched` says what it is. `look` is a layer and head whose tile is open before the talk; then
-    all heads have been compared before it, too, and are followed.
+    all heads have been compared before it, too, and are followed. `notes` are read before.
     """
     ours: list[float] = []
     bare: list[float] = []
@@ -71,7 +74,7 @@ def measure_talking(
     n_context = 0
     for turn in range(rounds + 1):
         session = Session(llm)
-        for _ in session.read(NOTES):
+        for _ in session.read(notes):
             pass
         if look is not None:
             for _ in (*session.look(*look), *session.glance()):
@@ -93,7 +96,7 @@ def measure_talking(
         yield Progressed("rounds", turn + 1, rounds + 1)
     # what watching costs falls on a few tokens: their mean tells it, a median would hide it
     middle = statistics.median if watch is None else statistics.fmean
-    yield Awake(middle(ours), middle(bare), n_tokens, n_context, same, watched)
+    yield Awake(middle(ours), middle(bare), n_tokens, n_context, same, watched, look is not None)
 
 
 @contextmanager

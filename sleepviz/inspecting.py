@@ -34,6 +34,7 @@ class Inspected:
     look_s: float
     read_s: float
     peak: int
+    all_heads: bool = False
 
     @property
     def ratio(self) -> float:
@@ -68,4 +69,4 @@ def measure_looking(llm: Llm, rounds: int = 3) -> Iterator[Event | Inspected]:
                 peaks.append(peak.extra)
             yield Progressed(what, turn + 1, rounds + 1)
         medians = statistics.median(looks), statistics.median(reads)
-        yield Inspected(what, len(ids), *medians, max(peaks))
+        yield Inspected(what, len(ids), *medians, max(peaks), look is glanced)

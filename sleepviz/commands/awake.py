@@ -26,13 +26,17 @@ if TYPE_CHECKING:
 
     Result: TypeAlias = Awake | AtOnce | Inspected | Paged | Browsed
 
+# what each was to reach, on two processor cores
+WATCHING, WITH_A_TILE, AT_ONCE = 1.10, 1.25, 2.5
+LOOKING = ((1.2, 0), (2.0, 200))  # one head; all heads, in so many MiB: times a reading
+SWITCH_MS, TICK_MS = 500, 15
 WATCHED = ("kv_growth", "memory_over_time", "time_per_token", "kv_map")
 
 
 def awake(arguments: Namespace) -> int:
     """Measure everything in one run, and print a line for each ratio."""
     from sleepviz.at_once import AtOnce, measure_at_once
-    from sleepviz.awake import Awake, measure_talking
+    from sleepviz.awake import MANY_NOTES, Awake, measure_talking
     from sleepviz.commands.browsing import Browsed, measure_browser
     from sleepviz.commands.pages import Paged, measure_pages
     from sleepviz.inspecting import Inspected, measure_looking
@@ -57,6 +61,11 @@ def awake(arguments: Namespace) -> int:
         look=(llm.shape.n_layers - 1, 0),
     )
     drawn("talking, a tile open", work(tile))
+    for long in (
+        measure_talking(llm, rounds=3, notes=MANY_NOTES),
+        measure_talking(llm, rounds=3, notes=MANY_NOTES, watch=_painted, watched=live),
+    ):
+        drawn("talking, with many notes", work(long))
     drawn("talking at once", work(measure_at_once(llm)))
     drawn("talking at once, each with weights of its own", work(measure_at_once(llm, worn=True)))
     drawn("looking inside", work(measure_looking(llm)))
@@ -65,12 +74,37 @@ def awake(arguments: Namespace) -> int:
     table = Table(
         title=f"{llm.name}, {llm.device}: medians of one run (MEASURED), ratios (DERIVED)"
     )
-    for column in ("what", "here", "against", "ratio", ""):
+    for column in ("what", "here", "against", "ratio", "", "bar"):
         table.add_column(column)
     for result in results:
-        table.add_row(*_row(result))
+        table.add_row(*_row(result), _verdict(result))
     console.print(table)
-    return 0
+    return 1 if any(getattr(result, "same_tokens", True) is False for result in results) else 0
+
+
+def _verdict(result: Result) -> str:
+    """The bar of a line, and whether it was held in this run."""
+    from sleepviz.at_once import AtOnce
+    from sleepviz.awake import Awake
+    from sleepviz.commands.browsing import Browsed
+    from sleepviz.commands.pages import Paged
+
+    if isinstance(result, Browsed):
+        bar, held = result.bar, result.held
+    elif isinstance(result, Paged):
+        bar = f"{SWITCH_MS} ms, a tick {TICK_MS}"
+        held = result.first_ms <= SWITCH_MS and result.tick_ms <= TICK_MS
+    elif isinstance(result, AtOnce):
+        bar, held = f"≥ {AT_ONCE:g}", result.ratio >= AT_ONCE
+    elif isinstance(result, Awake):
+        most = WITH_A_TILE if result.looked else WATCHING
+        bar, held = f"≤ {most:g}", result.ratio <= most
+    else:
+        most, room = LOOKING[result.all_heads]
+        bar = f"≤ {most:g}" + (f", {room} MiB" if room else "")
+        held = result.ratio <= most and (not room or result.peak <= room * MIB)
+    sign = "" if held is None else "[green]✓[/green] " if held else "[red]✗[/red] "
+    return f"{sign}{bar}"
 
 
 def _painted(session: Session) -> None:

@@ -6,41 +6,23 @@ one of them is missing, nothing is measured and the reason is told.
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import signal
-import subprocess
-import sys
+import math
 import tempfile
-import threading
 import time
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sleepviz import SleepvizError
+from sleepviz.commands.browser import IDLE, PATIENCE_MS, ROOT, chromium, served
+from sleepviz.commands.wire import Wire
 from sleepviz.events import Event, Progressed
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-ROOT = Path(__file__).resolve().parents[2]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-TICK_S = 0.5  # as often as a page asks while work goes on
 N_TILE = 1024  # tokens of the tile that is painted
 PAINTINGS = 7
 QUESTION = "Tell me everything that you know, in many long sentences."
@@ -57,8 +39,7 @@ LIVE = (
     ("About", ""),
 )
 SETTLED_MS, LIVE_MS = 1500, 6000  # until a page that was opened is there; how long it is watched
-IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
-PATIENCE_MS = 240_000
+REST_MS = 2000
 TILE_PAGE = f"""
 import numpy as np
 import streamlit as st
@@ -86,12 +67,14 @@ class Browsed:
     what: str
     amount: str
     how: str
+    bar: str = ""
+    held: bool | None = None  # whether it is within the bar
 
 
 def measure_browser(model: str) -> Iterator[Event | Browsed]:
     """Progress, and the readings; a reading without an amount says why there is none."""
     try:
-        with _browser() as browser:
+        with chromium() as browser:
             yield Progressed("browser", 0, 2)
             yield from _live(browser, model)
             yield Progressed("browser", 1, 2)
@@ -101,90 +84,13 @@ def measure_browser(model: str) -> Iterator[Event | Browsed]:
         yield Browsed("in a browser", "not measured", str(error))
 
 
-@contextmanager
-def served(script: Path, log: list[str], **settings: str) -> Iterator[str]:
-    """The address of a Streamlit server of a script, on a free port; its output goes to `log`.
-
-    Raises `SleepvizError` with the output where it does not start.
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", str(script), "--server.port=0"],
-        cwd=ROOT,
-        env={**os.environ, **settings},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        yield _address(process, log)
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def _address(process: subprocess.Popen[str], log: list[str]) -> str:
-    """Where the server listens, as soon as it answers."""
-    assert process.stdout is not None
-    found = None
-    for line in process.stdout:
-        log.append(line)
-        if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-            break
-    lines = process.stdout
-    threading.Thread(target=lambda: log.extend(lines), daemon=True).start()
-    waiting = threading.Event()
-    for _ in range(300 if found else 0):
-        with suppress(OSError):
-            assert found is not None
-            if urllib.request.urlopen(found[0] + "/_stcore/health", timeout=5).read() == b"ok":
-                return found[0]
-        if process.poll() is not None:
-            break
-        waiting.wait(0.1)
-    raise SleepvizError("The server did not start: " + "".join(log)[-2000:], "Read its output.")
-
-
-@contextmanager
-def _browser() -> Iterator[Browser]:
-    try:
-        from playwright.sync_api import Error as PlaywrightError
-        from playwright.sync_api import sync_playwright
-    except ImportError as error:
-        raise SleepvizError(
-            "playwright is not installed.", "pip install -r requirements-dev.txt"
-        ) from error
-    names = (os.environ.get("CHROMIUM", ""), *BROWSERS)
-    path = next((found for name in names if name and (found := shutil.which(name))), None)
-    if path is None:
-        raise SleepvizError("There is no Chromium.", "Install one, or name it in CHROMIUM.")
-    try:
-        with sync_playwright() as playwright:
-            opened = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-            try:
-                yield opened
-            finally:
-                opened.close()
-    except PlaywrightError as error:
-        what = str(error).splitlines()[0]
-        raise SleepvizError(f"The browser failed: {what}", "Run it again.") from error
-
-
 def _live(browser: Browser, model: str) -> Iterator[Browsed]:
     """Somebody lets the model read N_TOKENS tokens and talks; what the websocket brings."""
     log: list[str] = []
-    frames: list[tuple[float, int]] = []
-
-    def came(payload: bytes | str) -> None:
-        frames.append((time.perf_counter(), len(payload)))
-
     with served(ROOT / "app.py", log, SLEEPVIZ_MODEL=model) as address:
         page = browser.new_page(viewport={"width": 1280, "height": 720})
         page.set_default_timeout(PATIENCE_MS)
-        page.on("websocket", lambda socket: socket.on("framereceived", came))
+        wire = Wire(page)
         page.goto(address)
         page.wait_for_selector(".st-key-strip")
         page.get_by_role("radio", name="Your own text").click()
@@ -199,17 +105,48 @@ def _live(browser: Browser, model: str) -> Iterator[Browsed]:
         page.wait_for_selector(".st-key-look_tile canvas.map")
         _idle(page)
         for title, part in LIVE:
-            yield _while_it_talks(page, frames, title, part)
-        began = time.perf_counter()
-        page.wait_for_timeout(2000)
-        after = sum(size for at, size in frames if at > began)
-        yield Browsed("the last page, nothing going on", f"{after:,} B in 2 s", "websocket")
+            yield _while_it_talks(page, wire, title, part)
+        yield from _at_rest(page, wire)
         page.close()
 
 
-def _while_it_talks(
-    page: Page, frames: Sequence[tuple[float, int]], title: str, part: str
-) -> Browsed:
+def _at_rest(page: Page, wire: Wire) -> Iterator[Browsed]:
+    """What a page brings when nothing goes on, and when its script runs again for nothing."""
+    switched: list[float] = []
+    for title, part in LIVE:
+        began = time.perf_counter()
+        _open(page, title, part)
+        page.wait_for_timeout(SETTLED_MS)
+        _idle(page)
+        switched += [r.seconds for r in wire.since(began)[:1]]
+        before = wire.n_bytes
+        page.wait_for_timeout(REST_MS)
+        rest, began = wire.n_bytes - before, time.perf_counter()
+        page.locator("body").press("r")  # Streamlit's key to run the script again
+        page.wait_for_timeout(SETTLED_MS)
+        again = sum(r.n_bytes for r in wire.since(began))
+        yield Browsed(
+            f"page {_named(title, part)}, nothing going on",
+            f"{rest:,} B in {REST_MS / 1e3:.0f} s",
+            f"websocket; run again with nothing changed: {again / 1024:,.1f} KiB",
+            "0 B",
+            rest == 0,
+        )
+    slowest = max(switched, default=math.nan)
+    yield Browsed(
+        "from a click on a page to the end of its script",
+        f"{slowest * 1e3:,.0f} ms at most",
+        f"websocket, first message of a run to its last, {len(switched)} pages",
+        "500 ms",
+        slowest <= 0.5,
+    )
+
+
+def _named(title: str, part: str) -> str:
+    return f"{title}{f', {part}' if part else ''}"
+
+
+def _while_it_talks(page: Page, wire: Wire, title: str, part: str) -> Browsed:
     """What a page brings while the model talks, once it is there."""
     _open(page, "Talk", "")
     box = page.locator("[data-testid=stChatInput] textarea")
@@ -227,16 +164,14 @@ def _while_it_talks(
         page.locator(".st-key-frame-cancel button").first.click(timeout=SETTLED_MS)
     page.wait_for_selector(".st-key-frame-cancel", state="detached")
     _idle(page)
-    came = [(at, size) for at, size in frames if began <= at <= ended]
-    ticks = (ended - began) / TICK_S
-    most = max(
-        (sum(size for at, size in came if start <= at < start + TICK_S) for start, _ in came),
-        default=0,
-    )
+    ticks = [r.n_bytes / 1024 for r in wire.between(began, ended) if not r.whole]
+    mean = sum(ticks) / max(1, len(ticks))
     return Browsed(
-        f"page {title}{f', {part}' if part else ''}, over {N_TOKENS:,} tokens, while it talks",
-        f"{sum(size for _, size in came) / ticks / 1024:,.1f} KiB a tick",
-        f"websocket, {ticks:.0f} ticks; the most in {TICK_S} s: {most / 1024:,.0f} KiB",
+        f"page {_named(title, part)}, over {N_TOKENS:,} tokens, while it talks",
+        f"{mean:,.1f} KiB a tick, at most {max(ticks, default=0.0):,.0f}",
+        f"websocket, {len(ticks)} ticks",
+        "100 KiB",
+        mean <= 100,
     )
 
 
@@ -266,7 +201,9 @@ def _painted(browser: Browser) -> Browsed:
             page.close()
     how = f"performance.now(), median of {PAINTINGS}, the first {taken[0]:.0f} ms"
     median = sorted(taken)[len(taken) // 2]
-    return Browsed(f"a tile of {N_TILE:,}² painted", f"{median:.0f} ms", how)
+    return Browsed(
+        f"a tile of {N_TILE:,}² painted", f"{median:.0f} ms", how, "100 ms", median <= 100
+    )
 
 
 def _idle(page: Page) -> None:

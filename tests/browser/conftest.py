@@ -22,7 +22,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from sleepviz.commands.browsing import BROWSERS, FLAGS, IDLE, PATIENCE_MS, served
+from sleepviz.commands.browser import BROWSERS, FLAGS, IDLE, PATIENCE_MS, served
 from sleepviz.fetching import cache_folder
 from sleepviz.views import views
 
