@@ -20,12 +20,12 @@ from sleepviz.components import (
     attention_tile,
     bars,
     code,
-    export,
     grid,
     packing,
     picture,
     pieces,
     scoped,
+    tables,
 )
 from sleepviz.components import tile_packing as tile
 from sleepviz.components import transcript as talk
@@ -281,7 +281,7 @@ def test_every_token_of_the_transcript_is_a_row_of_its_table() -> None:
     assert first[3:] == (" a", 0, "notes", "gone", 1, 0)
     assert last[3:] == (" d", 1, "user", "cache", None, 256)
     assert second[-1] == 256
-    assert "'=b" in export.csv_of(table)
+    assert "'=b" in tables.csv_of(table)
     assert all("{" not in sentence for sentence in talk.about(state))
 
 
@@ -501,7 +501,7 @@ def test_lines_are_joined_where_they_have_the_same_place() -> None:
     figure = theme.blank("T", "", x="tokens (count)", y="memory (MiB)")
     figure.add_scatter(name="measured", x=[2, 1], y=np.array([4.0, 2.0]), meta={"kind": "MEASURED"})
     figure.add_scatter(name="by a formula", x=[1, 3], y=[2.5, 6.5])
-    table = export.table_of(figure)
+    table = tables.table_of(figure)
     assert table.names == ("tokens (count)", "measured (MiB, MEASURED)", "by a formula (MiB)")
     assert table.rows == [(1, 2.0, 2.5), (2, 4.0, None), (3, None, 6.5)]
 
@@ -510,7 +510,7 @@ def test_a_step_keeps_both_of_its_values_and_twins_keep_apart() -> None:
     figure = go.Figure()
     figure.add_scatter(name="a", x=[0, 1, 1, None, 2], y=[0, 0, 5, None, 5])
     figure.add_scatter(name="a", x=[1], y=[7])
-    table = export.table_of(figure)
+    table = tables.table_of(figure)
     assert table.names == ("name", "a", "a [2]")
     assert table.rows == [(0, 0, None), (1, 0, 7), (1, 5, None), (2, 5, None)]
 
@@ -520,27 +520,27 @@ def test_a_line_on_the_right_axis_has_the_unit_of_that_axis() -> None:
     figure.add_scatter(name="loss", x=[1], y=[2])
     figure.add_scatter(name="memory", x=[1], y=[3], yaxis="y2")
     figure.update_layout(yaxis2={"title": {"text": "memory (MiB)"}})
-    assert export.table_of(figure).names == ("step (count)", "loss (nat)", "memory (MiB)")
+    assert tables.table_of(figure).names == ("step (count)", "loss (nat)", "memory (MiB)")
 
 
 def test_the_table_beneath_a_picture_has_what_the_picture_leaves_out() -> None:
     timeline = sampled(*range(7, 7 + 2 * thinning.MOST_POINTS))
     state = timeline.at()
-    drawn = export.table_of(picture.figure("memory_over_time", state))
-    whole = export.table_of(picture._whole("memory_over_time", state, ""))
+    drawn = tables.table_of(picture.figure("memory_over_time", state))
+    whole = tables.table_of(picture._whole("memory_over_time", state, ""))
     assert len(drawn.rows) < len(whole.rows) == 2 * thinning.MOST_POINTS
     assert all(value is not None for row in whole.rows for value in row)
 
 
 def test_bars_are_names_and_values_whichever_way_they_lie() -> None:
     for x, y, way in ((["b", "a"], [1, 2], "v"), ([1, 2], ["b", "a"], "h")):
-        table = export.table_of(go.Figure(go.Bar(x=x, y=y, orientation=way, name="n")))
+        table = tables.table_of(go.Figure(go.Bar(x=x, y=y, orientation=way, name="n")))
         assert table.rows == [("b", 1), ("a", 2)]
 
 
 def test_a_heatmap_is_a_row_for_each_cell_that_is_there() -> None:
     figure = heatmap([[1.0, np.nan], [3.0, 4.0]], x=[5, 6], y=["q<br>proj", "&lt;k&gt;"])
-    table = export.table_of(figure)
+    table = tables.table_of(figure)
     assert table.names == ("matrix (name)", "layer (number)", "value")
     assert table.rows == [("q proj", 5, 1.0), ("<k>", 5, 3.0), ("<k>", 6, 4.0)]
 
@@ -548,10 +548,10 @@ def test_a_heatmap_is_a_row_for_each_cell_that_is_there() -> None:
 def test_the_number_of_a_cell_counts_and_not_its_colour_and_marks_stand_beside() -> None:
     bar = theme.colour_bar("change (%)")
     figure = heatmap([[-1.0, -2.0]], customdata=[[10.0, 1.0]], colorbar=bar)
-    assert export.table_of(figure).names[2] == "change (%)"
-    assert [row[2] for row in export.table_of(figure).rows] == [10.0, 1.0]
+    assert tables.table_of(figure).names[2] == "change (%)"
+    assert [row[2] for row in tables.table_of(figure).rows] == [10.0, 1.0]
     marked = heatmap([[1.0, None, None]], text=[["✓", "", "?"]], customdata=[["a", "b", "c"]])
-    assert [row[1::2] for row in export.table_of(marked).rows] == [(0, "✓"), (2, "?")]
+    assert [row[1::2] for row in tables.table_of(marked).rows] == [(0, "✓"), (2, "?")]
 
 
 @pytest.mark.parametrize(
@@ -570,13 +570,13 @@ def test_values_of_a_grid_are_headed_by_what_they_are_their_unit_and_their_kind(
     more = {"customdata": [[10.0, 1.0]]} if own else {}
     bar = theme.colour_bar(title)
     figure = heatmap([[-1.0, -2.0]], colorbar=bar, meta={"kind": "DERIVED"}, **more)
-    assert export.table_of(figure).names[2] == head
+    assert tables.table_of(figure).names[2] == head
 
 
 def test_a_grid_can_bring_several_numbers_a_cell_each_a_column_of_its_own() -> None:
     own = np.array([[[2.0, 8.0], [3.0, 9.0]]])
     meta = {"kind": "DERIVED", "numbers": ["change (%)", "rank (count)"]}
-    table = export.table_of(heatmap([[-1.7, -1.5]], customdata=own, meta=meta))
+    table = tables.table_of(heatmap([[-1.7, -1.5]], customdata=own, meta=meta))
     assert table.names[2:] == ("change (%, DERIVED)", "rank (count, DERIVED)")
     assert [row[2:] for row in table.rows] == [(2.0, 8.0), (3.0, 9.0)]
 
@@ -584,7 +584,7 @@ def test_a_grid_can_bring_several_numbers_a_cell_each_a_column_of_its_own() -> N
 def test_a_line_on_a_logarithmic_axis_keeps_its_plain_numbers_and_their_unit() -> None:
     figure = go.Figure(go.Scatter(x=[1], y=[20.0], name="said", meta={"kind": "MEASURED"}))
     figure.update_layout(yaxis={"title": {"text": "time (ms, log scale)"}})
-    assert export.table_of(figure).names[1] == "said (ms, MEASURED)"
+    assert tables.table_of(figure).names[1] == "said (ms, MEASURED)"
 
 
 def test_the_grids_of_questions_say_what_is_in_them_and_invent_no_number() -> None:
@@ -602,42 +602,42 @@ def test_the_grids_of_questions_say_what_is_in_them_and_invent_no_number() -> No
     )
     night = Night(1, ev.SleepStarted(1, "nap", (), 1, 1, None), 0.0, outcome="kept")
     figure = facts_kept(State(answers=tuple(enumerate(told)), nights=(night,)))
-    table = export.table_of(figure)
+    table = tables.table_of(figure)
     assert table.names[2:] == ("gain over the notes gone (nat, DERIVED)", "in the cell")
-    rows = list(csv.reader(io.StringIO(export.csv_of(table), newline="")))[1:]
+    rows = list(csv.reader(io.StringIO(tables.csv_of(table), newline="")))[1:]
     gains = {(question, arm): gain for question, arm, gain, _ in rows}
     assert gains["Who?", "after sleep"] == "7.5"
     assert gains["What?", "after sleep"] == gains["Where?", "after sleep"] == ""
     assert np.isfinite(figure.data[0].z).sum() == 3  # the others have no colour, and a mark
     assert all(mark.startswith("✓") for *_, mark in rows)
     by_night = facts_by_night(State(answers=((0, told[1]),), nights=(night,)))
-    assert export.table_of(by_night).names[2:] == table.names[2:]
-    assert export.table_of(by_night).rows[0][3] == "✓"  # nothing to compare with: no number
+    assert tables.table_of(by_night).names[2:] == table.names[2:]
+    assert tables.table_of(by_night).rows[0][3] == "✓"  # nothing to compare with: no number
 
 
 def test_an_empty_picture_has_no_rows() -> None:
-    assert export.table_of(theme.empty("T", "Nothing yet.")) == export.Table()
-    assert export.table_of(heatmap([])).rows == []
-    assert export.table_of(go.Figure(go.Scatter())).rows == []
+    assert tables.table_of(theme.empty("T", "Nothing yet.")) == tables.Table()
+    assert tables.table_of(heatmap([])).rows == []
+    assert tables.table_of(go.Figure(go.Scatter())).rows == []
 
 
 def test_csv_can_be_read_again_and_no_word_is_a_formula() -> None:
-    table = export.Table(
+    table = tables.Table(
         ("question", "value, nat"), (["=1+1", 'a "b"', "-x"], [0.1, float("nan"), None])
     )
-    rows = list(csv.reader(io.StringIO(export.csv_of(table), newline="")))
+    rows = list(csv.reader(io.StringIO(tables.csv_of(table), newline="")))
     assert rows == [["question", "value, nat"], ["'=1+1", "0.1"], ['a "b"', ""], ["'-x", ""]]
     assert float(rows[1][1]) == 0.1
 
 
 def test_of_a_long_table_the_page_shows_the_beginning_and_says_so() -> None:
-    n = export.MOST_ROWS + 5
-    shown = export.shown(export.Table(("x", "y"), (list(range(n)), [1234567.891] * n)))
-    assert len(shown["rows"]) == export.MOST_ROWS  # type: ignore[arg-type]
+    n = tables.MOST_ROWS + 5
+    shown = tables.shown(tables.Table(("x", "y"), (list(range(n)), [1234567.891] * n)))
+    assert len(shown["rows"]) == tables.MOST_ROWS  # type: ignore[arg-type]
     assert shown["rows"][0] == ["0", "1,234,568"]  # type: ignore[index]
     assert f"of {n:,} rows" in str(shown["note"])
     assert shown["numbers"] == [True, True]
-    short = export.shown(export.Table(("x", "y"), (["a"], [0.123456789])))
+    short = tables.shown(tables.Table(("x", "y"), (["a"], [0.123456789])))
     assert short["rows"] == [["a", "0.123457"]]
     assert short["numbers"] == [False, True]
     assert short["note"] == ""

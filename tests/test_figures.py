@@ -19,8 +19,8 @@ from sleepviz import events as ev
 from sleepviz.components import picture as clicking
 from sleepviz.components.chart import MOMENT, chosen_x, packed, paints
 from sleepviz.components.chart import told as how
-from sleepviz.components.export import table_of
 from sleepviz.components.report import report_table
+from sleepviz.components.tables import table_of
 from sleepviz.figures import (
     cost_elsewhere,
     facts_by_night,

@@ -26,9 +26,9 @@ from test_figures import PER_TOKEN, PICTURES, Story  # type: ignore[import-not-f
 
 from sleepviz import events as ev
 from sleepviz import inspecting
-from sleepviz.components import choosing, inside, learnt, transcript
+from sleepviz.components import choosing, inside, learnt, shares, transcript
 from sleepviz.components import tile_packing as tile
-from sleepviz.components.export import csv_of, table_of
+from sleepviz.components.tables import csv_of, table_of
 from sleepviz.inspecting import Inspected
 from sleepviz.llm import Llm
 from sleepviz.state import State
@@ -194,13 +194,13 @@ def test_a_token_is_let_go_when_it_is_chosen_again_or_is_another_one() -> None:
 @pytest.mark.parametrize("slots", [False, True])
 def test_the_table_beneath_the_tile_is_the_whole_row_of_one_token(slots: bool) -> None:
     seen = capture(9, slots)
-    table = table_of(inside.shares_of(seen, 6))
-    shares = np.array([row[2] for row in table.rows])
-    assert np.array_equal(shares[:7].astype(np.float32), seen.weights[6, :7])
-    assert len(shares) == 7 + slots
-    assert shares.sum() == pytest.approx(1.0, abs=1e-5)
-    assert [str(row[0]) for row in table.rows] == [inside._named(seen, 6)] * len(shares)
-    assert [str(row[1]) for row in table.rows][:7] == [inside._named(seen, k) for k in range(7)]
+    table = table_of(shares.shares_of(seen, 6))
+    told = np.array([row[2] for row in table.rows])
+    assert np.array_equal(told[:7].astype(np.float32), seen.weights[6, :7])
+    assert len(told) == 7 + slots
+    assert told.sum() == pytest.approx(1.0, abs=1e-5)
+    assert [str(row[0]) for row in table.rows] == [shares._named(seen, 6)] * len(told)
+    assert [str(row[1]) for row in table.rows][:7] == [shares._named(seen, k) for k in range(7)]
     assert "slots" in str(table.rows[-1][1]) or not slots
     assert "MEASURED" in csv_of(table).splitlines()[0]
 
@@ -208,20 +208,32 @@ def test_the_table_beneath_the_tile_is_the_whole_row_of_one_token(slots: bool) -
 def test_words_of_the_text_stay_words_in_the_table() -> None:
     tokens = (ev.Token(1, "<b>&amp;", 0), ev.Token(2, "\n", 1))
     seen = replace(capture(2), tokens=tokens)
-    assert [row[1] for row in table_of(inside.shares_of(seen, 1)).rows] == ["0 “<b>&amp;”", "1 “⏎”"]
+    assert [row[1] for row in table_of(shares.shares_of(seen, 1)).rows] == ["0 “<b>&amp;”", "1 “⏎”"]
 
 
 def test_the_tile_says_its_formula_with_the_numbers_filled_in() -> None:
     facts, seen = Story().state.facts, capture(9, True)
-    sees, is_not, formula, row = inside.about_tile(facts, seen, 6)
+    sees, is_not, formula, row = shares.about_tile(facts, seen, 6)
     assert sees.endswith(".")
     assert is_not.startswith("Not why")
     assert formula.startswith("MEASURED: softmax(scale · q·k); a slot’s own bias")
     for scale, told in ((8**-0.5, "q·k / 2.828), with d = 8 numbers"), (0.5, "0.5 · q·k);")):
-        formula = inside.about_tile(facts, replace(seen, scale=scale), 6)[2]
+        formula = shares.about_tile(facts, replace(seen, scale=scale), 6)[2]
         assert formula.startswith(f"MEASURED: softmax(scale · q·k) = softmax({told}")
     assert f"{seen.slot_share[6]:.3f} to slots of dynamic weights = 1.000" in formula
-    assert inside._named(seen, 6) in row
+    assert shares._named(seen, 6) in row
+
+
+def test_every_share_of_a_tile_is_in_its_file_but_what_is_out_of_a_window() -> None:
+    seen = capture(9)
+    table = shares.all_shares(seen)
+    assert len(table.rows) == 9 * 10 // 2
+    assert table.names[-1] == "share of attention (1, MEASURED)"
+    q, _, k, text, share = table.rows[-2]
+    assert (q, k, text, share) == (8, 7, "␣w7", pytest.approx(seen.weights[8, 7]))
+    slid = shares.all_shares(replace(seen, window=3))
+    assert len(slid.rows) == 1 + 2 + 7 * 3
+    assert {q - k for q, _, k, *_ in slid.rows} == {0, 1, 2}
 
 
 __all__ = ["app", "studio_of_one"]  # fixtures
@@ -249,9 +261,9 @@ def test_a_click_in_the_tile_chooses_its_row_and_marks_it(
     assert not app.exception
     assert marked[-2:] == [None, 5]  # painted again with the mark
     seen = session_of(app).timeline.at().attention
-    assert f"“{inside.plain(seen.tokens[5].text)}”" in painted(app)
+    assert f"“{shares.plain(seen.tokens[5].text)}”" in painted(app)
     assert f"gave {seen.weights[5, 2]:.1%} to" in painted(app)
-    formula = inside.about_tile(session_of(app).timeline.at().facts, seen, 5)[2]
+    formula = shares.about_tile(session_of(app).timeline.at().facts, seen, 5)[2]
     assert formula not in painted(app)  # made only while it is open
     app.session_state["look.tile.more"] = True
     app.run()

@@ -11,10 +11,10 @@ from dataclasses import replace
 from difflib import SequenceMatcher
 from itertools import accumulate, chain
 
-from sleepviz.components.export import Table
 from sleepviz.components.markup import Node, el, tag
 from sleepviz.components.pieces import chip
 from sleepviz.components.scoped import SET_ASIDE, odds_told
+from sleepviz.components.tables import Table
 from sleepviz.events import Answered
 from sleepviz.figures import theme
 from sleepviz.quantities import Kind

@@ -13,7 +13,7 @@ export default function ({ data, parentElement, setStateValue }) {
 
 class Row {
   constructor(parent, data) {
-    this.aboutOpen = false
+    this.aboutOpen = Boolean(data.opened)
     this.tableOpen = Boolean(data.table) // left open before the page was drawn anew
     this.awaits = false // a file that was asked for
     this.root = parent.querySelector(".beneath")

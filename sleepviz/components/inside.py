@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 
 from sleepviz import controls
-from sleepviz.components import choosing
-from sleepviz.components.export import beneath, beneath_words, table_of
+from sleepviz.components import choosing, shares
 from sleepviz.components.grid import is_grid
-from sleepviz.components.kept import Kept
 from sleepviz.components.lasting import lasting
 from sleepviz.components.markup import el, markup
 from sleepviz.components.picture import figure, picture
@@ -25,15 +22,11 @@ from sleepviz.events import (
     EVERY,
     LOOKED_AT,
     MOST_COMPARED,
-    AttentionCaptured,
     HeadsFollowed,
     SessionStarted,
 )
-from sleepviz.figures import heads_glance, pictures, theme, traces
-from sleepviz.quantities import Kind, taken
+from sleepviz.figures import heads_glance, pictures
 from sleepviz.state import State
-
-_rows: Kept[go.Figure] = Kept(32)
 
 
 def all_heads(state: State, may_look: bool, opened: Callable[[int, int], None]) -> None:
@@ -154,7 +147,7 @@ def _chosen(state: State) -> str:
         text = "".join(state.tokens[index].token.text for index in order[first : last + 1])
         of = f", the largest of {first:,} to {last:,}: “{' '.join(text.split())}”"
     token = state.tokens[order[place]].token
-    return f"Chosen: “{plain(token.text)}”, position {place:,} in the cache{of}. {words}"
+    return f"Chosen: “{shares.plain(token.text)}”, position {place:,} in the cache{of}. {words}"
 
 
 def places_of(state: State, choice: str, column: int) -> range:
@@ -181,107 +174,3 @@ def place_at(state: State, choice: str, layer: int, among: range) -> int:
     some = norms[first : among.stop]
     dropped = not np.isfinite(some).any()  # since it was clicked
     return among.start if dropped else first + int(np.nanargmax(some))
-
-
-# one row of one head ----------------------------------------------------------------------------
-
-
-def beneath_tile(
-    facts: SessionStarted | None, captured: AttentionCaptured, query: int, *, of: str
-) -> None:
-    """What the tile `of` is, and the row of one query as table and file; made only while open."""
-    more = st.popover(
-        "What is this? Table, CSV, PNG", type="tertiary", key=f"{of}.more", on_change="rerun"
-    )
-    if not more.open:
-        return
-    with more:
-        beneath(
-            _rows.of(captured, query, lambda: shares_of(captured, query)),
-            of=of,
-            file=_row_file(captured, query),
-            about=about_tile(facts, captured, query),
-            key=f"{of}.about",
-        )
-
-
-def beneath_read(captured: AttentionCaptured, query: int, *, of: str, most: int) -> None:
-    """What the bars `of` one query are and are not, all of its row as a table, and an image."""
-    about = (
-        "Each bar is one earlier token that this token read; a longer one was read more.",
-        "It is one head of many: what was read here need not have changed what was said.",
-        f"{Kind.MEASURED}: one row of the picture. {row_sum(captured, query)}",
-        f"At most the {most} largest are shown; table and CSV have all.",
-    )
-    beneath_words(
-        lambda: table_of(_rows.of(captured, query, lambda: shares_of(captured, query))),
-        of=of,
-        file=_row_file(captured, query),
-        about=about,
-        key=f"{of}.about",
-    )
-
-
-def _row_file(captured: AttentionCaptured, query: int) -> str:
-    return f"attention-{captured.layer}-{captured.head}-{captured.tokens[query].position}"
-
-
-def about_tile(
-    facts: SessionStarted | None, captured: AttentionCaptured, query: int
-) -> tuple[str, ...]:
-    """What one sees, what it is not, the formula with the numbers filled in, and what is saved."""
-    d, scale = facts.head_dim if facts else 0, captured.scale
-    filled = ""
-    if scale is not None:
-        filled = f" = softmax({scale:.4g} · q·k)"
-        if d and abs(scale * d**0.5 - 1) < 1e-3:
-            filled = f" = softmax(q·k / {d**0.5:.4g}), with d = {d} numbers in a head"
-    sees = (
-        "Each row is a token that reads, each column one that it read; brighter is a larger share."
-    )
-    is_not = "Not why the model said what it said: a share tells where a head looked, not what for."
-    formula = (
-        f"{Kind.MEASURED}: softmax(scale · q·k){filled}; a slot’s own bias is added before. "
-        f"{row_sum(captured, query)}"
-    )
-    row = f"Table and CSV hold one row of the picture, that of {_named(captured, query)}."
-    return sees, is_not, formula, row
-
-
-def shares_of(captured: AttentionCaptured, query: int) -> go.Figure:
-    """What one token read, all of it, as a figure from which only the table is taken."""
-    names = [_named(captured, k) for k in range(query + 1)]
-    shares = captured.weights[query, : query + 1]
-    if captured.slot_share[query] > 0:
-        names.append("slots of dynamic weights")
-        shares = np.append(shares, captured.slot_share[query])
-    shown = theme.blank("What one token read", "", x="key (token read)", y="query (token reading)")
-    traces.cells(
-        shown,
-        taken(AttentionCaptured, "weights", shares[None]),
-        x=[theme.safe(name) for name in names],
-        y=[theme.safe(_named(captured, query))],
-        limits=(0, 1),
-        hover="%{x}: %{z:.4f}",
-        bar=theme.colour_bar("share of attention (1)"),
-    )
-    return shown
-
-
-def row_sum(captured: AttentionCaptured, query: int) -> str:
-    """All that one token gave, which is 1 but for rounding, in words."""
-    tokens, slots = float(captured.weights[query].sum()), float(captured.slot_share[query])
-    words = f"{tokens:.3f} to tokens"
-    if slots > 0:
-        words += f" + {slots:.3f} to slots of dynamic weights = {tokens + slots:.3f}"
-    return f"Its {query + 1:,} shares add up: {words} ({Kind.DERIVED.lower()})."
-
-
-def plain(text: str) -> str:
-    """A token's text with its blanks and line ends made visible."""
-    return text.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥") or "(nothing)"
-
-
-def _named(captured: AttentionCaptured, at: int) -> str:
-    token = captured.tokens[at]
-    return f"{token.position} “{plain(token.text)}”"

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from sleepviz.components.export import Table, beneath_words
+from sleepviz.components.export import beneath_words
 from sleepviz.components.markup import Node, el, markup, tag
 from sleepviz.components.pieces import Bar, Card, bars, cards, chip, told
+from sleepviz.components.tables import Table
 from sleepviz.events import GateReading, SessionStarted, SleepReport, SleepStarted
 from sleepviz.figures import theme
 from sleepviz.quantities import Kind, Quantity, derived, estimate, quantity

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from sleepviz.components import choosing, inside
+from sleepviz.components import choosing, shares
 from sleepviz.components.markup import Node, choice, el, tag
 from sleepviz.components.pieces import Bar, bars
 from sleepviz.events import AttentionCaptured, Token
@@ -33,14 +33,14 @@ def what_it_read(state: State, captured: AttentionCaptured, query: int, hide_sin
         el(
             "div",
             "row",
-            el("b", "", f"“{inside.plain(token.text)}”"),
+            el("b", "", f"“{shares.plain(token.text)}”"),
             el("span", "small muted", f"position {token.position}"),
         )
     ]
     if key is not None and key >= 0:
         to = captured.tokens[key]
         share = captured.weights[query, key]
-        words = f"gave {share:.1%} to “{inside.plain(to.text)}”, {query - key} tokens before"
+        words = f"gave {share:.1%} to “{shares.plain(to.text)}”, {query - key} tokens before"
         lines.append(el("div", "small", words))
     if hide_sink and query:
         hidden = f"sink hidden: {captured.weights[query, 0]:.1%} of this row, not rescaled"
@@ -52,9 +52,9 @@ def what_it_read(state: State, captured: AttentionCaptured, query: int, hide_sin
     )
     lines.append(el("p", "small muted", words, tag(Kind.MEASURED)))
     where = f"layer {captured.layer}, head {captured.head}"
-    title = f"What “{inside.plain(token.text)}” read in {where}"
+    title = f"What “{shares.plain(token.text)}” read in {where}"
     picked = choice(el("div", "talk", *lines), key="look.read", title=title)
-    inside.beneath_read(captured, query, of="look.read", most=MOST_BARS)
+    shares.beneath_read(captured, query, of="look.read", most=MOST_BARS)
     if picked is not None and picked.isdecimal() and choosing.choose_cached(state, int(picked)):
         st.rerun()
 
@@ -81,7 +81,7 @@ def read_by(captured: AttentionCaptured, query: int, hide_sink: bool) -> list[Ba
     top = top or 1.0
     shown = []
     if sink_shown:  # the first token can read nothing else
-        sink = f"{inside.plain(captured.tokens[0].text)} (the first token)"
+        sink = f"{shares.plain(captured.tokens[0].text)} (the first token)"
         hover = f"share {row[0]:.4f}"
         shown.append(Bar(sink, float(row[0]) / top, _share(row[0]), "plain", hover=hover, pick="0"))
     if slots > 0:
@@ -90,7 +90,7 @@ def read_by(captured: AttentionCaptured, query: int, hide_sink: bool) -> list[Ba
     for k in order:
         token = captured.tokens[k]
         hover = f"share {row[k]:.4f}; position {token.position}, {query - k} tokens before"
-        label = inside.plain(token.text)
+        label = shares.plain(token.text)
         share = float(row[k]) / top
         shown.append(
             Bar(label, share, _share(row[k]), "violet", hover=hover, code=True, pick=str(k))

@@ -16,8 +16,9 @@ import streamlit as st
 
 from sleepviz.chronicle import LANES, Chronicle, Stretch
 from sleepviz.components.code import component
-from sleepviz.components.export import Table, beneath_words
+from sleepviz.components.export import beneath_words
 from sleepviz.components.packing import as_json
+from sleepviz.components.tables import Table
 from sleepviz.timeline import Timeline
 
 _HTML = (

@@ -27,6 +27,7 @@ function unfold(d) {
   const spread = (runs, set) => { let i = 0; for (const run of runs) for (let n = run.at(-1); n > 0; n--) set(tokens[i++], run) }
   spread(d.turns, (t, [turn, role]) => { t.turn = turn; t.role = role })
   spread(d.fates, (t, [fate, night]) => { t.fate = fate; t.night = night })
+  if (d.held) spread(d.held, (t, [held]) => { t.held = held })
   let i = 0
   for (const [position, n] of d.positions) for (let k = 0; k < n; k++) tokens[i++].position = position + k
   for (const q of d.quiet) tokens[q].quiet = true
@@ -187,7 +188,7 @@ class Talk {
   }
 
   describe(token) {
-    const { d } = this, size = d.tokenBytes ? bytes(d.tokenBytes) : null, text = token.text.trim() ? token.text : JSON.stringify(token.text)
+    const { d } = this, each = d.tokenBytes ?? token.held, size = each ? bytes(each) : null, text = token.text.trim() ? token.text : JSON.stringify(token.text)
     const fate = {
       cache: `in the KV cache${size ? `: holds ${size} (derived)` : ""}`,
       weights: `in the dynamic weights since night ${token.night}${size ? `; its ${size} of cache are free` : ""}`,

@@ -14,9 +14,9 @@ from typing import TypeAlias
 import streamlit as st
 
 from sleepviz.components.code import component
-from sleepviz.components.export import Table
 from sleepviz.components.kept import Kept
 from sleepviz.components.packing import as_json
+from sleepviz.components.tables import Table
 from sleepviz.quantities import Kind
 from sleepviz.state import SeenToken, State, Turn
 
@@ -150,6 +150,7 @@ def pack(state: State, height: int, marked: Marked = (None, None), key: str = ""
         "total": len(state.tokens),
         "first": first,
         "tokenBytes": _each(state),
+        "held": None if _each(state) else runs([(n,) for n in _held(state)[first:]]),
         "cacheBytes": state.kv_bytes,
         "vocab": list(vocab),
         "order": order,

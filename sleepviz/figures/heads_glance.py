@@ -5,6 +5,8 @@ Knows the measures of a state; does not know how they were taken.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import plotly.graph_objects as go
 
@@ -63,13 +65,20 @@ def heads_glance(state: State, choice: str = "sink") -> go.Figure:
         taken(type(seen), "measures", shown),
         x=np.arange(n_heads),
         y=np.arange(n_layers),
-        limits=(0.0, 1.0 if unit == "share" and top > 0.5 else max(top, 1e-6)),
+        limits=(0.0, _end_of_scale(unit, top)),
         custom=np.moveaxis(measures, 0, -1) * _SCALES,
         numbers=[f"{_NAMES[name]} ({_UNITS.get(name, '%')})" for name in MEASURES],
         bar=theme.colour_bar(f"{_NAMES[choice]} ({unit})".replace("share (share)", "(share)")),
         hover="layer %{y}, head %{x}<br>" + "<br>".join(_hover(name) for name in _NAMES),
     )
     return figure.made()
+
+
+def _end_of_scale(unit: str, top: float) -> float:
+    """A round end of the colour scale, so that two readings are likely to share theirs."""
+    if unit == "share":
+        return next(end for end in (0.1, 0.25, 0.5, 1.0) if top <= end or end == 1.0)
+    return float(2 ** math.ceil(math.log2(max(top, 1.0))))
 
 
 def alt(state: State, choice: str = "sink") -> str:

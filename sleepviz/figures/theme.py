@@ -220,16 +220,16 @@ def mark(figure: Drawn, x: float, label: str) -> None:
     figure.add_shape(
         type="line",
         **_upright(x, x),
-        line={"color": PROCESS, "width": 1.5, "dash": "dot"},
+        line={"color": PROCESS, "width": 1},
         label={"text": label, "textposition": "end", "textangle": 0, "font": {"size": 11}},
     )
 
 
 def limit(figure: Drawn, y: float, label: str) -> None:
-    """Draw a labelled dotted horizontal line at `y`: what cannot be passed."""
+    """Draw a labelled thin horizontal line at `y`: what cannot be passed."""
     figure.add_shape(
         type="line", x0=0, x1=1, xref="x domain", y0=y, y1=y, yref="y",
-        line={"color": INK, "width": 1.5, "dash": "dot"},
+        line={"color": INK, "width": 1},
         label={"text": label, "textposition": "start", "font": {"size": 11}},
     )  # fmt: skip
 

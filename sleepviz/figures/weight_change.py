@@ -26,7 +26,12 @@ _EMPTY = "Nothing has been learnt: all weights are as shipped."
 _ORDER = ("q", "k", "v", "o", "gate", "up", "down")
 _Norms = tuple[tuple[str, float], ...]  # (module, ratio)
 _SCALES = np.array([100.0, 1.0, 1.0, 1 / 1024], dtype=np.float32)  # as the hover text tells them
-_NUMBERS = ("‖ΔW‖ / ‖W‖ (%)", "rank (count)", "effective rank (count)", "size (KiB)")
+_NUMBERS = (
+    "‖ΔW‖ / ‖W‖ (%)",
+    f"rank (count, {Kind.MEASURED})",
+    "effective rank (count)",
+    f"size (KiB, {Kind.MEASURED})",
+)
 _IN_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(?:.*\.)?(\w+)$")
 
 

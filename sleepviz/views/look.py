@@ -9,7 +9,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from sleepviz import controls, frame
-from sleepviz.components import choosing, inside, learnt, row_read
+from sleepviz.components import choosing, inside, learnt, row_read, shares
 from sleepviz.components.attention_tile import attention_tile, n_bytes
 from sleepviz.components.lasting import lasting, put
 from sleepviz.components.markup import el, markup
@@ -154,7 +154,7 @@ def _attention(state: State, may_look: bool, moving: Timeline | None) -> None:
             if choosing.choose_cached(state, cell[0]):
                 st.rerun()  # to mark it
         query = len(captured.tokens) - 1 if row is None else row
-        inside.beneath_tile(state.facts, captured, query, of="look.tile")
+        shares.beneath_tile(state.facts, captured, query, of="look.tile")
         if len(newest.tokens) != state.n_cached:
             old = f"Seen at {len(newest.tokens):,} tokens; now there are {state.n_cached:,}."
             hint = "Press Look to see the head as it is now."

@@ -11,11 +11,12 @@ import numpy as np
 import streamlit as st
 
 from sleepviz import controls, formulas, frame
-from sleepviz.components.export import Table, beneath_words
+from sleepviz.components.export import beneath_words
 from sleepviz.components.lasting import lasting
 from sleepviz.components.markup import el, markup
 from sleepviz.components.picture import figure, picture
 from sleepviz.components.pieces import Bar, Card, bars, cards
+from sleepviz.components.tables import Table
 from sleepviz.components.turns import in_turn
 from sleepviz.events import SessionStarted
 from sleepviz.figures import memory_over_time, pictures, theme
