@@ -22,6 +22,7 @@ from sleepviz.components.chart import told as how
 from sleepviz.components.report import report_table
 from sleepviz.components.tables import table_of
 from sleepviz.figures import (
+    break_even,
     cost_elsewhere,
     facts_by_night,
     facts_kept,
@@ -751,6 +752,19 @@ def test_a_sleep_is_weighed_by_the_memory_that_each_way_holds_too() -> None:
     ]
     assert table.columns[2][-1] == pytest.approx(840 * kept)
     assert "MiB·s" in picture.formula(story.state, "memory")
+
+
+def test_what_a_sleep_costs_is_told_in_money_once_there_is_a_price() -> None:
+    story = Story().read(100).sleep(1)  # 5 s asleep
+    story.answer("Who?", "full", -1.0, ms=1000.0, night=0).answer("Who?", "slept", -1.0, ms=500.0)
+    picture, choice = PICTURES["break_even"], break_even.priced(72.0, 0.5, "€")
+    figure = picture.draw(story.state, choice)
+    assert figure.layout.yaxis.title.text == "price of the energy, in millionths (µ€, log scale)"
+    keep = next(t for t in figure.data if t.name == "keep the cache")
+    assert keep.y[0] == pytest.approx(1.0 * 72 / 3.6 * 0.5)
+    assert "after 10 questions" in picture.alt(story.state, choice)  # as in seconds
+    assert "72 W / 3,600,000 × 0.5 € per kWh" in picture.formula(story.state, choice)
+    assert all(t.meta["kind"] == Kind.ESTIMATE for t in figure.data)
 
 
 def test_stretches_of_layers_lie_one_upon_the_other() -> None:

@@ -16,6 +16,7 @@ from sleepviz.components.answers import (
     ANSWERS_ARE_NOT,
     ANSWERS_SEE,
     answers,
+    answers_formula,
     answers_table,
     pinned_answers,
 )
@@ -46,7 +47,7 @@ def answered(state: State, probe: Probe | None) -> None:
             partial(answers_table, got),
             of="compare.answers",
             file=f"answers-{state.position}",
-            about=(ANSWERS_SEE, ANSWERS_ARE_NOT),
+            about=(ANSWERS_SEE, ANSWERS_ARE_NOT, answers_formula(got)),
             key="compare.answers.about",
         )
 

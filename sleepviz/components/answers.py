@@ -37,6 +37,16 @@ ANSWERS_ARE_NOT = (
 )
 
 
+def answers_formula(got: Mapping[str, Answered]) -> str:
+    """How likely the expected answer was, in each arm that has one."""
+    known = {arm: a.gold_logprob for arm, a in got.items() if a.gold_logprob is not None}
+    text = f"{Kind.MEASURED}: greedy replies, and the probability of each of their tokens. "
+    if not known:
+        return f"{text}No answer is expected, so there is nothing to compare them with."
+    told = "; ".join(f"{ARMS[arm][0]}: {value:,.2f} nat" for arm, value in known.items())
+    return f"{text}{Kind.DERIVED}: log P = Σ ln p over the tokens of the expected answer. {told}."
+
+
 def answers(
     got: Mapping[str, Answered],
     missing: Mapping[str, str],

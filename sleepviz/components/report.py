@@ -61,13 +61,26 @@ def show_report(
     got: SleepReport, facts: SessionStarted | None, started: SleepStarted, *, key: str
 ) -> None:
     """The report, and beneath it what it is, its numbers as a table and as a file."""
-    markup(report(got, facts, started), key=key)
+    markup(report(got, facts, started), key=key, title=f"Sleep {got.night}, {got.method}")
     beneath_words(
         partial(report_table, got, started),
-        of="",
+        of=key,
         file=f"sleep-{got.night}",
-        about=(SEES, IS_NOT),
+        about=(SEES, IS_NOT, _formula(got, facts)),
         key=f"{key}.about",
+    )
+
+
+def _formula(got: SleepReport, facts: SessionStarted | None) -> str:
+    """What the dynamic weights are worth, with the numbers filled in."""
+    if facts is None:
+        return ""
+    each = 2 * facts.n_layers * facts.n_kv_heads * facts.head_dim
+    return (
+        f"{Kind.DERIVED}: worth = {got.kv_token_equivalents * each:,.0f} numbers of the weights "
+        f"/ (2 · {facts.n_layers} layers · {facts.n_kv_heads} KV heads · {facts.head_dim}) = "
+        f"{got.kv_token_equivalents:,.1f} tokens of KV cache; {got.dynamic_bytes:,} B "
+        f"({Kind.MEASURED})."
     )
 
 

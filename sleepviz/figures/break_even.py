@@ -31,6 +31,7 @@ IS_NOT = (
     "elsewhere. On another machine the lines are others."
 )
 CHOICES = {"seconds": "Seconds", "memory": "Memory × time"}
+MONEY = "money"  # a choice that somebody's own price makes; see `priced`
 
 _EMPTY = "Sleep, and ask one question in all four arms; then it can be told."
 _FROM_A_FILE = (
@@ -38,11 +39,26 @@ _FROM_A_FILE = (
     "cannot be told when it pays."
 )
 MANY = 64  # tokens of a pass that reads at its usual pace; a short one is slower for each
-_HEADED = {"seconds": "computing time", "memory": "memory held while computing"}
+_HEADED = {
+    "seconds": "computing time",
+    "memory": "memory held while computing",
+    MONEY: "price of the energy, in millionths",
+}
 _MOST = 1000  # questions that are looked ahead
 _POINTS = 49
 _TENTHS = (10, 90)  # percentiles of the seconds that questions took
 _KEEP, _READ, _SLEEP = "keep the cache", "read again each time", "sleep"
+
+
+def priced(watts: float, per_kwh: float, currency: str) -> str:
+    """The choice of seeing the energy's price, of a machine that takes so many watts."""
+    return f"{MONEY} {watts:g} {per_kwh:g} {currency.strip()[:3] or '¤'}"
+
+
+def _price(choice: str) -> tuple[float, str]:
+    """What a second of computing costs, in millionths of a currency."""
+    _, watts, per_kwh, currency = choice.split(maxsplit=3)
+    return float(watts) / 3.6 * float(per_kwh), f"µ{currency}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +89,15 @@ class _Costs:
 
     def ways(self, choice: str) -> dict[str, _Way]:
         """The three ways by name; `memory`: MiB that each holds while it computes, times s."""
-        if choice == "seconds":
-            nothing = derived(0.0, "s")
+        if choice != "memory":
+            each, unit = _price(choice) if choice.startswith(MONEY) else (1.0, "s")
+            nothing, once = derived(0.0, unit), self.sleep
+            if unit != "s":
+                once = derived(float(self.sleep) * each, unit)
             return {
-                _KEEP: _way(nothing, self.full),
-                _READ: _way(nothing, self.full, float(self.reading)),
-                _SLEEP: _way(self.sleep, self.slept),
+                _KEEP: _way(nothing, self.full, times=each),
+                _READ: _way(nothing, self.full, float(self.reading), times=each),
+                _SLEEP: _way(once, self.slept, times=each),
             }
         nothing, kept, left = (
             derived(0.0, "MiB·s"),
@@ -113,12 +132,12 @@ def break_even(state: State, choice: str = "seconds") -> go.Figure:
     if costs is None:
         return theme.empty(TITLE, _nothing(state))
     ways = costs.ways(choice)
-    unit = ways[_KEEP].each.unit
+    unit, kind = ways[_KEEP].each.unit, choice.partition(" ")[0]
     figure = theme.draft(
         TITLE,
         alt(state, choice),
         x="questions (count, log scale)",
-        y=f"{_HEADED[choice]} ({unit}, log scale)",
+        y=f"{_HEADED[kind]} ({unit}, log scale)",
         xaxis={
             "type": "log",
             "tickformat": ",d",
@@ -171,7 +190,8 @@ def alt(state: State, choice: str = "seconds") -> str:
         for name in (_KEEP, _READ)
     )
     slept = "one sleep of" if costs.n_nights == 1 else f"{costs.n_nights} nights, asleep for"
-    of = "" if choice == "seconds" else ", of memory held times seconds"
+    of = ", of memory held times seconds" if choice == "memory" else ""
+    of = ", by the energy’s price" if choice.startswith(MONEY) else of
     once = costs.ways(choice)[_SLEEP].once
     return f"{TITLE}{of}, an estimate: {slept} {once.told(1)}: {told}."
 
@@ -184,6 +204,12 @@ def formula(state: State, choice: str = "seconds") -> str:
         text += (
             " Each in MiB held beside the fixed weights, times seconds of computing; asleep, that "
             "is at most what it held: its cache and the most bytes of tensors."
+        )
+    if choice.startswith(MONEY):
+        _, watts, per_kwh, currency = choice.split(maxsplit=3)
+        text += (
+            f" Each in seconds of computing × {watts} W / 3,600,000 × {per_kwh} {currency} per "
+            f"kWh, in millionths (µ{currency}): watts and price are yours, and no meter was read."
         )
     if costs is None:
         return text

@@ -12,14 +12,14 @@ import streamlit as st
 
 from sleepviz import controls, formulas, frame
 from sleepviz.components.export import beneath_words
-from sleepviz.components.lasting import lasting
+from sleepviz.components.lasting import lasting, put, value_of
 from sleepviz.components.markup import el, markup
 from sleepviz.components.picture import figure, picture
 from sleepviz.components.pieces import Bar, Card, bars, cards
 from sleepviz.components.tables import Table
 from sleepviz.components.turns import in_turn
 from sleepviz.events import SessionStarted
-from sleepviz.figures import memory_over_time, pictures, theme
+from sleepviz.figures import break_even, memory_over_time, pictures, theme
 from sleepviz.quantities import Kind, quantity, series
 from sleepviz.state import State, Timing
 from sleepviz.timeline import Timeline
@@ -83,18 +83,41 @@ def _headed(name: str, title: str) -> str:
     if not choices:
         st.markdown(f"##### {title}")
         return ""
+    key = f"numbers.{name}.choice"
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"##### {title}", width="stretch")
+        if name == "break_even" and (price := _priced()):
+            choices = {**choices, price: "Money"}
+        if (before := value_of(key)) not in (None, *choices):  # it was of another price
+            priced = [c for c in choices if str(before).startswith(c.partition(" ")[0])]
+            put(key, (*priced, *choices)[0])
         chosen = st.segmented_control(
             f"{title}: along",
             list(choices),
             default=next(iter(choices)),
-            format_func=choices.__getitem__,
-            key=lasting(f"numbers.{name}.choice"),
+            format_func=lambda choice: choices.get(choice, choice),
+            key=lasting(key),
             required=True,
             label_visibility="collapsed",
         )
     return str(chosen)
+
+
+def _priced() -> str:
+    """The choice of seeing what the energy costs, where somebody has given a price."""
+    more = st.popover("Price", type="tertiary", key="numbers.price", on_change="rerun")
+    if more.open:
+        with more:
+            st.number_input(
+                "The machine takes (watts)", 0.0, 1e6, None, key=lasting("numbers.watts")
+            )
+            st.number_input("A kWh costs", 0.0, 1e6, None, key=lasting("numbers.per_kwh"))
+            st.text_input("Currency", "£", max_chars=3, key=lasting("numbers.currency"))
+    given = [value_of(f"numbers.{key}") for key in ("watts", "per_kwh", "currency")]
+    watts, per_kwh, currency = given
+    if not (isinstance(watts, float) and isinstance(per_kwh, float) and watts and per_kwh):
+        return ""
+    return break_even.priced(watts, per_kwh, str(currency or "£"))
 
 
 def _lit(name: str, state: State) -> str:
