@@ -11,6 +11,8 @@ from playwright.sync_api import BrowserContext, Locator, Page, Position, expect
 
 pytestmark = pytest.mark.browser
 PAGE = """
+from dataclasses import replace
+
 import numpy as np
 import streamlit as st
 
@@ -35,15 +37,28 @@ def captured(n, slots=0.0):
     return AttentionCaptured(3, 5, tokens, weights, np.full(n, slots, np.float32), 1.0)
 
 
+def gone():
+    st.session_state["gone"] += 1
+
+
+def slid(n, window):
+    seen = captured(n)
+    weights = np.triu(seen.weights, 1 - window)
+    return replace(seen, weights=weights / weights.sum(1, keepdims=True), window=window)
+
+
 def body():
     more_tokens = st.session_state.setdefault("more", 0)
     st.button("More", key="more_tokens", on_click=more)
     moving = st.toggle("Moving", key="moving")
     large = captured(1024 + 600 * more_tokens)
-    tiles = {"small": captured(40 + 4 * more_tokens, 0.25), "large": large}
+    tiles = {"small": captured(40 + 4 * more_tokens, 0.25), "large": large, "slid": slid(30, 8)}
     for name, tile in tiles.items():
-        cell = attention_tile(tile, key=name, height=420, hide_sink=name == "small", moving=moving)
+        cell = attention_tile(
+            tile, key=name, height=420, hide_sink=name == "small", moving=moving, let_go=gone
+        )
         st.text(f"{name} clicked {cell}")
+    st.text(f"let go {st.session_state.setdefault('gone', 0)} times")
 
 
 st.fragment(body)()
@@ -195,6 +210,30 @@ def test_arrow_keys_walk_and_enter_tells_it_again(opened: Open) -> None:
     expect(tile).to_have_attribute("data-zoom", "1.400")
     page.keyboard.press("Escape")
     expect(tile).to_have_attribute("data-selected", "")
+    expect(page.get_by_text("let go 1 times")).to_be_visible()
+
+
+def test_what_is_out_of_a_layers_window_is_absent(opened: Open) -> None:
+    page = opened()
+    tile, notes = canvas(page, "slid"), part(page, "slid", ".notes")
+    expect(notes).to_contain_text("window of 8 tokens")
+    tile.hover(position=at(tile, 20, 5))
+    expect(part(page, "slid", ".tip")).to_contain_text("out of this layer's window of 8 tokens")
+    tile.hover(position=at(tile, 20, 13))
+    expect(part(page, "slid", ".tip")).to_contain_text("of what it read, MEASURED")
+    place = at(tile, 20, 5)
+    alphas = [pixel(tile, {"x": place["x"] + dx, "y": place["y"]})[3] for dx in range(-6, 7)]
+    assert min(alphas) < 40
+    assert pixel(tile, at(tile, 20, 13))[3] == 255
+
+
+def test_a_click_on_the_strip_of_slots_chooses_the_row(opened: Open) -> None:
+    page = opened()
+    tile = canvas(page, "small")
+    place = at(tile, 20, 0)
+    box = [float(v) for v in str(tile.get_attribute("data-box")).split(",")]
+    tile.click(position={"x": box[0] - 18, "y": place["y"]})
+    expect(page.get_by_text("small clicked (20, -1)")).to_be_visible()
 
 
 def test_a_pooled_tile_shows_every_token_of_what_is_zoomed_into(opened: Open) -> None:
@@ -234,7 +273,11 @@ def test_what_is_absent_has_no_colour_of_the_scale_in_either_look(
     assert sum(strong[:3]) > sum(weak[:3]) + 60  # more attention is brighter, in either look
     alphas = [pixel(tile, {"x": absent["x"] + dx, "y": absent["y"]})[3] for dx in range(-6, 7)]
     assert min(alphas) < 40, "the upper triangle is hatched, not filled"
-    ink = page.evaluate("() => getComputedStyle(document.querySelector('.st-key-small')).color")
-    light = sum(map(int, re.findall(r"\d+", ink)[:3])) > 380
-    assert light == (scheme == "dark")
+    words = tile.evaluate(  # how light the names on the left are, 0 to 255
+        "c => { const left = parseFloat(c.dataset.box) - 40; const d = c.getContext('2d')"
+        ".getImageData(0, 0, left * devicePixelRatio, c.height).data;"
+        " let sum = 0, n = 0; for (let i = 0; i < d.length; i += 4)"
+        " if (d[i + 3] > 180) { sum += d[i]; n++ } return sum / n }"
+    )
+    assert words > 180 if scheme == "dark" else words < 100
     page.screenshot(path=SHOTS / f"tile-{scheme}.png")
