@@ -922,6 +922,10 @@ def test_a_spectrum_is_compared_with_that_of_the_sleep_before() -> None:
 
 def test_the_tokens_that_one_head_kept_are_drawn_and_named() -> None:
     picture, state = PICTURES["tokens_kept"], Story().read(8).sleep().state
+    shapes = picture.draw(state, "@2").layout.shapes
+    assert [(s.x0, s.x1) for s in shapes] == [(2.0, 2.0)]
+    assert shapes[0].label.text.startswith("“")
+    assert not picture.draw(state, "@99").layout.shapes
     kept = np.arange(32).reshape(2, 2, 8) % 3 == 0
     assert np.array_equal(picture.draw(state).data[0].y, kept.sum((0, 1)))
     assert np.array_equal(picture.draw(state, "1.0").data[0].y, kept[1, 0])

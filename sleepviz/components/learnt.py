@@ -11,6 +11,7 @@ from dataclasses import replace
 import streamlit as st
 
 from sleepviz import frame
+from sleepviz.components import choosing
 from sleepviz.components.kept import Kept
 from sleepviz.components.lasting import lasting, put, value_of
 from sleepviz.components.markup import el, markup, tag
@@ -54,12 +55,22 @@ def weights(state: State) -> None:
         with st.container(border=True, key=f"look_{name}"):
             st.markdown(f"##### {pictures()[name].title}")
             choice = chosen.get(name, "")
+            if name == "tokens_kept":
+                choice += _marked(state, night)
             height = 320 if name in chosen else 420
             cell = picture(name, seen, key=f"look.{name}", height=height, choice=choice)
             if name in PICKS and cell is not None:
                 _pick(seen, name, *cell)
             if name in chosen:
-                _picked(seen, name, choice)
+                _picked(seen, name, chosen[name])
+
+
+def _marked(state: State, night: Night) -> str:
+    """The token that is chosen on every page, among those that this sleep was of."""
+    index = choosing.chosen(state)
+    if index is None or state.tokens[index].night != night.number:
+        return ""
+    return f"@{sum(t.night == night.number for t in state.tokens[:index])}"
 
 
 def _picked(state: State, name: str, choice: str) -> None:

@@ -1,7 +1,8 @@
 """Which tokens a sleep kept as slots: how many KV heads hold on to each of them, or one head.
 
 Knows the tokens of a report and of a state; does not know how slots were chosen. Its choice is a
-head, "layer.head"; without one, all heads are counted.
+head, "layer.head", without which all heads are counted; and, after an "@", the number of a token
+among those slept on, which is marked.
 """
 
 from __future__ import annotations
@@ -51,6 +52,11 @@ def tokens_kept(state: State, choice: str = "") -> go.Figure:
         fill=True,
     )
     figure.update_xaxes(unifiedhovertitle_text="token %{x:,.0f}")
+    marked = choice.partition("@")[2]
+    if marked.isdecimal() and int(marked) < len(counts):
+        at = int(marked)
+        word = f"“{words[at]}”" if words else f"token {at:,}"
+        theme.mark(figure, float(at), f"{word}: {int(counts[at])}")
     thinning.thinned(figure, len(keep), len(counts), "tokens")
     named = ", ".join(f"“{text}” {n}" for text, n in _most(state, night, counts))
     if named and not one:
@@ -105,7 +111,7 @@ def _found(state: State, choice: str) -> tuple[Night, np.ndarray] | None:
 
 def _head(choice: str) -> tuple[int, int] | None:
     """The layer and KV head of a choice; None for all of them."""
-    layer, _, head = choice.partition(".")
+    layer, _, head = choice.partition("@")[0].partition(".")
     return (int(layer), int(head)) if layer.isdecimal() and head.isdecimal() else None
 
 
