@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     chain.set_defaults(run=chaining.chain)
 
     bench = commands.add_parser("bench", help="measure methods over stories and seeds")
-    bench.add_argument("stories", metavar="STORIES.json", nargs="*")
+    bench.add_argument(
+        "stories", metavar="STORIES.json", nargs="*", help='or "presets": the stories of the app'
+    )
     bench.add_argument("--awake", action="store_true", help="the cost of talking, not of sleeping")
     bench.add_argument(
         "--peer", action="store_true", help="beside ours: NVIDIA kvpress, at the same kept shares"

@@ -423,3 +423,11 @@ def test_what_goes_to_a_file_is_wide_enough_for_the_tables() -> None:
         check=True,
     )
     assert int(said.stdout) == FILE_WIDTH
+
+
+@pytest.mark.usefixtures("on_tiny")
+def test_the_presets_can_be_measured_by_their_name(tmp_path: Path) -> None:
+    out = tmp_path / "R.json"
+    rest = ("--story", "orchestra", "--method", "forget", "--out", str(out))
+    assert main(["bench", "presets", *rest]) == 0
+    assert [r["story"] for r in results(out)["runs"]] == ["orchestra"]

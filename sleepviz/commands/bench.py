@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from sleepviz.sleep import SleepMethod
     from sleepviz.stories import Probe, Story
 
+PRESETS = "presets"  # in place of a file of stories
+
 
 def bench(arguments: Namespace) -> int:
     """Measure what is not in R.json yet, write it after every run, and print the means."""
@@ -95,14 +97,16 @@ def chosen_stories(
 ) -> tuple[list[Story], tuple[Probe, ...]]:
     """The wanted stories of some files, all without `ids`, and the controls of the first, or ours.
 
+    The word "presets", in place of a file, stands for the stories of the app.
+
     Raises `SleepvizError` for an unknown id, or one that is in two files.
     """
-    from sleepviz.stories import controls, read_stories
+    from sleepviz.stories import controls, presets, read_stories
 
     known: dict[str, Story] = {}
     own: tuple[Probe, ...] = ()
     for file in files:
-        stories, some = read_stories(Path(file))
+        stories, some = (presets(), ()) if file == PRESETS else read_stories(Path(file))
         own = own or some
         for story in stories:
             if story.id in known:

@@ -18,14 +18,14 @@ from sleepviz.commands.arguments import out_file
 from sleepviz.commands.bench import chosen_methods, chosen_stories
 from sleepviz.commands.drawing import console, drawn
 
-_SAME = ("method", "knobs", "seed")  # what makes a run the same as another
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from sleepviz.events import Event
     from sleepviz.many_nights import Nights
+
+_SAME = ("method", "knobs", "seed")  # what makes a run the same as another
 
 
 def nights(arguments: Namespace) -> int:
