@@ -56,16 +56,18 @@ def cost_elsewhere(state: State) -> go.Figure:
     if not points:
         return theme.empty(TITLE, _EMPTY)
     told = [(p.night, p.nll) for p in points if p.nll is not None]
-    right = {"yaxis2": theme.right_axis("text NLL, a ratio (×)")} if told else {}
+    asked = [p for p in points if p.asked]
+    ratio = "text NLL, a ratio (×)"
+    right = {"yaxis2": theme.right_axis(ratio)} if told and asked else {}
     figure = theme.blank(
         TITLE,
         alt(state),
         x="after sleep (number)",
-        y="controls right (%)",
+        y="controls right (%)" if asked else ratio,
         xaxis={"tickformat": ",d", "unifiedhovertitle": {"text": "after sleep %{x:,.0f}"}},
         **right,
     )
-    if asked := [p for p in points if p.asked]:
+    if asked:
         right_of = np.array([(p.right, p.asked) for p in asked])
         traces.line(
             figure,
@@ -93,12 +95,14 @@ def cost_elsewhere(state: State) -> go.Figure:
         traces.dots(
             figure,
             taken(GateReading, "value", [nll for _, nll in told]),
-            name="plain text, NLL by that of what it stands in for (right)",
+            name="plain text, NLL by that of what it stands in for" + (" (right)" if asked else ""),
             x=[night for night, _ in told],
             hover="%{y:.3f} ×",
             colour=theme.PROCESS,
-            right=True,
+            right=bool(asked),
         )
+    if not asked:
+        theme.note(figure, "no control was asked yet")
     return figure
 
 
