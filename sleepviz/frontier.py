@@ -7,32 +7,41 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import plotly.graph_objects as go
 
 from sleepviz.figures import theme
 from sleepviz.quantities import Kind
-from sleepviz.results import Results, Summary, summaries
+from sleepviz.results import Mean, Results, Summary, summaries
 
 TITLE = "Methods against each other"
 _SYMBOLS = (
     *("circle", "square", "diamond", "cross", "triangle-up", "star", "hexagon", "x"),
     *("pentagon", "triangle-down", "hourglass", "bowtie", "star-diamond", "octagon"),
 )
+NO_OTHERS: Mapping[str, Mean] = MappingProxyType({})
+_NAMED_FROM = 0.3  # of recall: what keeps little stands close together, and is named on hover
 _SMALLEST, _LARGEST = 8.0, 30.0  # px across
 _PLACES = ("top center", "middle right", "bottom center", "middle left")  # of names, in turn
 
 
-def methods_compared(results: Results) -> go.Figure:
+def methods_compared(results: Results, seconds: Mapping[str, Mean] = NO_OTHERS) -> go.Figure:
     """Normalised recall against two kinds of damage, a mark for each set of knobs.
 
     On the left the KL to the full context, on the right the control questions that the base model
     answers and the model after sleep does not. Area: bytes of dynamic weights. Colour: seconds
-    asleep. Lines: one standard deviation over stories and seeds.
+    asleep: those of `seconds`, by label, where they are told (of such sleeps undisturbed).
+    Lines: one standard deviation over stories and seeds.
     """
-    some = [s for s in summaries(results.runs) if s.normalised.n and s.kl.n]
+    some = [
+        replace(s, seconds=seconds.get(s.label, s.seconds))
+        for s in summaries(results.runs)
+        if s.normalised.n and s.kl.n
+    ]
     if not some:
         return theme.empty(TITLE, "No run has finished yet.")
     figure = theme.blank(
@@ -42,7 +51,7 @@ def methods_compared(results: Results) -> go.Figure:
         y="normalised recall (ratio)",
     )
     figure.update_layout(
-        hovermode="closest", height=620, width=1240, showlegend=False, margin={"b": 60, "r": 110}
+        hovermode="closest", height=620, width=1240, showlegend=False, margin={"b": 60, "r": 150}
     )
     figure.update_yaxes(rangemode="normal")
     figure.update_xaxes(type="log", domain=[0.0, 0.47])
@@ -78,7 +87,7 @@ def _look(summary: Summary, among: Sequence[Summary]) -> dict[str, Any]:
             "thickness": 1,
         },
         "mode": "markers+text",
-        "text": [_short(summary.label)],
+        "text": [_short(summary.label) if summary.normalised.value >= _NAMED_FROM else ""],
         "textfont": {"size": 11},
         "textposition": _PLACES[among.index(summary) % len(_PLACES)],
         "marker": {
@@ -126,6 +135,7 @@ def alt(results: Results) -> str:
     )
 
 
-def page(results: Results) -> str:
+def page(results: Results, seconds: Mapping[str, Mean] = NO_OTHERS) -> str:
     """The picture as a web page of its own that asks for nothing from elsewhere."""
-    return str(methods_compared(results).to_html(include_plotlyjs=True, full_html=True))
+    drawn = methods_compared(results, seconds)
+    return str(drawn.to_html(include_plotlyjs=True, full_html=True))

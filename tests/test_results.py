@@ -176,6 +176,6 @@ def test_the_picture_has_a_mark_for_each_set_of_knobs(results: Results) -> None:
         ("nap", None),
         ("nap", "x2"),
     ]
-    assert [t.text[0] for t in figure.data[:3:2]] == ["nap 0.2", "nap"]
+    assert [t.text[0] for t in figure.data[:3:2]] == ["nap 0.2", ""]  # little kept: on hover
     assert "nap (keep=0.2)" in json.dumps(figure.layout.meta)
     assert "No run" in str(methods_compared(Results("tiny", "cpu", "float32")).layout)

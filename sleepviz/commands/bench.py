@@ -52,7 +52,11 @@ def bench(arguments: Namespace) -> int:
         _Job(method, story, controls, seed)
         for story, method, seed in product(stories, chosen, arguments.seed or [0])
     ]
-    _measure(llm, jobs, results, out, keep_anyway=arguments.keep_anyway)
+    try:
+        _measure(llm, jobs, results, out, keep_anyway=arguments.keep_anyway)
+    finally:  # also when it is stopped
+        if results.runs:
+            write_all(results, out)
     if arguments.peer:
         keep = sorted({float(m.keep) for m in chosen if hasattr(m, "keep")}) or [0.1, 0.2, 0.3]
         _measure_peers(llm, arguments.model, stories, controls, keep, results, out)
@@ -185,7 +189,6 @@ def _measure(
         took.setdefault(name, []).append(time.perf_counter() - began)
         results.write(out)
         console.print(_run_line(finished[0]))
-    write_all(results, out)
 
 
 def _measure_peers(

@@ -37,7 +37,7 @@ SHRINK = 0.9  # of what was learnt: other knowledge gains by it, the notes do no
 
 @dataclass(frozen=True)
 class Deep:
-    """A minute or two of practice: the model learns to answer its dreams without its notes.
+    """Practice for about a minute: the model learns to answer its dreams without its notes.
 
     Every phrase of every sentence is asked for. Low-rank deltas of the upper MLP matrices learn the
     answers; unrelated questions and texts are practised along, so that little else moves. Every
