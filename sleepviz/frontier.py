@@ -138,4 +138,5 @@ def alt(results: Results) -> str:
 def page(results: Results, seconds: Mapping[str, Mean] = NO_OTHERS) -> str:
     """The picture as a web page of its own that asks for nothing from elsewhere."""
     drawn = methods_compared(results, seconds)
-    return str(drawn.to_html(include_plotlyjs=True, full_html=True))
+    config = {"displayModeBar": False}
+    return str(drawn.to_html(config=config, include_plotlyjs=True, full_html=True))
