@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -782,6 +783,20 @@ def test_stretches_of_layers_lie_one_upon_the_other() -> None:
     assert PICTURES["kv_by_layer"].moment is PICTURES["kv_growth"].moment
     slides = _windowed(Story().read(10), (4, 0))
     assert PICTURES["kv_by_layer"].draw(slides).data[0].y[-1] * 2**20 == 4 * PER_TOKEN // N_LAYERS
+
+
+def test_scales_of_colours_end_where_two_readings_can_share_them() -> None:
+    state = STATES["one of each"]
+    ends = {
+        choice: PICTURES["heads_glance"].draw(state, choice).data[0].zmax
+        for choice in PICTURES["heads_glance"].choices
+    }
+    assert all(ends[c] in (0.1, 0.25, 0.5, 1.0) for c in ends if c not in ("entropy", "distance"))
+    assert all(math.log2(ends[c]).is_integer() for c in ("entropy", "distance"))
+    slots = PICTURES["slots_kept"].draw(state).data[0]
+    assert (slots.zmin, slots.zmax) == (0, np.nanmax(slots.z))
+    cells = PICTURES["kv_map"].draw(Story().read(9).state).data[0]
+    assert (cells.zmin, cells.zmax) == pytest.approx((np.nanmin(cells.z), np.nanmax(cells.z)))
 
 
 def test_nights_share_one_scale_of_colours() -> None:

@@ -32,8 +32,8 @@ ANSWERS_SEE = (
 )
 ANSWERS_ARE_NOT = (
     "One question proves no rule, and a likely token is not a true one; a question in scope is "
-    "only one that the slots let the model expect. KV cache of one of many answers at "
-    "once: DERIVED, else MEASURED."
+    "only one that the slots let the model expect. Of one of many answers at once, the KV cache is "
+    "DERIVED, else MEASURED; how long it took and what else was likely is known of one asked alone."
 )
 
 
