@@ -111,15 +111,19 @@ def sleep(method: str, values: Mapping[str, object], keep_anyway: bool = False) 
     except SleepvizError as error:
         st.session_state[REFUSED] = error
         return
-    # What may score a sleep afterwards, the presets' questions and those asked, is not practised.
-    mine = session()
-    asked = [a.question for _, a in mine.timeline.at().answers] if mine else []
-    held_out = (*(probe.question for story in presets() for probe in story.probes), *asked)
+    held_out = _held_out()
     _begin(
         "sleeping",
         lambda s: s.sleep(chosen, keep_anyway=keep_anyway, held_out=held_out),
         Lane.BATCH,
     )
+
+
+def _held_out() -> tuple[str, ...]:
+    """What may score a sleep afterwards, and is not practised: presets' questions, those asked."""
+    mine = session()
+    asked = [a.question for _, a in mine.timeline.at().answers] if mine else []
+    return (*(probe.question for story in presets() for probe in story.probes), *asked)
 
 
 def forecast(method: str, values: Mapping[str, object]) -> Forecast | None:
@@ -132,7 +136,8 @@ def forecast(method: str, values: Mapping[str, object]) -> Forecast | None:
     if mine is None or pace is None or not mine.context.n_tokens:
         return None
     told_so_far = (ref(mine), mine.context.n_tokens, mine.mind.night, attempt.groundwork(mine.llm))
-    key = (*told_so_far, method, tuple(values.items()))
+    n_asked = len(mine.timeline.at().answers)  # what was asked is not practised
+    key = (*told_so_far, n_asked, method, tuple(values.items()))
     known = st.session_state.get(EXPECTED)
     if known is None or known[0] != key:
         try:
@@ -140,7 +145,7 @@ def forecast(method: str, values: Mapping[str, object]) -> Forecast | None:
         except SleepvizError:
             return None
         told, slept = attempt.told(mine.mind.turns), attempt.told(mine.mind.slept)
-        notes = methods.Notes(told, slept, mine.context)
+        notes = methods.Notes(told, slept, mine.context, _held_out())
         expected = attempt.forecast(chosen, mine.llm, notes, pace)
         known = st.session_state[EXPECTED] = (key, expected)
     return cast("Forecast | None", known[1])

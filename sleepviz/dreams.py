@@ -32,6 +32,7 @@ _ARTICLES = frozenset(("a", "an", "the"))
 _BE = frozenset(("am", "are", "was", "were"))
 _IS = re.compile(r"['\u2019](?:s|re|m)\b")
 _RECENT = re.compile(r"\b(?:new|now|current|currently) ", re.IGNORECASE)
+WHOLE = 3  # words; "What is?" is in many a question, and asks none of them
 EXCERPT_WORDS = 20  # of a long sentence, in an answer: about what a short reply can hold
 ABOUT = (
     "What do you know about {}?",
@@ -118,7 +119,8 @@ def key_phrases(sentence: str) -> list[str]:
 def of_notes(texts: Sequence[str], held_out: Sequence[str] = ()) -> Iterator[Dream]:
     """Every dream of some notes, sentence by sentence, without those that ask a held-out question.
 
-    A dream whose prompt holds a held-out question, however put, is left out; so is the second
+    A dream whose prompt is a held-out question, however put, or holds one of WHOLE words or more,
+    is left out; so is the second
     of two with the same prompt and answer. Where a later text answers a question of an earlier one
     ("her new cat is named ..."), the earlier answer is not practised any more.
     """
@@ -137,10 +139,14 @@ def of_notes(texts: Sequence[str], held_out: Sequence[str] = ()) -> Iterator[Dre
             if (asked, dream.answer) in seen:
                 continue
             alike = asks_for(dream.prompt)
-            if any(_within(q, alike) for q in unwanted if q):
+            if any(q == alike or (_long(q) and _within(q, alike)) for q in unwanted if q):
                 continue
             seen.add((asked, dream.answer))
             yield dream
+
+
+def _long(question: str) -> bool:
+    return len(question.split()) >= WHOLE
 
 
 def _timeless(question: str) -> str:

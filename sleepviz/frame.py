@@ -6,6 +6,7 @@ Knows when to paint; does not know what a page shows, and acts only through cont
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import streamlit as st
 
@@ -60,14 +61,17 @@ def _script(view: View):  # type: ignore[no-untyped-def]  # st.Page wants a func
     return script
 
 
-def link(name: str, label: str, primary: bool = True) -> None:
-    """A button that leads to another page."""
+def link(
+    name: str, label: str, primary: bool = True, first: Callable[[], object] = lambda: None
+) -> None:
+    """A button that leads to another page; `first` is called before."""
     if st.button(
         label,
         key=f"frame.to.{name}",
         type="primary" if primary else "secondary",
         icon=":material/arrow_forward:",
     ):
+        first()
         st.switch_page(pages()[name])
 
 

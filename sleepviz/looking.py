@@ -65,7 +65,7 @@ def captured(context: Context, layer: int, head: int) -> Iterator[Event]:
         weights=eye.weights,
         slot_share=eye.slot_share,
         ms=seconds * 1e3,
-        window=shape.windows[layer] if shape.windows else 0,
+        window=kept + 1 if (kept := shape.windows[layer] if shape.windows else 0) else 0,
         scale=eye.scale,
     )
 

@@ -132,7 +132,7 @@ class Session(Core):
     # how asking and looking are done ----------------------------------------------------------
 
     def _comparing(self, probes: tuple[Probe, ...], arms: tuple[str, ...]) -> Iterator[ev.Event]:
-        if not told(self.history) and self.weights.empty:
+        if not told(self.history) and not self.timeline.at().nights_kept:
             raise SleepvizError(
                 "There are no notes yet, so there is nothing to compare.",
                 "Tell the model something first.",

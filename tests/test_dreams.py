@@ -189,6 +189,11 @@ def test_a_question_with_another_article_asks_for_the_same(held: str, dreamt: st
     assert asks_for(held) == asks_for(dreamt)
 
 
+@pytest.mark.parametrize("held", ["What?", "what is the", "Pixel", "Mira Okafor"])
+def test_a_few_words_are_no_question_that_others_could_hold(held: str) -> None:
+    assert list(of_notes((TOLD,), (held,))) == list(of_notes((TOLD,)))
+
+
 @pytest.mark.parametrize(
     "file", sorted(Path(__file__).parent.glob("*stories.json")), ids=lambda f: f.stem
 )

@@ -231,6 +231,10 @@ def test_every_share_of_a_tile_is_in_its_file_but_what_is_out_of_a_window() -> N
     assert table.names[-1] == "share of attention (1, MEASURED)"
     q, _, k, text, share = table.rows[-2]
     assert (q, k, text, share) == (8, 7, "␣w7", pytest.approx(seen.weights[8, 7]))
+    slots = shares.all_shares(capture(9, slots=True))
+    assert len(slots.rows) == 9 * 10 // 2 + 9  # each row with what it gave to slots
+    sums = {q: sum(row[4] for row in slots.rows if row[0] == q) for q in range(9)}
+    assert all(total == pytest.approx(1.0, abs=1e-5) for total in sums.values())
     slid = shares.all_shares(replace(seen, window=3))
     assert len(slid.rows) == 1 + 2 + 7 * 3
     assert {q - k for q, _, k, *_ in slid.rows} == {0, 1, 2}

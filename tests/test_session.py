@@ -257,6 +257,25 @@ def test_weights_that_were_learnt_on_other_numbers_of_the_model_say_so(
     assert ("its numbers may differ" in night.report.details) == differs
 
 
+def test_weights_without_notes_are_compared_also_at_strength_zero(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    origin = replace(keeping.origin_of(session.timeline.at(), "A ship"), notes=())
+    other = Session(tiny_llm)
+    all_of(other.adopt(keeping.load(keeping.zipped(session.weights, origin), tiny_llm)))
+    probe = Probe("Who is the captain?", ("Mira",))
+    for change in (None, other.scale(0.0)):
+        all_of(change or iter(()))
+        events = all_of(other.compare((probe,)))
+        asked = [e.arm for e in events if isinstance(e, ev.Answered)]
+        missing = {e.arm: e.reason for e in events if isinstance(e, ev.ArmUnavailable)}
+        assert asked == ["cleared", "slept"]
+        assert set(missing) == {"full", "both"}
+        assert all("without" in reason for reason in missing.values())
+    with pytest.raises(SleepvizError, match="no notes yet"):
+        all_of(Session(tiny_llm).compare((probe,)))
+
+
 @pytest.mark.parametrize("name", ["deep", "raw_text"])
 def test_weights_whose_notes_are_not_here_are_not_begun_from_zero_again(
     tiny_llm: Llm, name: str

@@ -71,6 +71,21 @@ def test_what_is_watched_equals_a_new_capture(family: str, worn: str) -> None:
         assert watch.grown() is None
 
 
+def test_the_window_of_a_look_is_what_a_token_reads() -> None:
+    context = model_of("gemma3").context()
+    for _ in context.read(list(range(60)), 16):
+        pass
+    [*_, sliding] = captured(context, 0, 1)
+    [*_, whole] = captured(context, 3, 1)
+    assert isinstance(sliding, AttentionCaptured)
+    assert isinstance(whole, AttentionCaptured)
+    assert (sliding.window, whole.window) == (WINDOW, 0)
+    for query in range(60):
+        read = np.flatnonzero(sliding.weights[query])
+        assert read.tolist() == list(range(sliding.first_read(query), query + 1))
+    assert np.count_nonzero(whole.weights[59]) == 60
+
+
 def test_watching_changes_nothing_that_is_computed() -> None:
     for family in FAMILIES:
         llm = model_of(family)

@@ -134,7 +134,7 @@ def _at_rest(page: Page, wire: Wire) -> Iterator[Browsed]:
         )
     slowest = max(switched, default=math.nan)
     yield Browsed(
-        "from a click on a page to the end of its script",
+        "a page that is opened: its script, on the server",
         f"{slowest * 1e3:,.0f} ms at most",
         f"websocket, first message of a run to its last, {len(switched)} pages",
         "500 ms",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sleepviz.events import Event
     from sleepviz.many_nights import Nights
 
-_SAME = ("method", "knobs", "seed")  # what makes a run the same as another
+_SAME = ("method", "knobs", "seed", "nights")
 
 
 def nights(arguments: Namespace) -> int:
@@ -101,9 +101,14 @@ def _read(out: Path, model: str) -> list[dict[str, Any]]:
     )
 
 
+def _same(run: dict[str, Any]) -> list[object]:
+    """What makes a run the same as another."""
+    return [*(run[key] for key in _SAME[:3]), *(night["story"] for night in run["nights"])]
+
+
 def _as_json(model: str, before: list[dict[str, Any]], finished: Sequence[Nights]) -> str:
     """All runs, those from before that were not made again first."""
     made = [n.as_json() for n in finished]
-    again = [[run[key] for key in _SAME] for run in made]
-    kept = [run for run in before if [run[key] for key in _SAME] not in again]
+    again = [_same(run) for run in made]
+    kept = [run for run in before if _same(run) not in again]
     return json.dumps({"model": model, "runs": [*kept, *made]}, indent=1)

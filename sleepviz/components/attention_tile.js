@@ -8,6 +8,8 @@ class Drawing {
     const { d } = this
     this.tile.style.height = `${d.height}px`
     if (before && before.n > d.n) { this.selected = null; this.grid = d.whole } // of another context
+    if (this.selected?.k < 0 && !d.hasSlots) this.selected = null
+    if (this.hover?.k < 0 && !d.hasSlots) this.hover = null
     if (before) this.stay(before.m * before.pool / (d.m * d.pool))
     this.choose()
     const { view } = this
@@ -50,7 +52,7 @@ class Drawing {
 
   raw(q, k) {
     const { slots, top, cells, base } = this.grid
-    return (k < 0 ? slots[q - top] : cells[base(q) + k]) ?? 0
+    return (k < 0 ? slots?.[q - top] : cells[base(q) + k]) ?? 0
   }
 
   get firstRead() { return this.d.hideSink && this.grid.pool === 1 ? 1 : 0 } // without a sink that is hidden

@@ -235,8 +235,7 @@ class Tile extends Marked {
     const cell = drag && !drag.moved ? this.cellAt(e.offsetX, e.offsetY) : null
     if (e.pointerType !== "mouse" && cell) this.point(cell, e.offsetX, e.offsetY)
     if (!cell || cell.k > cell.q || (cell.k >= 0 && cell.k < this.grid.reach(cell.q))) return
-    if (cell.k < 0) return this.select(cell, 0)
-    if (e.shiftKey) this.pin(cell)
+    if (e.shiftKey && cell.k >= 0) this.pin(cell)
     else this.select(cell, 0)
   }
 
@@ -246,7 +245,8 @@ class Tile extends Marked {
     this.notesLine()
     clearTimeout(this.soon)
     const { pool } = this.grid // of this cell: by then the tile may show another grid
-    if (cell) this.soon = setTimeout(() => this.tell({ query: cell.q, key: cell.k, pool }), wait)
+    const read = cell && (cell.k < 0 || cell.k >= this.grid.reach(cell.q)) // else there is nothing to tell of it
+    if (read) this.soon = setTimeout(() => this.tell({ query: cell.q, key: cell.k, pool }), wait)
   }
 
   keyed(e) {
@@ -256,7 +256,7 @@ class Tile extends Marked {
     else if (e.key === "+" || e.key === "=") this.zoom(1.4, ...this.focus())
     else if (e.key === "-" || e.key === "_") this.zoom(1 / 1.4, ...this.focus())
     else if (e.key === "0") this.reset()
-    else if (e.key === "Enter" && this.selected) e.shiftKey ? this.pin(this.selected) : this.select(this.selected, 0)
+    else if (e.key === "Enter" && this.selected) e.shiftKey && this.selected.k >= 0 ? this.pin(this.selected) : this.select(this.selected, 0)
     else if (e.key === "Escape") { this.point(null); this.select(null); this.tell({ query: null }) }
     else return
     e.preventDefault()

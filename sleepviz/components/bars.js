@@ -32,8 +32,8 @@ class Bars extends Painted {
     this.canvas.setAttribute("aria-label", message.alt)
     const { pointed } = this
     this.writeLegend()
-    this.paint()
-    if (!pointed) return
+    if (!pointed) return this.paint()
+    this.paintNow() // what is pointed at has to have its place again
     this.pointed = undefined // so that its words are written anew
     this.point(message.parts.find((part) => part.name === pointed.name && part.row === pointed.row) || null)
   }
@@ -109,7 +109,7 @@ class Bars extends Painted {
     this.pointed = part
     this.canvas.dataset.pointed = part ? part.name : ""
     this.tip.hidden = !part
-    if (part) {
+    if (part?.box) {
       this.tip.replaceChildren(...part.hover.map((line) => Object.assign(document.createElement("div"), { textContent: line })))
       const [x, y, w, h] = part.box
       const left = Math.max(0, Math.min(this.canvas.clientWidth - this.tip.offsetWidth, x + w / 2 - this.tip.offsetWidth / 2))

@@ -94,13 +94,16 @@ def glimpse(state: State, name: str, *, key: str, height: int) -> None:
     """
     cell = picture(name, state, key=key, height=height)
     if cell is not None:
-        st.session_state[GOTO] = "weights"
         _pick(state, name, *cell)
     of = PICKS[name]
     choice = str(st.session_state.get(f"look.{of}.choice", ""))
     if choice and not state.asleep:  # while weights form, nothing is known of a cell yet
         markup(el("p", "small muted", pictures()[of].alt(state, choice)), key=f"{key}.words")
-        frame.link("look", "See it in Look inside", primary=False)
+        frame.link("look", "See it in Look inside", primary=False, first=_to_weights)
+
+
+def _to_weights() -> None:
+    st.session_state[GOTO] = "weights"
 
 
 def as_of(state: State, number: int) -> State:

@@ -42,7 +42,7 @@ def what_it_read(state: State, captured: AttentionCaptured, query: int, hide_sin
         share = captured.weights[query, key]
         words = f"gave {share:.1%} to “{shares.plain(to.text)}”, {query - key} tokens before"
         lines.append(el("div", "small", words))
-    if hide_sink and query:
+    if hide_sink and query and not captured.first_read(query):
         hidden = f"sink hidden: {captured.weights[query, 0]:.1%} of this row, not rescaled"
         lines.append(el("div", "small amber", hidden))
     lines.append(bars(read_by(captured, query, hide_sink)))
@@ -76,7 +76,7 @@ def read_by(captured: AttentionCaptured, query: int, hide_sink: bool) -> list[Ba
     row = captured.weights[query, : query + 1]
     order = [int(k) for k in np.argsort(-row) if k > 0 and row[k] > 0][:MOST_BARS]
     slots = float(captured.slot_share[query])
-    sink_shown = not hide_sink or query == 0
+    sink_shown = (not hide_sink or query == 0) and not captured.first_read(query)
     top = max([float(row[k]) for k in order] + [slots, float(row[0]) if sink_shown else 0.0])
     top = top or 1.0
     shown = []

@@ -94,8 +94,9 @@ def about_tile(
 
 def shares_of(captured: AttentionCaptured, query: int) -> go.Figure:
     """What one token read, all of it, as a figure from which only the table is taken."""
-    names = [_named(captured, k) for k in range(query + 1)]
-    shares = captured.weights[query, : query + 1]
+    first = captured.first_read(query)
+    names = [_named(captured, k) for k in range(first, query + 1)]
+    shares = captured.weights[query, first : query + 1]
     if captured.slot_share[query] > 0:
         names.append("slots of dynamic weights")
         shares = np.append(shares, captured.slot_share[query])
@@ -113,8 +114,9 @@ def shares_of(captured: AttentionCaptured, query: int) -> go.Figure:
 
 
 def all_shares(captured: AttentionCaptured) -> Table:
-    """Every share that there is: what each token read of itself and of those before."""
+    """Every share that there is: of each token that a token can read, and of the slots."""
     n, reach = len(captured.tokens), captured.window or len(captured.tokens)
+    slots = np.flatnonzero(captured.slot_share)
     query, key = np.nonzero(np.tri(n, dtype=bool) & ~np.tri(n, k=-reach, dtype=bool))
     positions = np.array([t.position for t in captured.tokens])
     texts = [plain(t.text) for t in captured.tokens]
@@ -128,11 +130,11 @@ def all_shares(captured: AttentionCaptured) -> Table:
             f"share of attention (1, {shares.kind})",
         ),
         (
-            positions[query].tolist(),
-            [texts[q] for q in query],
-            positions[key].tolist(),
-            [texts[k] for k in key],
-            shares.values.tolist(),
+            positions[[*query, *slots]].tolist(),
+            [texts[q] for q in (*query, *slots)],
+            [*positions[key].tolist(), *[None] * len(slots)],
+            [*(texts[k] for k in key), *["slots of dynamic weights"] * len(slots)],
+            [*shares.values.tolist(), *captured.slot_share[slots].tolist()],
         ),
     )
 
@@ -143,7 +145,8 @@ def row_sum(captured: AttentionCaptured, query: int) -> str:
     words = f"{tokens:.3f} to tokens"
     if slots > 0:
         words += f" + {slots:.3f} to slots of dynamic weights = {tokens + slots:.3f}"
-    return f"Its {query + 1:,} shares add up: {words} ({Kind.DERIVED.lower()})."
+    n_read = query + 1 - captured.first_read(query)
+    return f"Its {n_read:,} shares add up: {words} ({Kind.DERIVED.lower()})."
 
 
 def plain(text: str) -> str:

@@ -38,6 +38,10 @@ class AttentionCaptured:
     window: int = 0
     scale: float | None = None
 
+    def first_read(self, query: int) -> int:
+        """The first key that a query can read: 0, but where the layer's window begins later."""
+        return max(0, query - self.window + 1) if self.window else 0
+
 
 @dataclass(frozen=True, slots=True)
 class AttentionGrown:

@@ -264,6 +264,7 @@ def _costs(state: State) -> _Costs | None:
     given = {arm: [a for a in timed if a.arm == arm] for arm in ("full", "slept")}
     given["slept"] = [a for a in given["slept"] if a.night == night.number and state.in_force(a)]
     passes = [t for t in state.timings if t.phase == "prefill"]
+    passes = [t for t in passes if not t.watched] or passes  # looking on takes time, too
     passes = [t for t in passes if t.n_tokens >= MANY] or passes
     if not (given["full"] and given["slept"] and passes):
         return None

@@ -17,7 +17,8 @@ TITLE = "Facts by night"
 SEES = (
     "One row a question, one column a night: ✓ answered as expected under the weights of that "
     "night alone, ✗ not, empty: not asked then. The number is how much likelier the right answer "
-    "is than with the notes gone (nats; blue: likelier, orange: less likely)."
+    "is than with the notes gone (nats; blue: likelier, orange: less likely). On the left, without "
+    "dynamic weights: with the notes, and with the notes gone, as last asked."
 )
 IS_NOT = "A fact that was told after a night cannot be known in that night's column."
 
@@ -50,7 +51,9 @@ def facts_by_night(state: State) -> go.Figure:
     grid = []
     for q in shown:
         cleared = before["cleared"].get(q)
-        given = [(before[arm].get(q), f"before any night, {_BEFORE[arm][1]}") for arm in arms]
+        given = [
+            (before[arm].get(q), f"without dynamic weights, {_BEFORE[arm][1]}") for arm in arms
+        ]
         for n in nights:
             given.append((rows[q].get(n.number), f"after night {n.number} ({n.started.method})"))
         grid.append([_cell(q, answer, cleared, when) for answer, when in given])

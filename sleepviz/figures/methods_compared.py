@@ -22,8 +22,8 @@ from sleepviz.state import Night, State
 TITLE = "Methods against each other"
 SEES = (
     "Each dot is a way to sleep: a higher one kept more of what its notes give, one further left "
-    "lost fewer questions that have nothing to do with them; a larger one slept longer. Diamonds: "
-    "the sleeps of this session, once facts and controls were asked."
+    "lost fewer questions that have nothing to do with them; a larger one slept longer. A diamond: "
+    "the last sleep of this session that is in force, once facts and controls were asked."
 )
 IS_NOT = (
     "Dots are means over other stories, on another machine, at default knobs; a diamond is one "
@@ -122,8 +122,8 @@ def _told(got: Measured | _Slept) -> str:
 
 
 def _own(state: State) -> Iterator[tuple[Night, _Slept]]:
-    """The kept sleeps of this session of which facts and controls are known."""
-    for night in state.nights_kept:
+    """The last sleep in force, made here, if facts and controls are known after it."""
+    for night in state.nights_in_force[-1:]:
         full, cleared, slept = _right(state, night)
         n_asked, before, after = cost_elsewhere.counted(state, night.number)
         report = night.report

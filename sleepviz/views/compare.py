@@ -36,7 +36,7 @@ def render(timeline: Timeline, position: int | None) -> None:
     """A question, its four answers, the leak audit, and what survived of everything asked."""
     state = timeline.at(position)
     told = any(turn.role in ("notes", "user") for turn in state.turns)
-    if not told and not state.nights_in_force:
+    if not told and not state.nights_kept:
         hint = f"{NO_NOTES} Tell it some first."
         frame.nothing_yet("Nothing to compare yet", hint, "talk", "Tell it something")
         return

@@ -274,6 +274,11 @@ def _how(state: State, night: Night) -> None:
     """What a sleep did until it ended, however it ended."""
     if night.dreams:
         with st.expander(f"What it dreamt ({len(night.dreams)})"):
+            words = (
+                "Questions that may be asked to see what is still known are never among them: "
+                "those of the stories, and those asked in Compare before."
+            )
+            markup(el("p", "small muted", words), key="sleep.held_out")
             markup(dreams(night.dreams), key="sleep.dreamt")
     if night is state.nights[-1] and any(step.loss is not None for step in night.steps):
         more = st.expander("How it fell asleep", key="sleep.fell", on_change="rerun")
