@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 
+_OF_A_RUN = ("new_session", "navigation", "delta", "script_finished")
+
+
 @dataclass(frozen=True, slots=True)
 class ScriptRun:
     """One run of a page's script, or of the part of it that ticks: `whole` or not.
@@ -38,7 +41,7 @@ class Wire:
     def __init__(self, page: Page) -> None:
         self.runs: list[ScriptRun] = []
         self.n_bytes = 0  # of all that came
-        self._began, self._before, self._whole = 0.0, 0, True
+        self._began, self._before = 0.0, 0
         page.on("websocket", lambda socket: socket.on("framereceived", self._came))
 
     def between(self, began_s: float, ended_s: float) -> list[ScriptRun]:
@@ -58,10 +61,9 @@ class Wire:
             return
         message = ForwardMsg.FromString(payload)
         kind = message.WhichOneof("type")
-        if kind == "new_session":
+        if not self._began and kind in _OF_A_RUN:
             self._began, self._before = now, before
-            self._whole = not message.new_session.fragment_ids_this_run
-        elif kind == "script_finished" and self._began:
-            n_bytes = self.n_bytes - self._before
-            self.runs.append(ScriptRun(self._began, now, n_bytes, self._whole))
+        if kind == "script_finished" and self._began:
+            whole = message.script_finished != ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY
+            self.runs.append(ScriptRun(self._began, now, self.n_bytes - self._before, whole))
             self._began = 0.0
