@@ -212,7 +212,7 @@ def test_numbers_and_weights_after_a_nap(
     parts.filter(has_text="dynamic weights").click()
     expect(parts.filter(has_text="dynamic weights")).to_have_attribute("aria-pressed", "true")
     bars = page.locator(".st-key-numbers_memory_now canvas").first
-    bars.click(position=at(bars, 0.3, 0.25))  # painted anew while the pointer stays on it
+    bars.click(position=at(bars, 0.06, 0.25))  # painted anew while the pointer stays on it
     expect(parts.filter(has_text="KV cache")).to_have_attribute("aria-pressed", "true")
     settled(page)
     expect(bars).to_have_attribute("data-pointed", "KV cache")
