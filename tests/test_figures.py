@@ -18,7 +18,7 @@ import pytest
 from sleepviz import SleepvizError, figures
 from sleepviz import events as ev
 from sleepviz.components import picture as clicking
-from sleepviz.components.chart import MOMENT, chosen_x, packed, paints
+from sleepviz.components.chart import MOMENT, Point, chosen_point, packed, paints
 from sleepviz.components.chart import told as how
 from sleepviz.components.report import report_table
 from sleepviz.components.tables import table_of
@@ -1116,7 +1116,7 @@ def test_the_cache_over_time_falls_when_the_sleep_ends() -> None:
     assert (band.x0, band.x1) == (night.started_s, night.ended_s)
 
 
-def test_a_click_on_a_time_goes_to_the_last_pass_at_that_length() -> None:
+def test_a_click_on_a_time_goes_to_the_pass_of_that_dot_else_to_the_last_at_that_length() -> None:
     story = Story().read(8).say(3).sleep().read(8).say(1)
     moment = PICTURES["time_per_token"].moment
     assert moment is not None
@@ -1124,6 +1124,13 @@ def test_a_click_on_a_time_goes_to_the_last_pass_at_that_length() -> None:
         then = story.timeline.at(moment(story.state, x))
         assert len(then.timings) == n_passes
         assert then.timings[-1].n_context == round(x)
+    timings = [replace(t, ms=t.ms + n / 3) for n, t in enumerate(story.state.timings)]
+    state = replace(story.state, timings=tuple(timings))
+    at_8 = [t for t in timings if t.n_context == 8]
+    assert len(at_8) == 2  # read before the sleep, and after it
+    for told in at_8:
+        y = float(np.float32(told.ms / told.n_tokens))
+        assert moment(state, 8, y=y) == told.index + 1
     assert moment(Story().state, 3.0) is None
 
 
@@ -1140,8 +1147,9 @@ def test_a_picture_over_time_tells_the_canvas_that_a_click_goes_there() -> None:
 
 @pytest.mark.parametrize("told", [None, 3, {}, {"x": "3"}, {"x": float("nan")}, {"x": True}])
 def test_what_is_no_click_on_a_point_goes_nowhere(told: object) -> None:
-    assert chosen_x(told) is None
-    assert chosen_x({"x": 3}) == 3.0
+    assert chosen_point(told) is None
+    assert chosen_point({"x": 3, "y": None}) == Point(3.0)
+    assert chosen_point({"x": 3, "y": 4.5}) == Point(3.0, 4.5)
 
 
 @pytest.mark.parametrize(("x", "gone"), [(8.0, [2]), (12.0, [None])])
@@ -1157,7 +1165,7 @@ def test_a_click_goes_back_to_a_moment_and_the_newest_one_is_now(
     monkeypatch.setattr(clicking.controls, "go_to", went.append)
     go = clicking._goes(PICTURES["kv_growth"], story.state)
     assert go is not None
-    go(x)
+    go(Point(x))
     assert went == gone
     assert clicking._goes(PICTURES["kv_map"], story.state) is None
 

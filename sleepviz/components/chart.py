@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import plotly.graph_objects as go
@@ -50,7 +50,7 @@ def chart(
     key: str,
     height: int = 260,
     alt: str = "",
-    go: Callable[[float], None] | None = None,
+    go: Callable[[Point], None] | None = None,
     does: str = MOMENT,
     lit: str = "",
 ) -> tuple[int, int] | None:
@@ -60,8 +60,8 @@ def chart(
     used. Returns the (row, column) of a heatmap's cell, or the (bar, part) of lying bars, that was
     clicked in this run, else `None`. `lit` names what stands out: a line, a part, or a column. A
     figure of anything else is shown by Streamlit's own element. The title is left to the page,
-    which has headings. `go` is called with the x of a point of lines and dots that was
-    clicked, or chosen with Enter, before the page runs again; what it `does` is said beside it.
+    which has headings. `go` is called with a point of lines and dots that was clicked, or chosen
+    with Enter, before the page runs again; what it `does` is said beside it.
     """
     if is_grid(figure):
         return grid(figure, key=key, height=height, alt=alt, lit=lit)
@@ -76,9 +76,9 @@ def chart(
         )
 
         def chosen() -> None:
-            x = chosen_x((st.session_state.get(key) or {}).get("moment"))
-            if go is not None and x is not None:
-                go(x)
+            point = chosen_point((st.session_state.get(key) or {}).get("moment"))
+            if go is not None and point is not None:
+                go(point)
 
         _MOUNT(data=ready, key=key, on_moment_change=chosen)
         return None
@@ -87,12 +87,24 @@ def chart(
     return None
 
 
-def chosen_x(told: object) -> float | None:
-    """The x of a click; `None` if it is none of ours."""
-    x = told.get("x") if isinstance(told, dict) else None
-    if isinstance(x, bool) or not isinstance(x, (int, float)) or not math.isfinite(x):
+class Point(NamedTuple):
+    """Where a picture was clicked: an x, and the y of the dot there that was meant, if one was."""
+
+    x: float
+    y: float | None = None
+
+
+def chosen_point(told: object) -> Point | None:
+    """The point of a click; `None` if it is none of ours."""
+    x, y = (_number(told, axis) if isinstance(told, dict) else None for axis in "xy")
+    return None if x is None else Point(x, y)
+
+
+def _number(told: Mapping[str, object], name: str) -> float | None:
+    value = told.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
-    return float(x)
+    return float(value)
 
 
 def untitled(figure: go.Figure, height: int) -> go.Figure:

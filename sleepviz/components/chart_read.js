@@ -6,7 +6,7 @@ const TWICE = 300 // ms: a second click that comes sooner makes it a double clic
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const chart = tenant(parentElement, Chart)
-  chart.go = (x) => setTriggerValue("moment", { x })
+  chart.go = (point) => setTriggerValue("moment", point)
   chart.tell(unpack(data))
   return () => {
     chart.close()
@@ -18,7 +18,8 @@ class Chart extends ChartPicture {
   constructor(parent) {
     super(parent)
     this.cursor = null // x of the crosshair
-    this.pointer = null // px of the mouse or finger while it is over the plot
+    this.pointer = null // px of the mouse or finger while it is over the plot, and how far down
+    this.down = null
     this.drag = null // [px from, px to] while a stretch is being marked
     this.press = null // {x, y, at} while a button or finger is down and has not moved
     const { canvas } = this
@@ -44,17 +45,19 @@ class Chart extends ChartPicture {
 
   moved(event) {
     if (!this.plot) return
-    this.pointer = event.offsetX
+    this.pointTo(event)
     const { press } = this
     if (press && Math.hypot(event.offsetX - press.x, event.offsetY - press.y) >= TOUCHED) this.press = null
     if (this.drag) this.drag[1] = event.offsetX
     this.paint()
   }
 
+  pointTo({ offsetX, offsetY }) { [this.pointer, this.down] = [offsetX, offsetY] }
+
   pressed(event) {
     if (!this.plot) return
     clearTimeout(this.soon)
-    this.pointer = event.offsetX
+    this.pointTo(event)
     this.press = event.button === 0 ? { x: event.offsetX, y: event.offsetY, at: event.timeStamp } : null
     if (event.pointerType === "mouse" && event.button === 0) {
       this.drag = [event.offsetX, event.offsetX]
@@ -75,7 +78,7 @@ class Chart extends ChartPicture {
 
   left() {
     if (this.drag) return
-    this.pointer = this.cursor = null
+    this.pointer = this.down = this.cursor = null
     this.paint()
   }
 
@@ -114,7 +117,8 @@ class Chart extends ChartPicture {
   choose() {
     clearTimeout(this.soon)
     const found = this.message.goes && this.message.series.length ? this.found() : null
-    if (found) this.soon = setTimeout(() => this.go(found.x), TWICE)
+    const y = found && this.meant(found.points)
+    if (found) this.soon = setTimeout(() => this.go({ x: found.x, y }), TWICE)
   }
 
   /** Move the crosshair by a number of points. */
@@ -123,7 +127,7 @@ class Chart extends ChartPicture {
     const stops = [...new Set(this.shown.flatMap((s) => [...s.x]))].sort((a, b) => a - b).filter((v) => v >= x.low && v <= x.high)
     if (!stops.length) return
     const here = this.cursor === null ? (by > 0 ? -1 : stops.length) : lastAtOrBelow(stops, this.cursor)
-    this.pointer = null
+    this.pointer = this.down = null
     this.cursor = stops[Math.max(0, Math.min(stops.length - 1, here + by))]
     this.paint()
   }
@@ -202,10 +206,30 @@ class Chart extends ChartPicture {
     if (x === null || x < axes.x.low || x > axes.x.high) return null
     const tolerance = axes.x.at(axes.x.px(x) + TOUCHED) - x
     const points = this.shown
-      .map((series) => ({ series, i: pointAt(series, x, tolerance) }))
+      .map((series) => ({ series, i: this.nearest(series, pointAt(series, x, tolerance)) }))
       .filter(({ series, i }) => i >= 0 && Number.isFinite(series.y[i]))
     const shapes = this.message.shapes.filter((s) => s.label && s.kind !== "level" && x >= s.at - (s.kind === "band" ? 0 : tolerance) && x <= s.to + (s.kind === "band" ? 0 : tolerance))
     return points.length || shapes.length ? { x, points, shapes } : null
+  }
+
+  /** Of dots above each other, the one nearest to the pointer. */
+  nearest(series, i) {
+    if (i < 0 || series.line || this.down === null) return i
+    let first = i, last = i
+    while (series.x[first - 1] === series.x[i]) first--
+    while (series.x[last + 1] === series.x[i]) last++
+    for (let k = first; k <= last; k++) if (this.off(series, k) < this.off(series, i)) i = k
+    return i
+  }
+
+  off(series, i) { return Math.abs((this.plot.axes[series.axis] || this.plot.axes.y).px(series.y[i]) - this.down) }
+
+  /** The y of the dot that a click means: the nearest; with keys, the only one there is. */
+  meant(points) {
+    const dots = points.filter(({ series }) => !series.line)
+    if (this.down === null) return dots.length === 1 ? dots[0].series.y[dots[0].i] : null
+    const dot = dots.sort((a, b) => this.off(a.series, a.i) - this.off(b.series, b.i))[0]
+    return dot ? dot.series.y[dot.i] : null
   }
 
   snapped(x) {

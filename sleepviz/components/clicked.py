@@ -12,6 +12,7 @@ import streamlit as st
 
 from sleepviz import controls
 from sleepviz.components.answers import marked
+from sleepviz.components.chart import Point
 from sleepviz.components.markup import Node, el, markup, tag
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import chip
@@ -25,8 +26,8 @@ def falling(state: State, *, key: str, height: int) -> None:
     """The loss of the last sleep; a click on a step shows what was practised in it."""
     night = state.nights[-1].number
 
-    def chosen(x: float) -> None:
-        found = falling_asleep.step_at(state, x)
+    def chosen(point: Point) -> None:
+        found = falling_asleep.step_at(state, point.x)
         if found is not None:
             _choose(key, (night, found[0]))
 
@@ -59,7 +60,7 @@ def elsewhere(state: State, *, key: str, height: int) -> None:
         state,
         key=key,
         height=height,
-        go=lambda x: _choose(key, (round(x), 0)),
+        go=lambda point: _choose(key, (round(point.x), 0)),
         does="list the changed answers",
     )
     told = _chosen(key)

@@ -10,6 +10,7 @@ from functools import partial
 import streamlit as st
 
 from sleepviz import controls, frame
+from sleepviz.components.chart import Point
 from sleepviz.components.markup import el, markup
 from sleepviz.components.picture import picture
 from sleepviz.components.scoped import scope_switch
@@ -41,7 +42,7 @@ def dial(state: State, probe: Probe | None, pinned: tuple[Probe, ...], busy: boo
             state,
             key="compare.strength_dial",
             height=250,
-            go=None if busy else partial(_turned, state, probe),
+            go=None if busy else partial(_turned_at, state, probe),
             does="set this strength",
         )
         with st.container(horizontal=True, gap="xsmall"):
@@ -64,6 +65,11 @@ def dial(state: State, probe: Probe | None, pinned: tuple[Probe, ...], busy: boo
                 on_click=controls.revert,
                 args=(night,),
             )
+
+
+def _turned_at(state: State, probe: Probe | None, point: Point) -> None:
+    """Set the strength of a point that was clicked."""
+    _turned(state, probe, point.x)
 
 
 def _turned(state: State, probe: Probe | None, strength: float) -> None:

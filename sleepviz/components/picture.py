@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sleepviz import controls
-from sleepviz.components.chart import MOMENT, chart
+from sleepviz.components.chart import MOMENT, Point, chart
 from sleepviz.components.export import beneath
 from sleepviz.components.kept import Kept
 from sleepviz.components.turns import at_pace
@@ -36,7 +36,7 @@ def picture(
     height: int = 280,
     choice: str = "",
     lit: str = "",
-    go: Callable[[float], None] | None = None,
+    go: Callable[[Point], None] | None = None,
     does: str = MOMENT,
 ) -> tuple[int, int] | None:
     """Show a picture by name, and beneath it what it is, its data, and ways to take both away.
@@ -44,7 +44,7 @@ def picture(
     `choice` is one of the picture's own; without it, the picture's first. `lit` names a line,
     part or column that stands out. Returns the cell (row, column) that was clicked in this run, of
     a picture of cells, or (bar, part) of one of bars; else `None`. A click on a picture
-    over time looks back at that moment; of another, `go` is called with the x, and `does` that.
+    over time looks back at that moment; of another, `go` is called with the point, and `does` that.
     """
     shown, drawn = pictures()[name], figure(name, state, choice)
     chosen = (choice,) if choice else ()
@@ -81,14 +81,14 @@ def _draw(name: str, state: State, choice: str) -> go.Figure:
 
 def _goes(
     shown: Picture, state: State, chosen: tuple[str, ...] = ()
-) -> Callable[[float], None] | None:
-    """What a click on an x of the picture does; nothing, unless it is a picture over time."""
+) -> Callable[[Point], None] | None:
+    """What a click on a point of the picture does; nothing, unless it is a picture over time."""
     moment = shown.moment
     if moment is None:
         return None
 
-    def go(x: float) -> None:
-        position, mine = moment(state, x, *chosen), controls.session()
+    def go(point: Point) -> None:
+        position, mine = moment(state, point.x, *chosen, y=point.y), controls.session()
         if position is not None and mine is not None:
             is_now = position >= len(mine.timeline)  # and stays so when more happens
             controls.go_to(None if is_now else position)

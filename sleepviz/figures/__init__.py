@@ -9,9 +9,9 @@ see") and IS_NOT ("what it is not"). All that it draws goes through `traces.line
 `traces.cells`, which take the kind of the numbers; its formula tells each kind that it draws. A
 picture of several things takes one of them as the second argument of all three functions, and may
 name them in CHOICES (value to label, the first is shown unless another is chosen). A picture over
-time may offer `moment(state, x)`, with the choice as a third argument where it has CHOICES: how
-many events had happened when what it draws at x had just happened, `None` where nothing had; a
-click on x goes there.
+time may offer `moment(state, x, y=None)`, with the choice behind x where it has CHOICES: how many
+events had happened when what it draws at x (of several dots there, at y) had just happened, `None`
+where nothing had; a click goes there.
 """
 
 from __future__ import annotations

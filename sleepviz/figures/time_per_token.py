@@ -91,11 +91,19 @@ def formula(state: State, _choice: str = "linear") -> str:
     return f"{text} Medians: {_medians(state)}." if state.timings else text
 
 
-def moment(state: State, x: float, _choice: str = "linear") -> int | None:
-    """The events up to the pass nearest to x tokens in the context; of several, up to the last."""
+def moment(
+    state: State, x: float, choice: str = "linear", *, y: float | None = None
+) -> int | None:
+    """The events up to the pass nearest to x tokens in the context.
+
+    Of several there it is the one nearest to y milliseconds, without a `y` the last.
+    """
     if not state.timings:
         return None
-    return min(reversed(state.timings), key=lambda t: abs(t.n_context - x)).index + 1
+    apart = min(abs(t.n_context - x) for t in state.timings)
+    near = [t for t in reversed(state.timings) if abs(t.n_context - x) == apart]
+    # a browser tells y in single precision
+    return min(near, key=lambda t: 0.0 if y is None else abs(_each_ms(t) - y)).index + 1
 
 
 def _most(state: State) -> int:

@@ -24,8 +24,8 @@ def more():
     st.session_state["n"] += 1
 
 
-def go(x):
-    st.session_state["went"].append(x)
+def go(point):
+    st.session_state["went"].append(point.x if point.y is None else tuple(point))
 
 
 def lines(n):
@@ -49,6 +49,13 @@ def below(low):
     return figure
 
 
+def dots():
+    figure = theme.blank("Dots", "Dots.", x="token (count)", y="time (ms)")
+    for name, y in (("early", [1, 4, 8]), ("late", [2, 9, 6])):
+        figure.add_scatter(name=name, x=[1, 5, 5], y=y, mode="markers", hovertemplate="%{y:.1f}")
+    return figure
+
+
 def body():
     n = st.session_state.setdefault("n", 0)
     went = st.session_state.setdefault("went", [])
@@ -58,6 +65,7 @@ def body():
     chart(apart(), key="apart", height=260)
     for number, low in enumerate((-0.02, -1.5)):
         chart(below(low), key=f"below{number}", height=260)
+    chart(dots(), key="dots", height=260, go=go)
     st.text(f"went {went} at {n}")
 
 
@@ -114,6 +122,21 @@ def test_a_click_goes_to_its_moment_once_and_the_words_say_so(opened: Open) -> N
     expect(page.locator(".st-key-stays .tip")).not_to_contain_text("go to this moment")
     more(page, 1)
     expect(page.get_by_text("went [5.0] at 1")).to_be_visible()
+
+
+def test_of_dots_above_each_other_the_one_that_is_pointed_at_is_gone_to(opened: Open) -> None:
+    page = opened()
+    chart, tip = canvas(page, "dots"), page.locator(".st-key-dots .tip")
+    for share, told in ((0.5, ("4.0", "6.0")), (0.05, ("8.0", "9.0"))):
+        chart.hover(position=at(chart, 0.97, share))
+        for value in told:  # of each kind of dots the nearest
+            expect(tip).to_contain_text(value)
+    chart.click(position=at(chart, 0.97, 0.05))
+    expect(page.get_by_text("went [(5.0, 9.0)] at 0")).to_be_visible()
+    chart.focus()
+    chart.press("End")
+    chart.press("Enter")  # with keys it is not told which: the server takes the last
+    expect(page.get_by_text("went [(5.0, 9.0), 5.0] at 0")).to_be_visible()
 
 
 def test_a_line_without_a_point_at_the_crosshair_says_where_its_own_is(opened: Open) -> None:
