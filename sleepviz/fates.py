@@ -27,30 +27,40 @@ def lost(tokens: Sequence[SeenToken], report: ev.SleepReport | None) -> set[int]
     return set()
 
 
-def slept_on(tokens: list[SeenToken], night: int, gone: AbstractSet[int]) -> list[SeenToken]:
-    """The tokens, where what was in the cache was slept on in this night."""
+def slept_on(
+    tokens: list[SeenToken], night: int, gone: AbstractSet[int], entry: int
+) -> list[SeenToken]:
+    """The tokens, where what was in the cache was slept on in this night, as `entry` told."""
     return [
-        replace(t, fate="gone" if i in gone else "weights", night=night) if t.fate == "cache" else t
-        for i, t in enumerate(tokens)
-    ]
-
-
-def undone(tokens: Sequence[SeenToken], night: int) -> list[SeenToken]:
-    """The tokens, where those of this night and later ones are in the cache again."""
-    return [replace(t, fate="cache", night=0) if t.night >= night else t for t in tokens]
-
-
-def in_force(tokens: list[SeenToken], night: int, gone: AbstractSet[int]) -> list[SeenToken]:
-    """The tokens, where of what was slept on only the nights up to this one are in the weights."""
-    return [
-        t
+        replace(t, fate="gone" if i in gone else "weights", night=night, since=entry)
         if t.fate == "cache"
-        else replace(t, fate="weights" if t.night <= night and i not in gone else "gone")
+        else t
         for i, t in enumerate(tokens)
     ]
 
 
-def read_again(turns: Sequence[Turn], first: int, event: ev.ReadAgain) -> Iterator[SeenToken]:
+def undone(tokens: Sequence[SeenToken], night: int, entry: int) -> list[SeenToken]:
+    """The tokens, where those of this night and later ones are in the cache again."""
+    return [
+        replace(t, fate="cache", night=0, since=entry) if t.night >= night else t for t in tokens
+    ]
+
+
+def in_force(
+    tokens: list[SeenToken], night: int, gone: AbstractSet[int], entry: int
+) -> list[SeenToken]:
+    """The tokens, where of what was slept on only the nights up to this one are in the weights."""
+    now = []
+    for i, t in enumerate(tokens):
+        fate = "weights" if t.night <= night and i not in gone else "gone"
+        kept = t.fate in ("cache", fate)
+        now.append(t if kept else replace(t, fate=fate, since=entry))
+    return now
+
+
+def read_again(
+    turns: Sequence[Turn], first: int, event: ev.ReadAgain, entry: int
+) -> Iterator[SeenToken]:
     """The tokens now in the cache, each with its turn; `first` is the first turn not slept on.
 
     The opening, where the context begins with it, belongs to the session's first system turn.
@@ -59,4 +69,4 @@ def read_again(turns: Sequence[Turn], first: int, event: ev.ReadAgain) -> Iterat
     opening = next((i for i, t in enumerate(turns) if t.role == "system"), 0)
     of = [*[opening] * (len(event.pieces) - len(live)), *live[-len(event.pieces) :]]
     for turn, piece in zip(of, event.pieces, strict=True):
-        yield from (SeenToken(token, turn, "cache") for token in piece)
+        yield from (SeenToken(t, turn, "cache", came=entry, since=entry) for t in piece)

@@ -93,16 +93,20 @@ class Fold:
         timing = Timing(at, "prefill", n_tokens, n_context, event.ms, event.watched)
         self.timings.append(timing)
         for token in event.tokens:
-            self.tokens.append(SeenToken(token, len(self.turns) - 1, "cache"))
+            self._came(token)
 
     def generated(self, event: ev.TokenGenerated) -> None:
         self._cached(event.n_cached, event.kv_layer_bytes)
         at, n, watched = self.position - 1, event.n_cached, event.watched
         self.timings.append(Timing(at, "decode", 1, n, event.ms, watched))
-        self.tokens.append(SeenToken(event.token, len(self.turns) - 1, "cache"))
+        self._came(event.token)
         if self.turns and not self.turns[-1].complete:
             last = self.turns[-1]
             self.turns[-1] = Turn(last.role, last.text + event.token.text, complete=False)
+
+    def _came(self, token: ev.Token) -> None:
+        turn, at = len(self.turns) - 1, self.position - 1
+        self.tokens.append(SeenToken(token, turn, "cache", came=at, since=at))
 
     def _cached(self, n_tokens: int, layer_bytes: tuple[int, ...]) -> None:
         predicted = sum(self.facts.kv_layer_bytes(n_tokens)) if self.facts else 0
@@ -170,7 +174,7 @@ class Fold:
         night = self.nights[-1] if self.nights else None
         report, number = (night.report, night.number) if night else (None, 0)
         self.lost |= fates.lost(self.tokens, report)
-        self.tokens = fates.slept_on(self.tokens, number, self.lost)
+        self.tokens = fates.slept_on(self.tokens, number, self.lost, self.position - 1)
         self._cached(0, tuple(0 for _ in self.kv[-1].layer_bytes) if self.kv else ())
         self._another_context()
 
@@ -193,25 +197,27 @@ class Fold:
         kept = [n.number for n in self.nights if n.outcome == "kept" and not n.undone]
         self.worn = None if kept and event.night >= kept[-1] else event.night
         self.scale = 1.0
-        self.tokens = fates.in_force(self.tokens, event.night, self.lost)
+        self.tokens = fates.in_force(self.tokens, event.night, self.lost, self.position - 1)
         self._another_context()
         self._cached(event.n_tokens, event.kv_layer_bytes)
 
     def read_again(self, event: ev.ReadAgain) -> None:
         kept = [n.n_turns for n in self.nights if n.outcome == "kept" and not n.undone]
         slept = [t for t in self.tokens if t.fate != "cache"]
-        self.tokens = [*slept, *fates.read_again(self.turns, max(kept, default=0), event)]
+        first, at = max(kept, default=0), self.position - 1
+        self.tokens = [*slept, *fates.read_again(self.turns, first, event, at)]
         self._cached(sum(map(len, event.pieces)), event.kv_layer_bytes)
 
     def reverted(self, event: ev.WeightsReverted) -> None:
         undone = next(n for n in self.nights if n.number == event.night)
+        at = self.position - 1
         self.nights = [replace(n, undone=n.undone or n.number >= event.night) for n in self.nights]
         taken = undone.report is not None and not undone.report.slept_here
         self.turns = [] if taken else self.turns[: undone.n_turns]  # its notes came with the file
         self.weighed = [(turn, one) for turn, one in self.weighed if turn < len(self.turns)]
-        self.tokens = fates.undone(self.tokens[: undone.n_tokens], event.night)
+        self.tokens = fates.undone(self.tokens[: undone.n_tokens], event.night, at)
         self.lost = {i for i in self.lost if i < len(self.tokens) and self.tokens[i].night}
-        self.tokens = fates.in_force(self.tokens, event.night - 1, self.lost)
+        self.tokens = fates.in_force(self.tokens, event.night - 1, self.lost, at)
         self._another_context()
         self._cached(event.n_tokens, event.kv_layer_bytes)
         self.scale, self.worn = 1.0, None

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from sleepviz import SleepvizError, controls, visitor, waiting
+from sleepviz.components import choosing
 from sleepviz.components.code import carried
 from sleepviz.components.lasting import lasting, painted, whole_run
 from sleepviz.components.markup import markup
@@ -127,13 +128,16 @@ def paint(view: View, timeline: Timeline, busy: bool) -> None:
     """
     back = controls.position()
     state = timeline.at()
-    _strip(state if back is None else timeline.at(back), busy, back)
+    seen = state if back is None else timeline.at(back)
+    _strip(seen, busy, back)
     with st.container():
         _troubles(state, busy)
     with st.container(key=f"page_{view.name}"):
         view.render(timeline, back)
     with st.container(border=True, key="session_line"):
-        session_line(timeline, back, controls.go_to, key="frame.line")
+        at = choosing.chosen(seen)
+        token = None if at is None else seen.tokens[at]
+        session_line(timeline, back, controls.go_to, key="frame.line", token=token)
 
 
 # the strip --------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ class SeenToken:
     turn: int
     fate: str
     night: int = 0  # the sleep that consolidated or dropped it
+    came: int = 0  # index of the entry that brought it into the cache
+    since: int = 0  # index of the entry that made its fate what it is
 
 
 @dataclass(frozen=True, slots=True)

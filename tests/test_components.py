@@ -262,6 +262,13 @@ def test_fates_travel_as_runs_and_are_counted() -> None:
     assert payload["counts"] == {"cache": 3, "weights": 4, "gone": 3}
 
 
+def test_the_event_of_each_fate_travels_as_runs_of_steps() -> None:
+    state = told(("notes", "", words(5)))
+    since = [2, 2, 3, 4, 9]
+    tokens = tuple(replace(t, since=n) for t, n in zip(state.tokens, since, strict=True))
+    assert sent(replace(state, tokens=tokens))["since"] == [[2, 1], [0, 1], [1, 2], [5, 1]]
+
+
 def test_of_a_long_transcript_the_last_tokens_are_sent() -> None:
     state = told(("notes", "", words(2600)))
     payload = sent(state)
@@ -278,8 +285,9 @@ def test_every_token_of_the_transcript_is_a_row_of_its_table() -> None:
     table = talk.table(replace(state, tokens=(gone, *state.tokens[1:])))
     assert table.names[-1] == "in the cache (B, DERIVED)"
     first, second, *_, last = table.rows
-    assert first[3:] == (" a", 0, "notes", "gone", 1, 0)
-    assert last[3:] == (" d", 1, "user", "cache", None, 256)
+    assert first[3:] == (" a", 0, "notes", "gone", 1, state.tokens[0].since + 1, 0)
+    assert last[3:] == (" d", 1, "user", "cache", None, state.tokens[-1].since + 1, 256)
+    assert (state.tokens[0].since, state.tokens[-1].since) == (2, 4)  # told, then asked
     assert second[-1] == 256
     assert "'=b" in tables.csv_of(table)
     assert all("{" not in sentence for sentence in talk.about(state))

@@ -25,6 +25,7 @@ from sleepviz.components.tables import table_of
 from sleepviz.figures import (
     break_even,
     cost_elsewhere,
+    fact_cells,
     facts_by_night,
     facts_kept,
     falling_asleep,
@@ -567,6 +568,27 @@ def test_facts_stand_above_controls_with_their_gain_over_the_notes_gone() -> Non
     assert list(grid.text[0]) == ["✗<br>0.0", "✓<br>+7.5"]
     assert grid.text[2][1] == "✓"  # nothing to compare with: no number
     assert grid.zmin == -grid.zmax
+
+
+@pytest.mark.parametrize(
+    ("correct", "known", "base", "mark"),
+    [
+        (True, -1.0, -9.0, "✓"),
+        (False, -6.6, -9.0, "~"),  # ten times as likely is 2.3 nat
+        (False, -6.8, -9.0, "✗"),
+        (False, -12.0, -9.0, "✗"),
+        (False, -1.0, None, "✗"),  # there is nothing to compare with
+        (None, -1.0, -9.0, ""),
+    ],
+)
+def test_a_trace_is_told_apart_from_what_is_right_and_from_what_is_lost(
+    correct: bool | None, known: float, base: float | None, mark: str
+) -> None:
+    story = Story().read(9).sleep().answer("Who?", "slept", -1.0)
+    _, said = story.state.answers[-1]
+    answer = replace(said, correct=correct, gold_logprob=known)
+    cleared = None if base is None else replace(answer, arm="cleared", gold_logprob=base)
+    assert fact_cells.of(answer, cleared, "").mark == mark
 
 
 def test_what_was_answered_without_its_slots_says_so() -> None:

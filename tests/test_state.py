@@ -155,6 +155,20 @@ def test_each_token_goes_to_the_night_that_took_it() -> None:
     assert [n.number for n in state.nights_in_force] == [1, 2]
 
 
+def test_a_token_tells_the_event_that_brought_it_and_the_one_that_made_its_fate() -> None:
+    taken = (*TOLD, fell_asleep(), ev.SleepEnded(REPORT), CLEARED, read(0, "d"))
+    ends = len(TOLD) + 3  # the entry of the clearing; entry 0 is the session's start
+    again = (fell_asleep(2, 1), ev.SleepEnded(replace(REPORT, night=2)), ev.CacheCleared(1, 64, 0))
+    kept = folded(*taken)
+    assert {t.came for t in kept.tokens[:3]} == {2}
+    assert [t.since for t in kept.tokens] == [ends] * 3 + [ends + 1]
+    off = folded(*taken, *again, ev.NightWorn(1, 0, layers(0)))
+    assert [(t.fate, t.came, t.since) for t in off.tokens] == [
+        *[("weights", 2, ends)] * 3,  # night 1 stays on: nothing has changed for them
+        ("gone", ends + 1, ends + 5),
+    ]
+
+
 def test_a_night_tells_its_steps_and_dreams_while_it_lasts() -> None:
     dream = ev.Dreamed("question", "Who?", "Mira", "The captain is Mira.", True)
     asleep = folded(*TOLD, fell_asleep(), dream, stepped(1), stepped(2))
@@ -202,7 +216,8 @@ def test_undo_restores_turns_tokens_cache_and_strength() -> None:
         read(0, "d"),
         ev.WeightsReverted(1, 3, layers(3)),
     )
-    assert (state.turns, state.tokens) == (before.turns, before.tokens)
+    again = tuple(replace(t, since=9) for t in before.tokens)  # the undoing is entry 9
+    assert (state.turns, state.tokens) == (before.turns, again)
     assert (state.n_cached, state.kv_bytes, state.scale) == (3, 192, 1.0)
     assert state.nights[0].undone
     assert (state.nights_in_force, state.dynamic_bytes) == ((), 0)

@@ -3,6 +3,7 @@
 
 const LEFT = 74, TOP = 4, AXIS = 16, PATIENCE = 180
 const ASKED = 3, ANSWERED = 3000 // how often a place is asked for, each so many ms after the last
+const MARK = { width: 9, height: 8 } // of the chosen token, in pixels
 const KINDS = ["--st-text-color", "#5B4BDB", "#D9730D", "#0E9F8E", "#6B7280"]
 const BRIGHT = ["--st-text-color", "#A79BFF", "#FBA94C", "#3FD6C3", "#9CA3AF"]
 
@@ -18,7 +19,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
 class SessionLine {
   constructor(place) {
-    for (const name of ["stage", "tip", "where", "back", "play", "on", "now", "speed", "unit"])
+    for (const name of ["stage", "tip", "where", "back", "play", "on", "now", "speed", "unit", "chosen"])
       this[name] = place.querySelector(`.${name}`)
     this.canvas = this.stage.querySelector("canvas")
     this.pointed = null // the event under the pointer
@@ -212,8 +213,21 @@ class SessionLine {
     pen.fillText(far, this.width - 6, height - AXIS / 2)
     pen.globalAlpha = 1
     this.cursor(pen, this.x(end), height, colours.accent, 2.5)
+    if (d.token) this.mark(pen, d.token[0], colours.text)
     if (this.pointed !== null && !this.dragging) this.cursor(pen, this.x(this.pointed), height, colours.text, 1)
     this.write()
+  }
+
+  /** Where the chosen token came: a needle through all lanes, with a head at the top. */
+  mark(pen, event, colour) {
+    const x = this.x(event + 0.5), { width, height } = MARK, foot = TOP + this.high * this.d.lanes.length
+    pen.fillStyle = colour
+    pen.fillRect(x - 0.5, TOP, 1, foot - TOP)
+    pen.beginPath()
+    pen.moveTo(x - width / 2, 0)
+    pen.lineTo(x + width / 2, 0)
+    pen.lineTo(x, height)
+    pen.fill()
   }
 
   cursor(pen, x, height, colour, width) {
@@ -233,6 +247,9 @@ class SessionLine {
     }
     const here = now ? null : d.marks.findLast((m) => m[1] < this.at)
     const words = !d.marks.length ? "Your session will be drawn here." : now ? `now: ${d.n.toLocaleString("en")} events` : `looking back at event ${this.at.toLocaleString("en")} of ${d.n.toLocaleString("en")}${here ? ` · ${here[4]}` : ""}`
+    const token = d.token ? `▾ ${d.token[1]}` : ""
+    canvas.dataset.token = d.token ? d.token[0] : ""
+    if (this.chosen.textContent !== token) this.chosen.textContent = token
     if (this.where.textContent !== words) this.where.textContent = this.where.title = words
     this.where.setAttribute("aria-live", now ? "off" : "polite") // now moves on by itself: that is not told
     const told = { valuemin: 0, valuemax: d.n, valuenow: this.at ?? d.n, valuetext: words }

@@ -19,6 +19,7 @@ from sleepviz.components.code import component
 from sleepviz.components.export import beneath_words
 from sleepviz.components.packing import as_json
 from sleepviz.components.tables import Table
+from sleepviz.state import SeenToken
 from sleepviz.timeline import Timeline
 
 _HTML = (
@@ -29,7 +30,7 @@ _HTML = (
     "<select class='speed' aria-label='Speed'><option value='0.5'>0.5×</option>"
     "<option value='1' selected>1×</option><option value='2'>2×</option>"
     "<option value='4'>4×</option><option value='8'>8×</option></select>"
-    "<span class='where' role='status'></span>"
+    "<span class='where' role='status'></span><span class='chosen'></span>"
     "<button type='button' class='unit'>by second</button>"
     "<button type='button' class='now' hidden>Back to now</button></div>"
     "<div class='stage'><canvas role='slider' tabindex='0'></canvas>"
@@ -54,11 +55,17 @@ _lock = Lock()
 
 
 def session_line(
-    timeline: Timeline, position: int | None, chosen: Callable[[int | None], None], *, key: str
+    timeline: Timeline,
+    position: int | None,
+    chosen: Callable[[int | None], None],
+    *,
+    key: str,
+    token: SeenToken | None = None,
 ) -> None:
     """Draw the line with its cursor at `position` (a number of events; `None`: now).
 
-    `chosen` is called with the position that the reader goes to, before the page runs again.
+    `chosen` is called with the position that the reader goes to, before the page runs again. Of
+    `token`, where one is chosen, it is marked when it came.
     """
 
     def moved() -> None:
@@ -67,7 +74,7 @@ def session_line(
             to = told.get("to")
             chosen(to if isinstance(to, int) and to > 0 else None)
 
-    _MOUNT(data=as_json(pack(timeline, position, key)), key=key, on_position_change=moved)
+    _MOUNT(data=as_json(pack(timeline, position, key, token)), key=key, on_position_change=moved)
     beneath_words(
         partial(table, timeline), of=key, file="session", about=(SEES, IS_NOT), key=f"{key}.about"
     )
@@ -88,9 +95,12 @@ def table(timeline: Timeline) -> Table:
     )
 
 
-def pack(timeline: Timeline, position: int | None, key: str = "") -> dict[str, object]:
+def pack(
+    timeline: Timeline, position: int | None, key: str = "", token: SeenToken | None = None
+) -> dict[str, object]:
     """The stretches of the timeline: a few dozen bytes each, and tokens are told by the hundred."""
     stretches, n, seconds = _stretches(timeline)
+    came = "" if token is None else f"“{token.token.text.strip() or '␣'}”, chosen: {_came(token)}"
     return {
         "key": key,
         "n": n,
@@ -100,8 +110,13 @@ def pack(timeline: Timeline, position: int | None, key: str = "") -> dict[str, o
         "marks": [
             [LANES.index(s.lane), s.first, s.last, round(s.at_s, 2), s.words] for s in stretches
         ],
-        "alt": alt(stretches, n),
+        "token": None if token is None else [token.came, came],
+        "alt": f"{alt(stretches, n)} {came}".strip(),
     }
+
+
+def _came(token: SeenToken) -> str:
+    return f"came with event {token.came + 1:,}"
 
 
 def alt(stretches: list[Stretch], n: int) -> str:

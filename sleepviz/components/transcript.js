@@ -27,6 +27,8 @@ function unfold(d) {
   const spread = (runs, set) => { let i = 0; for (const run of runs) for (let n = run.at(-1); n > 0; n--) set(tokens[i++], run) }
   spread(d.turns, (t, [turn, role]) => { t.turn = turn; t.role = role })
   spread(d.fates, (t, [fate, night]) => { t.fate = fate; t.night = night })
+  let since = 0
+  spread(d.since, (t, [step]) => { since += step; t.since = since + 1 })
   if (d.held) spread(d.held, (t, [held]) => { t.held = held })
   let i = 0
   for (const [position, n] of d.positions) for (let k = 0; k < n; k++) tokens[i++].position = position + k
@@ -189,10 +191,11 @@ class Talk {
 
   describe(token) {
     const { d } = this, each = d.tokenBytes ?? token.held, size = each ? bytes(each) : null, text = token.text.trim() ? token.text : JSON.stringify(token.text)
+    const event = `since event ${number(token.since)}`
     const fate = {
-      cache: `in the KV cache${size ? `: holds ${size} (derived)` : ""}`,
-      weights: `in the dynamic weights since night ${token.night}${size ? `; its ${size} of cache are free` : ""}`,
-      gone: token.night ? `gone since night ${token.night}: dropped, and in no weights` : "gone: in no cache and in no weights",
+      cache: `in the KV cache ${event}${size ? `: holds ${size} (derived)` : ""}`,
+      weights: `in the dynamic weights of night ${token.night} ${event}${size ? `; its ${size} of cache are free` : ""}`,
+      gone: token.night ? `gone ${event}, night ${token.night}: in no cache and in no weights` : `gone ${event}: in no cache and in no weights`,
     }[token.fate] ?? token.fate
     const lines = [token.quiet || !token.text.trim() ? safe(text) : `“${safe(text.trim() || text)}”`, `token ${number(token.id)} · position ${number(token.position)}`, fate]
     if (token.of) lines.splice(1, 0, `part of “${safe(token.of[0])}”, which takes ${token.of[1]} tokens`)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TypeAlias
 
 import streamlit as st
@@ -96,7 +96,9 @@ def about(state: State) -> tuple[str, ...]:
 def table(state: State) -> Table:
     """Every token with its fate, in order."""
     seen = state.tokens
-    names = ("number", "position", "token id", "token", "turn", "role", "fate", "night")
+    names = (
+        "number", "position", "token id", "token", "turn", "role", "fate", "night", "since event",
+    )  # fmt: skip
     return Table(
         (*names, f"in the cache (B, {Kind.DERIVED})"),
         (
@@ -108,6 +110,7 @@ def table(state: State) -> Table:
             [_role(state.turns, t.turn) for t in seen],
             [t.fate for t in seen],
             [t.night or None for t in seen],
+            [t.since + 1 for t in seen],
             _held(state),
         ),
     )
@@ -160,6 +163,7 @@ def pack(state: State, height: int, marked: Marked = (None, None), key: str = ""
             for turn, n in runs([(t.turn,) for t in shown])
         ],
         "fates": runs([(t.fate, t.night) for t in shown]),
+        "since": runs(steps([t.since for t in shown])),
         "quiet": [i - before for i in quiet(state.tokens[first - before :]) if i >= before],
         "whole": [(i - first, n, text) for i, n, text in whole(state) if i >= first],
         "counts": {fate: counts[fate] for fate in ("cache", "weights", "gone")},
@@ -170,6 +174,11 @@ def pack(state: State, height: int, marked: Marked = (None, None), key: str = ""
 def runs(values: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
     """Equal neighbours told once, with how many there are: (*value, count)."""
     return [(*value, len(list(same))) for value, same in groupby(values)]
+
+
+def steps(values: Sequence[int]) -> list[tuple[int]]:
+    """By how much each is above the one before it, the first above 0."""
+    return [(after - before,) for before, after in pairwise([0, *values])]
 
 
 def position_runs(tokens: Sequence[SeenToken]) -> list[tuple[int, int]]:

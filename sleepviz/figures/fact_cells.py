@@ -1,4 +1,4 @@
-"""Cells of answers: a mark for right or wrong, and how much likelier the right answer has become.
+"""Cells of answers: right, a trace or wrong, and how much likelier the right answer has become.
 
 Knows how an answer is told in a cell; does not know what stands along the rows and columns.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,13 +17,15 @@ from sleepviz.figures.draft import Draft
 from sleepviz.quantities import Series, taken
 
 GAIN = "gain over the notes gone (nat)"
+TRACE = math.log(10)  # nats: ten times as likely as with the notes gone, and yet not said
+MARKS = "✓ said as expected, ~ not said, but at least ten times as likely, ✗ neither"
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
     """What a cell says of an answer: nothing, where none was given."""
 
-    mark: str = ""  # ✓, ✗ or empty
+    mark: str = ""  # ✓, ~, ✗ or empty
     now: float | None = None  # ln p of the answer
     base: float | None = None  # the same in the arm `cleared`
     hover: str = ""
@@ -36,8 +38,10 @@ class Cell:
 
 def of(answer: Answered, cleared: Answered | None, hover: str) -> Cell:
     """The cell of an answer; `cleared` is what was answered with the notes gone, if asked."""
-    mark = "" if answer.correct is None else "✓" if answer.correct else "✗"
-    return Cell(mark, answer.gold_logprob, cleared.gold_logprob if cleared else None, hover)
+    said = "" if answer.correct is None else "✓" if answer.correct else "✗"
+    cell = Cell(said, answer.gold_logprob, cleared.gold_logprob if cleared else None, hover)
+    trace = said == "✗" and cell.gain >= TRACE  # of what cannot be compared there is none
+    return replace(cell, mark="~") if trace else cell
 
 
 def add(

@@ -15,12 +15,15 @@ from sleepviz.state import Night, State
 
 TITLE = "Facts by night"
 SEES = (
-    "One row a question, one column a night: ✓ answered as expected under the weights of that "
-    "night alone, ✗ not, empty: not asked then. The number is how much likelier the right answer "
+    "One row a question, one column a night, each under the weights of that night alone: "
+    f"{fact_cells.MARKS}; empty: not asked then. The number is how much likelier the right answer "
     "is than with the notes gone (nats; blue: likelier, orange: less likely). On the left, without "
     "dynamic weights: with the notes, and with the notes gone, as last asked."
 )
-IS_NOT = "A fact that was told after a night cannot be known in that night's column."
+IS_NOT = (
+    "A fact that was told after a night cannot be known in that night's column. A trace (~) is "
+    "counted as lost."
+)
 
 _EMPTY = "Sleep, and ask all facts; after the next night, ask again."
 _MOST_ROWS = 40

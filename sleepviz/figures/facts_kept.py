@@ -19,10 +19,13 @@ from sleepviz.state import State
 
 TITLE = "What survived"
 SEES = (
-    "✓ answered as expected, ✗ not; the number is how much likelier the right answer is "
-    "than with the notes gone (nats; blue: likelier, orange: less likely; no colour: not known)."
+    f"{fact_cells.MARKS}. The number is how much likelier the right answer is than with the notes "
+    "gone (nats; blue: likelier, orange: less likely; no colour: not known)."
 )
-IS_NOT = "It is a count of the questions asked, greedily, once each; a handful proves no rule."
+IS_NOT = (
+    "It is a count of the questions asked, greedily, once each; a handful proves no rule. A trace "
+    "(~) is counted as lost."
+)
 
 _EMPTY = "Add facts and ask them. Two minutes of honesty."
 _ARMS = {

@@ -153,9 +153,7 @@ def formula(state: State, _choice: str = "tokens") -> str:
     )
 
 
-def moment(
-    state: State, x: float, choice: str = "tokens", *, y: float | None = None
-) -> int | None:
+def moment(state: State, x: float, choice: str = "tokens", *, y: float | None = None) -> int | None:
     """The events up to the point nearest to x tokens; of several there, such as a fall, all.
 
     It has lines only, and no dots that a `y` could tell apart.

@@ -117,7 +117,8 @@ def moment(
 ) -> int | None:
     """The number of events after which the last sample at or before `x` has been taken.
 
-    All that it draws at an x is of one sample, which no `y` needs to tell from another. Before the first sample it is that of the first; None where there are no samples.
+    All that it draws at an x is of one sample, which no `y` needs to tell from another. Before the
+    first sample it is that of the first; None where there are no samples.
     """
     if not state.memory:
         return None

@@ -91,9 +91,7 @@ def formula(state: State, _choice: str = "linear") -> str:
     return f"{text} Medians: {_medians(state)}." if state.timings else text
 
 
-def moment(
-    state: State, x: float, choice: str = "linear", *, y: float | None = None
-) -> int | None:
+def moment(state: State, x: float, choice: str = "linear", *, y: float | None = None) -> int | None:
     """The events up to the pass nearest to x tokens in the context.
 
     Of several there it is the one nearest to y milliseconds, without a `y` the last.

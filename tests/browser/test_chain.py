@@ -58,6 +58,9 @@ def slept(visit: Visit) -> Any:
     told = n_cached(page)
     assert told > 100
     assert page.locator(".st-key-talk_card .chip").count() > 100
+    page.locator(".st-key-talk_card .chip").nth(60).hover()
+    fate = re.compile(r"in the KV cache since event \d+: holds [\d.]+ KiB \(derived\)")
+    expect(page.locator(".st-key-talk_card .tip")).to_contain_text(fate)
     shot(page, "talk-done-light-1280")
 
     go(page, "Look inside")

@@ -165,6 +165,9 @@ def test_the_cache_shows_every_key_and_value(heavy: Any) -> None:
     said = re.compile(r"Chosen: .*, position \d+ in the cache.* Click a column")
     expect(heavy.locator(".st-key-look_cache")).to_contain_text(said)
     expect(canvas).to_have_attribute("data-lit", re.compile(r"\d"))
+    line = heavy.locator(".st-key-session_line")
+    expect(line.locator("canvas").first).to_have_attribute("data-token", re.compile(r"\d"))
+    expect(line).to_contain_text(re.compile(r"▾ “.*”, chosen: came with event \d+"))
     _, column = str(canvas.get_attribute("data-chosen")).split(",")
     expect(canvas).to_have_attribute("data-lit", column)
     part(heavy, "Keys")  # what is chosen is marked in the other map, too

@@ -14,6 +14,7 @@ import streamlit as st
 
 from sleepviz import events as ev
 from sleepviz.components.session_line import session_line
+from sleepviz.state import SeenToken
 from sleepviz.timeline import Timeline
 
 
@@ -35,7 +36,9 @@ def body():
     st.session_state.setdefault("asked", 0)
     st.session_state.setdefault("deaf", int(st.query_params.get("deaf", 0)))
     with st.container(key="line"):
-        session_line(told(), st.session_state.get("at"), go, key="of")
+        token = SeenToken(ev.Token(7, " Odile", 3), 0, "cache", came=8)
+        chosen = token if "token" in st.query_params else None
+        session_line(told(), st.session_state.get("at"), go, key="of", token=chosen)
     st.text(f"asked {st.session_state['asked']}")
 
 
@@ -78,3 +81,26 @@ def test_a_line_that_is_never_heard_shows_where_the_page_is(
     expect(page.get_by_text("asked 3")).to_be_visible()
     expect(page.locator(".st-key-line canvas")).to_have_attribute("data-position", "")
     expect(page.locator(".st-key-line .where")).to_contain_text("now: 12 events")
+
+
+def test_the_chosen_token_is_marked_where_it_came(somebody: BrowserContext, address: str) -> None:
+    page = looked_at(somebody, address, "light", (1280, 720))
+    for asked, told in (("?token", "8"), ("", "")):
+        page.goto(f"{address}/{asked}")
+        settled(page)
+        canvas = page.locator(".st-key-line canvas")
+        expect(canvas).to_have_attribute("data-token", told)
+        head = canvas.evaluate(
+            """(canvas) => {
+              const ratio = devicePixelRatio, pen = canvas.getContext("2d")
+              const left = 74, width = canvas.clientWidth - left - 6
+              const x = (left + (8.5 / 12) * width) * ratio
+              return [...pen.getImageData(Math.round(x), Math.round(2 * ratio), 1, 1).data][3]
+            }"""
+        )
+        assert (head > 128) == bool(told)  # the needle's head, and nothing there without one
+    expect(page.locator(".st-key-line .chosen")).to_be_empty()
+    page.goto(f"{address}/?token")
+    expect(page.locator(".st-key-line .chosen")).to_have_text(
+        "▾ “Odile”, chosen: came with event 9"
+    )
