@@ -23,12 +23,12 @@ from sleepviz.components.chart import told as how
 from sleepviz.components.report import report_table
 from sleepviz.components.tables import table_of
 from sleepviz.figures import (
-    break_even,
     cost_elsewhere,
     fact_cells,
     facts_by_night,
     facts_kept,
     falling_asleep,
+    paying,
     theme,
     thinning,
     traces,
@@ -780,7 +780,7 @@ def test_a_sleep_is_weighed_by_the_memory_that_each_way_holds_too() -> None:
 def test_what_a_sleep_costs_is_told_in_money_once_there_is_a_price() -> None:
     story = Story().read(100).sleep(1)  # 5 s asleep
     story.answer("Who?", "full", -1.0, ms=1000.0, night=0).answer("Who?", "slept", -1.0, ms=500.0)
-    picture, choice = PICTURES["break_even"], break_even.priced(72.0, 0.5, "€")
+    picture, choice = PICTURES["break_even"], paying.priced(72.0, 0.5, "€")
     figure = picture.draw(story.state, choice)
     assert figure.layout.yaxis.title.text == "price of the energy, in millionths (µ€, log scale)"
     keep = next(t for t in figure.data if t.name == "keep the cache")
@@ -788,6 +788,30 @@ def test_what_a_sleep_costs_is_told_in_money_once_there_is_a_price() -> None:
     assert "after 10 questions" in picture.alt(story.state, choice)  # as in seconds
     assert "72 W / 3,600,000 × 0.5 € per kWh" in picture.formula(story.state, choice)
     assert all(t.meta["kind"] == Kind.ESTIMATE for t in figure.data)
+
+
+def test_what_is_pinned_stays_beside_what_a_later_sleep_costs() -> None:
+    story = Story().read(100).sleep(1)  # 5 s asleep
+    story.answer("Who?", "full", -1.0, ms=1000.0, night=0).answer("Who?", "slept", -1.0, ms=500.0)
+    picture, then = PICTURES["break_even"], paying.costs(story.state)
+    assert then is not None
+    before = [t.y[-1] for t in picture.draw(story.state).data]
+    story.answer("Who?", "slept", -1.0, ms=3000.0)
+    for plain in (*picture.choices, paying.priced(72.0, 0.5, "€")):
+        choice = paying.pinned(plain, then.as_text())
+        assert paying.parted(choice) == (plain, then)
+        figure = picture.draw(story.state, choice)
+        assert {t.meta["kind"] for t in figure.data} == {Kind.ESTIMATE}
+        assert [t.name.endswith(", pinned") for t in figure.data] == [True] * 3 + [False] * 3
+        assert "Pinned (deep" in picture.alt(story.state, choice)
+        assert picture.formula(story.state, choice).count("read again each time: ") == 2
+    figure = picture.draw(story.state, paying.pinned("seconds", then.as_text()))
+    assert [t.y[-1] for t in figure.data[:3]] == before
+    assert len({str(c) for c in table_of(figure).names}) == len(table_of(figure).names)
+    nothing = picture.draw(State(), paying.pinned("seconds", then.as_text()))
+    assert [t.y[-1] for t in nothing.data] == before
+    assert "now: Sleep, and ask" in nothing.layout.annotations[0].text
+    assert paying.parted("memory") == ("memory", None)
 
 
 def test_stretches_of_layers_lie_one_upon_the_other() -> None:

@@ -56,7 +56,7 @@ def picture(
     beneath(
         drawn,
         of=key,
-        file="-".join((name, *chosen, str(told.position))),
+        file="-".join((name, *(c.partition(" ")[0] for c in chosen), str(told.position))),
         about=(shown.sees, shown.is_not, formula),
         key=f"{key}.about",
         whole=lambda: _whole(name, told, choice),

@@ -14,6 +14,7 @@ from sleepviz.components.clicked import elsewhere
 from sleepviz.components.dial import dial
 from sleepviz.components.lasting import lasting, put, value_of
 from sleepviz.components.markup import Node, el, markup
+from sleepviz.components.payback import payback
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import track
 from sleepviz.events import Progressed
@@ -193,7 +194,7 @@ def _over_time(state: State, busy: bool) -> None:
         _opened(facts_by_night.question_at(state, cell[0]) if cell else None)
     with right.container(border=True, key="compare_break_even", height="stretch"):
         st.markdown("##### When does a sleep pay?")
-        picture("break_even", state, key="compare.break_even", height=300)
+        payback(state, key="compare.break_even", height=300)
         _take_away(state, busy)
 
 

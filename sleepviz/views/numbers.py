@@ -11,6 +11,7 @@ import numpy as np
 import streamlit as st
 
 from sleepviz import controls, formulas, frame
+from sleepviz.components import payback
 from sleepviz.components.export import beneath_words
 from sleepviz.components.lasting import lasting, put, value_of
 from sleepviz.components.markup import el, markup
@@ -19,7 +20,7 @@ from sleepviz.components.pieces import Bar, Card, bars, cards
 from sleepviz.components.tables import Table
 from sleepviz.components.turns import in_turn
 from sleepviz.events import SessionStarted
-from sleepviz.figures import break_even, memory_over_time, pictures, theme
+from sleepviz.figures import memory_over_time, pictures, theme
 from sleepviz.quantities import Kind, quantity, series
 from sleepviz.state import State, Timing
 from sleepviz.timeline import Timeline
@@ -52,15 +53,12 @@ def render(timeline: Timeline, position: int | None) -> None:
     for row in PICTURES:
         for place, (name, title) in zip(st.columns(2, gap="small"), row, strict=True):
             with place.container(border=True, key=f"numbers_{name}", height="stretch"):
-                choice = _headed(name, title)
-                part = picture(
-                    name,
-                    shown[name],
-                    key=f"numbers.{name}",
-                    height=300,
-                    choice=choice,
-                    lit=_lit(name, state),
-                )
+                choice, key = _headed(name, title), f"numbers.{name}"
+                if name == "break_even":
+                    payback.payback(shown[name], key=key, height=300, choice=choice)
+                    continue
+                lit = _lit(name, state)
+                part = picture(name, shown[name], key=key, height=300, choice=choice, lit=lit)
             if name == "memory_now" and part is not None:
                 _light(str(figure(name, shown[name]).data[part[1]].name))
     with st.container(border=True, key="numbers_attention"):
@@ -86,7 +84,7 @@ def _headed(name: str, title: str) -> str:
     key = f"numbers.{name}.choice"
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"##### {title}", width="stretch")
-        if name == "break_even" and (price := _priced()):
+        if name == "break_even" and (price := payback.price()):
             choices = {**choices, price: "Money"}
         if (before := value_of(key)) not in (None, *choices):  # it was of another price
             priced = [c for c in choices if str(before).startswith(c.partition(" ")[0])]
@@ -101,23 +99,6 @@ def _headed(name: str, title: str) -> str:
             label_visibility="collapsed",
         )
     return str(chosen)
-
-
-def _priced() -> str:
-    """The choice of seeing what the energy costs, where somebody has given a price."""
-    more = st.popover("Price", type="tertiary", key="numbers.price", on_change="rerun")
-    if more.open:
-        with more:
-            st.number_input(
-                "The machine takes (watts)", 0.0, 1e6, None, key=lasting("numbers.watts")
-            )
-            st.number_input("A kWh costs", 0.0, 1e6, None, key=lasting("numbers.per_kwh"))
-            st.text_input("Currency", "£", max_chars=3, key=lasting("numbers.currency"))
-    given = [value_of(f"numbers.{key}") for key in ("watts", "per_kwh", "currency")]
-    watts, per_kwh, currency = given
-    if not (isinstance(watts, float) and isinstance(per_kwh, float) and watts and per_kwh):
-        return ""
-    return break_even.priced(watts, per_kwh, str(currency or "£"))
 
 
 def _lit(name: str, state: State) -> str:
