@@ -113,7 +113,7 @@ class Drawing {
     const { d, grid, box, view, dpr } = this, W = Math.round(box.w * dpr), H = Math.round(box.h * dpr)
     const image = new ImageData(W, H), pixels = new Uint32Array(image.data.buffer)
     const xs = this.spans(W, view.x), ys = this.spans(H, view.y), best = new Int32Array(grid.m)
-    const { high } = grid, low = Math.max(grid.low, this.firstRead), cells = this.ranks ? ranked(grid, low) : grid.cells
+    const { high } = grid, low = Math.max(grid.low, this.firstRead), cells = this.ranks ? ranked(grid, low) : grid.cells, { ramp } = this
     this.crowded = !xs.single || !ys.single
     for (let i = 0; i < H; i++) {
       const from = ys.first[i], to = ys.last[i], row = i * W
@@ -125,7 +125,7 @@ class Drawing {
       for (let j = 0; j < W; j++) {
         let v = -1
         for (let k = Math.max(0, xs.first[j]); k <= xs.last[j]; k++) if (best[k] > v) v = best[k]
-        if (v >= 0) pixels[row + j] = CIVIDIS[v >> 8]
+        if (v >= 0) pixels[row + j] = ramp[v >> 8]
       }
     }
     this.off.width = W
@@ -153,6 +153,7 @@ class Drawing {
     this.layout()
     const [text, border, primary] = this.colours(), g = this.context(this.map), { box, d } = this
     this.painted = [text, border, primary].join()
+    this.ramp = CIVIDIS[pageColours(this.tile).dark ? "dark" : "light"]
     this.ink = text
     this.accent = primary
     this.hatch(g, border)
@@ -264,7 +265,7 @@ class Drawing {
     g.globalAlpha = 1
   }
 
-  colour(raw) { const c = CIVIDIS[raw >> 8]; return `rgb(${c & 255} ${c >> 8 & 255} ${c >> 16 & 255})` }
+  colour(raw) { const c = this.ramp[raw >> 8]; return `rgb(${c & 255} ${c >> 8 & 255} ${c >> 16 & 255})` }
 
   strip(g, border) { // the share of each query that went to the slots of dynamic weights
     const { box, grid, px, dpr } = this, round = y => Math.round(y * dpr) / dpr
@@ -282,6 +283,6 @@ class Drawing {
 
   bar(g, border) {
     const { d, px, dpr, face } = this, w = this.barWidth(), free = this.W - 4 - w - 16 - (this.joined ? this.headWidth() : 0)
-    paintBar(g, { w, x: this.W - 4 - w, px, dpr, face, free, border, ink: this.ink, top: d.top, ranks: this.ranks && this.grid.pool === d.pool ? "what a query read" : this.ranks && "keys around here", colour: this.colour })
+    paintBar(g, { w, x: this.W - 4 - w, px, dpr, face, free, border, ink: this.ink, top: d.top, ranks: this.ranks && this.grid.pool === d.pool ? "what a query read" : this.ranks && "keys around here", colour: raw => this.colour(raw) })
   }
 }

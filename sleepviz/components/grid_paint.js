@@ -7,9 +7,9 @@ const BAR = 44 // height of the colour bar with its title and numbers
 const linesOf = (text) =>
   String(text).split(/<br ?\/?>/).map((line) => line.replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&"))
 
-/** 256 colours of a scale as [r, g, b]: cividis, or stops of [place, colour]. */
-function coloursOf(scale, pen) {
-  if (scale === "cividis") return Array.from(CIVIDIS, (c) => [c & 255, (c >> 8) & 255, (c >> 16) & 255])
+/** 256 colours of a scale as [r, g, b]: cividis as this look has it, or stops of [place, colour]. */
+function coloursOf(scale, pen, look) {
+  if (scale === "cividis") return Array.from(CIVIDIS[look], (c) => [c & 255, (c >> 8) & 255, (c >> 16) & 255])
   const stops = scale.map(([place, colour]) => {
     pen.fillStyle = colour
     return [place, [1, 3, 5].map((i) => parseInt(pen.fillStyle.slice(i, i + 2), 16))]
@@ -65,9 +65,10 @@ class GridPicture extends Painted {
     if (!this.message || !this.stage.clientWidth) return
     this.colours = pageColours(this.grid)
     const pen = this.fresh(this.map)
-    if (this.scaleOf !== JSON.stringify(this.message.scale)) {
-      this.scaleOf = JSON.stringify(this.message.scale)
-      this.table = coloursOf(this.message.scale, pen)
+    const look = this.colours.dark ? "dark" : "light", scaleOf = look + JSON.stringify(this.message.scale)
+    if (this.scaleOf !== scaleOf) {
+      this.scaleOf = scaleOf
+      this.table = coloursOf(this.message.scale, pen, look)
     }
     this.layout(pen)
     this.paintFrame(pen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -206,7 +207,19 @@ def test_the_chosen_cell_and_the_zoom_of_a_chart_outlast_new_data(opened: Open) 
     assert pixel(painted(page, "numbers"), at(painted(page, "numbers"), 0, 0)) != before
 
 
-def test_the_page_is_dark_or_light_and_the_cells_are_the_same(opened: Open) -> None:
+def contrast(one: list[float], other: list[float]) -> float:
+    """How far two colours are apart, as WCAG 2.2 counts it: 1 to 21."""
+
+    def light(colour: list[float]) -> float:
+        parts = [c / 255 for c in colour[:3]]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted((light(one), light(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_each_look_has_its_words_and_a_scale_that_stands_apart_from_its_page(opened: Open) -> None:
     seen = {}
     for scheme in ("light", "dark"):
         page = opened(scheme)
@@ -217,11 +230,23 @@ def test_the_page_is_dark_or_light_and_the_cells_are_the_same(opened: Open) -> N
             " let sum = 0, n = 0; for (let i = 0; i < d.length; i += 4)"
             " if (d[i + 3] > 180) { sum += d[i]; n++ } return sum / n }"
         )
+        page_colour = page.evaluate(
+            "getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
+            ".match(/[\\d.]+/g).map(Number)"
+        )
+        scale = canvas.evaluate(  # the colour bar, from its left end to its right one
+            "c => { const d = c.getContext('2d').getImageData(0, 20 * devicePixelRatio, c.width, 1)"
+            ".data; const row = []; for (let i = 0; i < d.length; i += 4)"
+            " if (d[i + 3] > 250) row.push([d[i], d[i + 1], d[i + 2]]); return row }"
+        )
+        assert min(contrast(scale[0], page_colour), contrast(scale[-1], page_colour)) > 1.6
+        greys = [0.299 * r + 0.587 * g + 0.114 * b for r, g, b in scale]
+        assert all(b > a - 1 for a, b in itertools.pairwise(greys))  # printed without colours, too
         seen[scheme] = (words, pixel(canvas, at(canvas, 2, 7)))
         SHOTS.mkdir(exist_ok=True)
         page.screenshot(path=SHOTS / f"grid-{scheme}-1280.png")
     assert seen["light"][0] < 100 < 180 < seen["dark"][0]
-    assert seen["light"][1] == seen["dark"][1]
+    assert seen["light"][1] != seen["dark"][1]
 
 
 @pytest.mark.parametrize("width", [320, 390])
