@@ -21,7 +21,7 @@ from sleepviz.llm import Llm
 from sleepviz.probes import ARMS, audit
 from sleepviz.retold import consolidated_ids, read_again
 from sleepviz.runs import ArmScore, Run, Scoped, mean_kl, planned
-from sleepviz.scope import LIMIT, expectation, log_odds, merged
+from sleepviz.scope import LIMIT, expectation, merged, score, scores
 from sleepviz.session import Session
 from sleepviz.sleep import SleepMethod
 from sleepviz.state import Turn
@@ -66,8 +66,8 @@ class Unslept:
             plain, base = self.reference.score(context), ask_all(context, self.unrelated)
             expected = expectation(context, self._asked)
         both = zip(expectation(slept, self._asked), expected, strict=True)
-        odds = tuple(a - b for a, b in both)
-        of_facts, of_controls = odds[: len(worn.recall)], odds[len(worn.recall) :]
+        of_all = tuple(score(a, b) for a, b in both)
+        of_facts, of_controls = of_all[: len(worn.recall)], of_all[len(worn.recall) :]
         run.scope = Scoped(LIMIT, of_facts, of_controls, worn, sum(marks))
         run.arms["slept"] = worn.where_worn(of_facts, plain)
         run.controls["after"] = sum(merged(of_controls, marks, base))
@@ -214,8 +214,8 @@ def ask_in_scope(worn: Context, turns: Sequence[Turn], probes: Sequence[Probe]) 
     plain = worn.llm.context(worn.weights.without_slots()).opened()
     for _ in read_again(plain, turns):
         pass
-    odds = log_odds(worn, plain, [p.question for p in probes])
-    return [*merged(odds, marks, ask_all(plain, probes))]
+    each = scores(worn, plain, [p.question for p in probes])
+    return [*merged(each, marks, ask_all(plain, probes))]
 
 
 def _audited(context: Context, arm: str, probe: Probe, told: list[list[int]]) -> bool:

@@ -128,7 +128,7 @@ class Chronicle:
 
     def _weighed(self, event: ev.ScopeWeighed, at_s: float) -> None:
         if event.aside:
-            words = f"slots set aside for this: log-odds {event.log_odds:+.1f} nat"
+            words = f"slots set aside for this: scope score {event.scope_score:+.1f} nat"
             self._new("remarks", at_s, words)
 
     def _switched(self, event: ev.ScopeSwitched, at_s: float) -> None:

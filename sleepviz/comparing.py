@@ -17,7 +17,7 @@ from sleepviz.events import Answered, ArmUnavailable, Event, Progressed, fingerp
 from sleepviz.llm import Llm
 from sleepviz.probes import ARMS, audit
 from sleepviz.retold import consolidated_ids, read_again
-from sleepviz.scope import is_aside, log_odds
+from sleepviz.scope import is_aside, scores
 from sleepviz.state import Turn
 from sleepviz.stories import Probe
 from sleepviz.weights import DynamicWeights
@@ -106,8 +106,8 @@ class Comparison:
             return
         llm, began = self.llm, time.perf_counter()
         try:
-            [odds] = self._weighed(arm, (probe,))
-            context = self._answers(context, odds)
+            [score] = self._weighed(arm, (probe,))
+            context = self._answers(context, score)
             prompt = llm.user_turn(probe.question, first=context.fresh)
             fork = context.fork()
             fork.feed(prompt)
@@ -135,7 +135,7 @@ class Comparison:
             kv_bytes=fork.kv_bytes,
             gold=gold,
             top=[s.top for s in said],
-            odds=odds,
+            score=score,
         )
 
     def asked_many(self, probes: Sequence[Probe], arm: str) -> Iterator[Event]:
@@ -147,26 +147,26 @@ class Comparison:
         try:
             if worn is None:
                 raise SleepvizError(self._reasons.get(arm, "Not prepared."))
-            odds = self._weighed(arm, probes)
+            each = self._weighed(arm, probes)
         except SleepvizError as error:
             yield from (ArmUnavailable(arm, p.question, error.what) for p in probes)
             return
         by_context: dict[Context, list[int]] = {}
-        for row, one in enumerate(odds):
+        for row, one in enumerate(each):
             by_context.setdefault(self._answers(worn, one), []).append(row)
         for context, rows in by_context.items():
-            yield from self._at_once(context, arm, [(probes[n], odds[n]) for n in rows])
+            yield from self._at_once(context, arm, [(probes[n], each[n]) for n in rows])
 
     def _weighed(self, arm: str, probes: Sequence[Probe]) -> list[float | None]:
-        """The log-odds of each question, where that says under what it is answered."""
+        """The scope scores of each question, where that says under what it is answered."""
         worn = self._contexts.get(arm)
         if arm != "slept" or worn is None or self._plain is None:
             return [None] * len(probes)
-        return [*log_odds(worn, self._plain, [p.question for p in probes])]
+        return [*scores(worn, self._plain, [p.question for p in probes])]
 
-    def _answers(self, worn: Context, odds: float | None) -> Context:
-        """The context that answers a question of these log-odds."""
-        aside = odds is not None and is_aside(odds)
+    def _answers(self, worn: Context, score: float | None) -> Context:
+        """The context that answers a question of this score."""
+        aside = score is not None and is_aside(score)
         return self._plain if aside and self._plain is not None else worn
 
     def _at_once(
@@ -194,7 +194,7 @@ class Comparison:
         said = self._asked = Replies.to(prompts)
         for done in replying(said, context, prompts, MAX_REPLY):
             yield Progressed("tokens of these answers, at most", done, MAX_REPLY)
-        for row, ((probe, odds), prompt) in enumerate(zip(asked, prompts, strict=True)):
+        for row, ((probe, score), prompt) in enumerate(zip(asked, prompts, strict=True)):
             if arm in ("cleared", "slept"):
                 yield audit(llm, arm, [*context.ids, *prompt], probe, told, said.n_cached[row])
             ids, gold = said.ids[row], golds[row]
@@ -208,7 +208,7 @@ class Comparison:
                 n_prompt=len(prompt),
                 kv_bytes=sum(llm.shape.kv_layer_bytes(n_tokens)),
                 gold=float(met[row][range(len(gold)), gold].sum()) if gold else None,
-                odds=odds,
+                score=score,
             )
 
     def _answer(
@@ -223,7 +223,7 @@ class Comparison:
         kv_bytes: int,
         gold: float | None,
         top: Sequence[Sequence[tuple[int, float]]] = (),
-        odds: float | None = None,
+        score: float | None = None,
     ) -> Answered:
         """What was said, each token with its probability, and what it is worth."""
         llm, ids = self.llm, [token for token, _ in said]
@@ -250,8 +250,8 @@ class Comparison:
                 tuple((llm.tokens([other], 0)[0].text, likely) for other, likely in some)
                 for some in top
             ),
-            log_odds=odds,
-            aside=odds is not None and is_aside(odds),
+            scope_score=score,
+            aside=score is not None and is_aside(score),
             scoped=self._scoped if arm == "slept" and weights.has_slots else None,
         )
 

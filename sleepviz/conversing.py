@@ -16,7 +16,7 @@ from sleepviz.context import Context, Said
 from sleepviz.core import MAP_EVERY, Core
 from sleepviz.prompts import NOTES_PREFIX, NOTES_REPLY, SYSTEM
 from sleepviz.retold import read_again
-from sleepviz.scope import is_aside, log_odds
+from sleepviz.scope import is_aside, scores
 from sleepviz.state import Turn
 from sleepviz.telling import clean
 
@@ -69,15 +69,15 @@ def _weighed(core: Core, before: Context, text: str) -> Iterator[ev.Event]:
     *earlier, asked = core.mind.turns
     for progress in read_again(plain, earlier, in_one=True):
         yield core.tell(progress)
-    [odds] = log_odds(before, plain, [text])
-    aside = is_aside(odds)
+    [score] = scores(before, plain, [text])
+    aside = is_aside(score)
     if aside:
         for progress in read_again(plain, [asked]):
             yield core.tell(progress)
     else:
         core.beside = None
     ms = (time.perf_counter() - began) * 1e3
-    yield core.tell(ev.ScopeWeighed(odds, scope.LIMIT, aside, ms))
+    yield core.tell(ev.ScopeWeighed(score, scope.LIMIT, aside, ms))
 
 
 def _replying(core: Core, max_new: int) -> Iterator[ev.Event]:

@@ -283,8 +283,8 @@ def _flat(run: Run) -> dict[str, object]:
         flat[f"{arm}.kl"] = score.kl
     flat["normalised"] = run.normalised
     if run.scope is not None:
-        flat["slept.aside"] = sum(odds < run.scope.limit for odds in run.scope.questions)
-        flat["controls.aside"] = sum(odds < run.scope.limit for odds in run.scope.controls)
+        flat["slept.aside"] = sum(score < run.scope.limit for score in run.scope.questions)
+        flat["controls.aside"] = sum(score < run.scope.limit for score in run.scope.controls)
         flat["controls.worn"], flat["worn.kl"] = run.scope.worn_controls, run.scope.worn.kl
         flat["worn.right"] = sum(run.scope.worn.recall)
     for name in ("controls", "seconds", "bytes", "cost"):

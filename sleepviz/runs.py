@@ -43,14 +43,14 @@ class ArmScore:
     def as_json(self) -> dict[str, Any]:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
-    def where_worn(self, odds: Sequence[float], plain: ArmScore) -> ArmScore:
+    def where_worn(self, scores: Sequence[float], plain: ArmScore) -> ArmScore:
         """This arm, with the `plain` one's answers where the slots are set aside."""
-        kls = merged(odds, self.kls, plain.kls)
+        kls = merged(scores, self.kls, plain.kls)
         return ArmScore(
-            recall=merged(odds, self.recall, plain.recall),
+            recall=merged(scores, self.recall, plain.recall),
             kl=mean_kl(kls),
-            gold_logprob=merged(odds, self.gold_logprob, plain.gold_logprob),
-            replies=merged(odds, self.replies, plain.replies),
+            gold_logprob=merged(scores, self.gold_logprob, plain.gold_logprob),
+            replies=merged(scores, self.replies, plain.replies),
             kls=kls,
         )
 
@@ -65,8 +65,8 @@ def mean_kl(kls: Sequence[float | None]) -> float:
 class Scoped:
     """Where slots were set aside, and what is answered if they never are.
 
-    The log-odds of the questions and of the controls, in their order; below `limit` they are set
-    aside. `worn`, and how many controls are right then: always with the slots.
+    The scope scores of the questions and of the controls, in their order; below `limit` they are
+    set aside. `worn`, and how many controls are right then: always with the slots.
     """
 
     limit: float

@@ -125,6 +125,6 @@ def test_slots_set_aside_and_worn_always_are_told() -> None:
     told = Chronicle()
     told.add(timeline.since(0))
     assert [(s.lane, s.words) for s in told.stretches] == [
-        ("remarks", "slots set aside for this: log-odds -1.2 nat"),
+        ("remarks", "slots set aside for this: scope score -1.2 nat"),
         ("remarks", "slots always worn from now on"),
     ]

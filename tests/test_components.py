@@ -894,7 +894,7 @@ def test_the_answers_leave_as_a_table() -> None:
     (row,) = answers.answers_table({"full": answer}).rows
     expected = ("with its notes", "Mira", "Mira or M.", 1, -1.5, None, 64, 0, 0, 1.0, None, None)
     assert row == expected
-    (row,) = answers.answers_table({"slept": replace(answer, log_odds=-0.5, aside=True)}).rows
+    (row,) = answers.answers_table({"slept": replace(answer, scope_score=-0.5, aside=True)}).rows
     assert row[-2:] == (-0.5, 1)
 
 

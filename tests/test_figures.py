@@ -594,7 +594,7 @@ def test_a_trace_is_told_apart_from_what_is_right_and_from_what_is_lost(
 def test_what_was_answered_without_its_slots_says_so() -> None:
     story = Story().read(9).sleep().answer("Who?", "slept", -1.0).answer("Capital?", "slept", -1.0)
     _, last = story.state.answers[-1]
-    story.add(replace(last, log_odds=-0.5, aside=True))
+    story.add(replace(last, scope_score=-0.5, aside=True))
     grid = PICTURES["facts_kept"].draw(story.state).data[0]
     told = ["slots set aside" in line[0] for line in grid.customdata if line[0]]
     assert told == [False, True]
@@ -626,7 +626,7 @@ def test_what_was_answered_under_other_weights_does_not_count_as_what_survived(
     story = Story().read(9).sleep().answer("Who?", "slept", -1.0)
     _, last = story.state.answers[-1]
     story = Story().read(9).sleep().answer("Who?", "cleared", -9.0)
-    story.add(replace(last, log_odds=9.0, scoped=True))
+    story.add(replace(last, scope_score=9.0, scoped=True))
     assert "after sleep: 1 of 1" in PICTURES["facts_kept"].alt(story.state)
     story.add(then)
     assert "after sleep" not in PICTURES["facts_kept"].alt(story.state)

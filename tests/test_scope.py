@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from architectures import model_of
@@ -18,7 +19,7 @@ from sleepviz.comparing import MAX_REPLY, Comparison
 from sleepviz.components.scoped import last_weighed
 from sleepviz.llm import Llm
 from sleepviz.retold import read_again
-from sleepviz.scope import LIMIT, expectation, is_aside, log_odds, merged
+from sleepviz.scope import LIMIT, expectation, is_aside, merged, scores
 from sleepviz.session import Session
 from sleepviz.stories import Probe
 from sleepviz.together import feed_together
@@ -68,8 +69,8 @@ def test_expectation_is_that_of_the_plain_model(tiny_llm: Llm) -> None:
         logits = tiny_llm.model(torch.tensor([[*context.ids, *ids]])).logits[0]
     logprobs = torch.log_softmax(logits.float(), -1)[start:]
     words = range(len(lead) + 1, len(lead) + len(text))
-    told = sum(float(logprobs[at - 1, ids[at]]) for at in words)
-    assert found == pytest.approx(told + float(logprobs[-1].max()), abs=1e-3)
+    told = [float(logprobs[at - 1, ids[at]]) for at in words]
+    assert found == pytest.approx([*told, float(logprobs[-1].max())], abs=1e-3)
 
 
 def test_a_context_stays_as_it_is_and_rows_do_not_touch_each_other(tiny_llm: Llm) -> None:
@@ -77,7 +78,8 @@ def test_a_context_stays_as_it_is_and_rows_do_not_touch_each_other(tiny_llm: Llm
     fed, asked = list(context.fed), [QUESTION, "Why?", "a " * 40, "Who feeds it herring, and when?"]
     together = expectation(context, asked)
     alone = [expectation(context, [q])[0] for q in asked]
-    assert together == pytest.approx(alone, abs=1e-3)
+    for one, other in zip(together, alone, strict=True):
+        assert one == pytest.approx(other, abs=1e-3)
     assert context.fed == fed
 
 
@@ -87,13 +89,20 @@ def test_of_a_long_question_only_the_beginning_is_looked_at(tiny_llm: Llm) -> No
     text = tiny_llm.encode_plain(long)
     cut = tiny_llm.decode(text[: scope.MOST])
     assert tiny_llm.encode_plain(cut) == text[: scope.MOST]
-    assert expectation(context, [long]) == pytest.approx(expectation(context, [cut]))
+    [one], [other] = expectation(context, [long]), expectation(context, [cut])
+    assert one == pytest.approx(other)
     assert expectation(context, []) == []
 
 
 def test_the_same_model_expects_the_same(tiny_llm: Llm) -> None:
     plain = tiny_llm.context().opened()
-    assert log_odds(plain, tiny_llm.context().opened(), [QUESTION]) == [0.0]
+    assert scores(plain, tiny_llm.context().opened(), [QUESTION]) == [0.0]
+
+
+def test_a_token_counts_for_a_question_in_full_and_against_it_one_nat_at_most() -> None:
+    worn, plain = np.array([-1.0, -9.0, -0.5]), np.array([-4.0, -2.0, -0.25])
+    assert scope.score(worn, plain) == 3.0 - scope.AGAINST - 0.25
+    assert scope.score(plain, worn) == 7.0 - scope.AGAINST + 0.25
 
 
 def test_merged_takes_what_is_worn_from_the_limit_on() -> None:
@@ -229,12 +238,12 @@ def test_what_the_conversation_lets_be_expected_is_no_merit_of_the_slots(tiny_ll
     worn, plain = session.context.fork(), tiny_llm.context().opened()
     for _ in read_again(plain, session.mind.turns):
         pass
-    [odds] = log_odds(worn, plain, [QUESTION])
+    [found] = scores(worn, plain, [QUESTION])
     for _ in session.say(QUESTION, max_new=3):
         pass
     (_, first), (_, second) = session.timeline.at().weighed
-    assert second.log_odds == pytest.approx(odds, abs=1e-3)
-    assert first.log_odds != pytest.approx(second.log_odds, abs=1e-3)
+    assert second.scope_score == pytest.approx(found, abs=1e-3)
+    assert first.scope_score != pytest.approx(second.scope_score, abs=1e-3)
     assert second.ms > 0
 
 
@@ -353,10 +362,10 @@ def test_after_a_sleep_a_question_out_of_scope_is_answered_as_without(
             pytest.approx(cleared.gold_logprob, abs=1e-4),
         )
         assert slept_.aside
-        assert slept_.log_odds is not None
+        assert slept_.scope_score is not None
         assert slept_.dynamic_bytes == session.weights.n_bytes
         assert not got[probe.question, "both"].aside
-        assert got[probe.question, "full"].log_odds is None
+        assert got[probe.question, "full"].scope_score is None
 
 
 def test_some_may_be_in_scope_and_others_not(
@@ -364,15 +373,15 @@ def test_some_may_be_in_scope_and_others_not(
 ) -> None:
     session = slept(tiny_llm)
     probes = tuple(Probe(f"{QUESTION} {at}", ("mill",)) for at in range(6))
-    odds = log_odds(
+    found = scores(
         tiny_llm.context(session.weights).opened(),
         tiny_llm.context().opened(),
         [p.question for p in probes],
     )
-    monkeypatch.setattr(scope, "LIMIT", sorted(odds)[3])
+    monkeypatch.setattr(scope, "LIMIT", sorted(found)[3])
     got = answers(session, probes)
     asides = [got[p.question, "slept"].aside for p in probes]
-    assert asides == [one < sorted(odds)[3] for one in odds]
+    assert asides == [one < sorted(found)[3] for one in found]
     assert sum(asides) == 3
     for _ in session.scope(False):
         pass
@@ -380,7 +389,7 @@ def test_some_may_be_in_scope_and_others_not(
     for probe, aside in zip(probes, asides, strict=True):
         other = always_worn[probe.question, "slept"]
         assert not other.scoped
-        assert other.log_odds is None
+        assert other.scope_score is None
         if not aside:
             assert other.reply == got[probe.question, "slept"].reply
 
@@ -426,7 +435,7 @@ def test_deltas_alone_are_never_set_aside(tiny_llm: Llm, monkeypatch: pytest.Mon
         pass
     assert not session.timeline.at().weighed
     got = answers(session, (Probe(QUESTION, ("mill",)),))
-    assert got[QUESTION, "slept"].log_odds is None
+    assert got[QUESTION, "slept"].scope_score is None
 
 
 def test_where_slots_are_set_aside_deltas_stay(
@@ -444,8 +453,8 @@ def test_where_slots_are_set_aside_deltas_stay(
     only = tiny_llm.context(DynamicWeights(deltas, scale=0.5)).opened()
     only.feed(tiny_llm.user_turn(QUESTION, first=True))
     assert [t.token.id for t in said(session)] == [s.id for s in only.say(6)]
-    [odds] = log_odds(tiny_llm.context(both), only, [QUESTION])
-    assert math.isfinite(odds)
+    [found] = scores(tiny_llm.context(both), only, [QUESTION])
+    assert math.isfinite(found)
 
 
 @pytest.mark.parametrize("n", [1, 5])

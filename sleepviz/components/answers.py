@@ -13,7 +13,7 @@ from itertools import accumulate, chain
 
 from sleepviz.components.markup import Node, el, tag
 from sleepviz.components.pieces import chip
-from sleepviz.components.scoped import SET_ASIDE, odds_told
+from sleepviz.components.scoped import SET_ASIDE, score_told
 from sleepviz.components.tables import Table
 from sleepviz.events import Answered
 from sleepviz.figures import theme
@@ -90,7 +90,7 @@ def answers_table(got: Mapping[str, Answered]) -> Table:
             "dynamic weights (B, MEASURED)",
             "under sleep (number)",
             "strength (×)",
-            "scope, log-odds (nat, DERIVED)",
+            "scope score (nat, DERIVED)",
             "slots set aside (1: yes)",
         ),
         (
@@ -104,8 +104,8 @@ def answers_table(got: Mapping[str, Answered]) -> Table:
             [a.dynamic_bytes for _, a in given],
             [a.night for _, a in given],
             [a.scale for _, a in given],
-            [a.log_odds for _, a in given],
-            [None if a.log_odds is None else int(a.aside) for _, a in given],
+            [a.scope_score for _, a in given],
+            [None if a.scope_score is None else int(a.aside) for _, a in given],
         ),
     )
 
@@ -193,9 +193,9 @@ def _answer(
 
 
 def _scope(answer: Answered) -> tuple[Node, ...]:
-    if answer.log_odds is None:
+    if answer.scope_score is None:
         return ()
-    return _fact("scope (derived)", odds_told(answer.log_odds))
+    return _fact("scope (derived)", score_told(answer.scope_score))
 
 
 def _nothing(arm: str, reason: str) -> Node:

@@ -13,6 +13,7 @@ from sleepviz import controls
 from sleepviz.components.markup import Node, el, tag
 from sleepviz.events import ScopeWeighed
 from sleepviz.quantities import quantity
+from sleepviz.scope import AGAINST
 from sleepviz.state import State
 from sleepviz.stories import Probe
 
@@ -31,24 +32,24 @@ def scope_told(last: ScopeWeighed) -> Node:
     """Whether the last message was answered with the slots, and why."""
     about = (
         "ln P(the message after its first token, and the likeliest first token of an answer) with "
-        f"the slots, less that without them: {last.ms:,.0f} ms. Below {last.limit:g} nat the "
-        "message is out of their scope, and the model answers without them; the page Compare "
-        "switches this off."
+        f"the slots, less that without them, each token counting at most {AGAINST:g} nat against: "
+        f"{last.ms:,.0f} ms. Below {last.limit:g} nat the message is out of their scope, and the "
+        "model answers without them; the page Compare switches this off."
     )
-    odds = quantity(last, "log_odds")
-    told = f"scope {odds_told(float(odds))}"
+    score = quantity(last, "scope_score")
+    told = f"scope {score_told(float(score))}"
     words = (
         f"It seems to have nothing to do with the notes: answered without its slots ({told}, below "
         f"{last.limit:g})."
         if last.aside
         else f"Answered with its slots ({told})."
     )
-    return el("div", "small muted", tag(odds.kind), " ", words, title=about)
+    return el("div", "small muted", tag(score.kind), " ", words, title=about)
 
 
-def odds_told(odds: float) -> str:
+def score_told(score: float) -> str:
     """A difference of log-probabilities, with its sign."""
-    return f"{odds:+.1f} nat".replace("-", "\N{MINUS SIGN}")
+    return f"{score:+.1f} nat".replace("-", "\N{MINUS SIGN}")
 
 
 def scope_switch(state: State, busy: bool, again: Callable[[], tuple[Probe, ...]]) -> None:

@@ -41,7 +41,7 @@ class Answered:
     `correct` likewise. `ms` is 0 for one of many that were answered at once: it has no time of its
     own, and its `kv_bytes` are those of the formula. `told` is the fingerprint of the notes that
     had been told, 0 where it was not noted. `top`: for each token the likeliest ones (text,
-    probability), that one first; none for one of many. `log_odds`: how much more the question is
+    probability), that one first; none for one of many. `scope_score`: how much more the question is
     expected with the slots (nats), None where that was not weighed; `aside`: they were not worn
     while it was answered; `scoped`: whether they could be set aside, None where there were none.
     """
@@ -62,7 +62,7 @@ class Answered:
     scale: float
     told: int = 0
     top: tuple[tuple[tuple[str, float], ...], ...] = ()
-    log_odds: Annotated[float | None, Told(Kind.DERIVED, "nat")] = None
+    scope_score: Annotated[float | None, Told(Kind.DERIVED, "nat")] = None
     aside: bool = False
     scoped: bool | None = None
 

@@ -106,12 +106,13 @@ class TokenGenerated:
 class ScopeWeighed:
     """How much more the slots let the model expect what was just asked.
 
-    `log_odds`: by how many nats the message, and the likeliest beginning of an answer, are likelier
-    with them than without. Below `limit` they are set `aside` while it answers. `ms`: what it took,
-    what was told since the last sleep being read again without them.
+    `scope_score`: by how many nats the message, and the likeliest beginning of an answer, are
+    likelier with them than without, no token counting more than one against. Below `limit` they are
+    set `aside` while it answers. `ms`: what it took, what was told since the last sleep being read
+    again without them.
     """
 
-    log_odds: Annotated[float, Told(Kind.DERIVED, "nat")]
+    scope_score: Annotated[float, Told(Kind.DERIVED, "nat")]
     limit: float
     aside: bool
     ms: MeasuredMs
