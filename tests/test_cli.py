@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -368,6 +369,16 @@ def test_nights_asks_after_every_night_for_all_that_was_told(
     assert [r["method"] for r in runs] == ["forget", "nap"]
     for run in runs:
         assert [list(n["known"]) for n in run["nights"]] == [["ship"], ["ship", "boat"]]
+    rows = list(csv.DictReader(out.with_suffix(".csv").open(encoding="utf-8")))
+    told = [(r["method"], r["after night"], r["slept on"], r["asked of"]) for r in rows[:3]]
+    assert told == [
+        ("forget", "1", "ship", "ship"),
+        ("forget", "2", "boat", "ship"),
+        ("forget", "2", "boat", "boat"),
+    ]
+    assert [int(r["right"]) for r in rows] == [
+        sum(known) for run in runs for n in run["nights"] for known in n["known"].values()
+    ]
     assert "after night" in capsys.readouterr().out.replace("\n", " ")
 
 

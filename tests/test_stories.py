@@ -115,6 +115,8 @@ def test_controls_have_nothing_to_do_with_any_story() -> None:
         "later_stories.json",
         "long_stories.json",
         "nights.json",
+        "nights_at_sea.json",
+        "fresh_stories.json",
         None,
     ],
 )

@@ -5,6 +5,8 @@ Knows what was asked for and how it is shown; measures nothing itself.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from argparse import Namespace
 from collections.abc import Sequence
@@ -25,11 +27,18 @@ if TYPE_CHECKING:
     from sleepviz.events import Event
     from sleepviz.many_nights import Nights
 
+_COLUMNS = (
+    "method", "knobs", "seed", "after night", "slept on", "refused", "against the gate", "s",
+    "dynamic weights (B)", "controls right", "controls", "asked of", "right", "questions",
+)  # fmt: skip
 _SAME = ("method", "knobs", "seed", "nights")
 
 
 def nights(arguments: Namespace) -> int:
-    """Measure every method, knob and seed over all the stories as nights; write and print it."""
+    """Measure every method, knob and seed over all the stories as nights; write and print it.
+
+    A .csv is written beside the .json.
+    """
     from sleepviz import sleep
     from sleepviz.many_nights import measure_nights
     from sleepviz.results import write_whole
@@ -48,7 +57,9 @@ def nights(arguments: Namespace) -> int:
                 llm, stories, controls, method, seed, keep_anyway=arguments.keep_anyway
             )
             drawn(f"{sleep.name_of(method)} seed {seed}", _collecting(work, finished))
-            write_whole(out, _as_json(llm.name, before, finished))
+            runs = _runs(before, finished)
+            write_whole(out, json.dumps({"model": llm.name, "runs": runs}, indent=1))
+            write_whole(out.with_suffix(".csv"), as_csv(runs))
             console.print(_table(finished[-1]))
     return 0
 
@@ -106,9 +117,25 @@ def _same(run: dict[str, Any]) -> list[object]:
     return [*(run[key] for key in _SAME[:3]), *(night["story"] for night in run["nights"])]
 
 
-def _as_json(model: str, before: list[dict[str, Any]], finished: Sequence[Nights]) -> str:
+def as_csv(runs: Sequence[dict[str, Any]]) -> str:
+    """A row for each night and each story told until then: how many of its questions are right."""
+    lines = io.StringIO()
+    rows = csv.writer(lines, lineterminator="\n")
+    rows.writerow(_COLUMNS)
+    for run in runs:
+        knobs = " ".join(f"{k}={v}" for k, v in run["knobs"].items())
+        for number, night in enumerate(run["nights"], 1):
+            ended = [night["refused"], night.get("forced"), round(night["seconds"], 1)]
+            after = [night["dynamic_bytes"], night["controls"], run["n_controls"]]
+            for story, known in night["known"].items():
+                what = [run["method"], knobs, run["seed"], number, night["story"]]
+                rows.writerow([*what, *ended, *after, story, sum(known), len(known)])
+    return lines.getvalue()
+
+
+def _runs(before: list[dict[str, Any]], finished: Sequence[Nights]) -> list[dict[str, Any]]:
     """All runs, those from before that were not made again first."""
     made = [n.as_json() for n in finished]
     again = [_same(run) for run in made]
     kept = [run for run in before if _same(run) not in again]
-    return json.dumps({"model": model, "runs": [*kept, *made]}, indent=1)
+    return [*kept, *made]
