@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 
@@ -78,6 +79,16 @@ class Batch:
         self.position = self.position + lengths[:, None]
         return hidden
 
+    def begun(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Read the prompts; the logits [row, vocabulary] of what comes next."""
+        hidden = self.feed(prompts)
+        ends = torch.tensor([len(p) - 1 for p in prompts], device=hidden.device)
+        return self.logits(hidden[torch.arange(len(prompts), device=hidden.device), ends])
+
+    def went_on(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Every row says a token; the logits [row, vocabulary] of what comes next."""
+        return self.logits(self.feed([[token] for token in tokens])[:, -1])
+
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with only these rows."""
         index = torch.tensor(rows, device=self.llm.device)
@@ -97,6 +108,18 @@ class Batch:
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """The head applied to hidden states; float32."""
         return products.predicted(self.llm, hidden)
+
+
+class Rows(Protocol):
+    """Who answers a batch of questions: one context (`Batch`), or more than one."""
+
+    @property
+    def kv_bytes(self) -> int: ...
+    @property
+    def n_held(self) -> int: ...
+    def begun(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor: ...
+    def went_on(self, tokens: Sequence[int]) -> torch.Tensor: ...
+    def keep(self, rows: Sequence[int]) -> None: ...
 
 
 def reply_many(
@@ -141,19 +164,21 @@ def replying(
     prompts: Sequence[Sequence[int]],
     max_new: int,
     over: Callable[[list[int]], bool] | None = None,
+    batch: Rows | None = None,
 ) -> Iterator[int]:
-    """As `reply_many`, into `said`, token by token: how many there are at each step."""
+    """As `reply_many`, into `said`, token by token: how many there are at each step.
+
+    `batch`, where one is given, answers: by itself a fresh one of the context.
+    """
     if not prompts:
         return
     replies = said.ids
-    batch = Batch(context, len(prompts))
-    hidden = batch.feed(prompts)
+    batch = Batch(context, len(prompts)) if batch is None else batch
+    logits = batch.begun(prompts)
     longest, held = max(map(len, prompts)), batch.n_held
     said.n_cached = [held - (longest - len(p)) for p in prompts]  # without a row's padding
-    last = hidden[torch.arange(len(prompts)), torch.tensor([len(p) - 1 for p in prompts])]
     rows = list(range(len(prompts)))
     for step in range(1, max_new + 1):
-        logits = batch.logits(last)
         highest, chosen = logits.max(-1)
         best, p = chosen.tolist(), (highest - logits.logsumexp(-1)).exp().tolist()
         going = []
@@ -171,7 +196,7 @@ def replying(
         if len(going) < len(rows):
             batch.keep(going)
         rows = [rows[at] for at in going]
-        last = batch.feed([[best[at]] for at in going])[:, -1]
+        logits = batch.went_on([best[at] for at in going])
     said.kv_bytes = 0
 
 

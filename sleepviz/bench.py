@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from sleepviz import events as ev
 from sleepviz import gate
-from sleepviz.batch import logprobs_many, reply_many, row_groups
+from sleepviz.batch import Replies, replying, row_groups
 from sleepviz.comparing import MAX_REPLY, Comparison
 from sleepviz.context import Context
 from sleepviz.keeping.record import against_gate
 from sleepviz.llm import Llm
+from sleepviz.mixture import logprobs_of, rows_of
 from sleepviz.probes import ARMS, audit
 from sleepviz.retold import consolidated_ids, read_again
 from sleepviz.runs import ArmScore, Run, Scoped, mean_kl, planned
-from sleepviz.scope import LIMIT, expectation, merged, score, scores
+from sleepviz.scope import LIMIT, answered_by_both, expectation, heard, log_odds, score, scores
 from sleepviz.session import Session
 from sleepviz.sleep import SleepMethod
 from sleepviz.state import Turn
@@ -39,16 +41,16 @@ class Unslept:
         for _ in session.read(story.text):
             pass
         full, fresh = session.context, llm.context().opened()
-        self.reference = _Reference(full, story.probes)
+        self.reference = _Reference.of(full, story.probes)
         self.arms = {
-            "full": self.reference.score(full),
-            "cleared": self.reference.score(fresh),
+            "full": self.reference.score((full,)),
+            "cleared": self.reference.score((fresh,)),
         }
         self.unrelated = controls
-        self.base = ask_all(fresh, controls)
+        self._fresh, self.base = fresh, ask_all((fresh,), controls)
         self.controls = {
             "base": sum(self.base),
-            "before": sum(ask_all(full, controls)),
+            "before": sum(ask_all((full,), controls)),
             "of": len(controls),
         }
         self._asked = [p.question for p in (*story.probes, *controls)]
@@ -56,21 +58,26 @@ class Unslept:
 
     def answered(self, run: Run, slept: Context) -> None:
         """Note what it answers after a sleep: the questions, and the controls."""
-        worn, marks = self.reference.score(slept), ask_all(slept, self.unrelated)
+        worn, marks = self.reference.score((slept,)), ask_all((slept,), self.unrelated)
         run.arms["slept"], run.controls["after"] = worn, sum(marks)
         if not slept.weights.has_slots:
             return
-        plain, base, expected = self.arms["cleared"], self.base, self._expected
+        context, plain = self._fresh, self.arms["cleared"]
+        base, expected = self.base, self._expected
         if not (without := slept.weights.without_slots()).empty:
             context = slept.llm.context(without).opened()
-            plain, base = self.reference.score(context), ask_all(context, self.unrelated)
+            plain, base = self.reference.score((context,)), ask_all((context,), self.unrelated)
             expected = expectation(context, self._asked)
         both = zip(expectation(slept, self._asked), expected, strict=True)
-        of_all = tuple(score(a, b) for a, b in both)
-        of_facts, of_controls = of_all[: len(worn.recall)], of_all[len(worn.recall) :]
+        each = tuple(score(a, b) for a, b in both)
+        of_facts, of_controls = each[: len(worn.recall)], each[len(worn.recall) :]
         run.scope = Scoped(LIMIT, of_facts, of_controls, worn, sum(marks))
-        run.arms["slept"] = worn.where_worn(of_facts, plain)
-        run.controls["after"] = sum(merged(of_controls, marks, base))
+        rows, speakers = answered_by_both(of_facts), (slept, context)
+        leads = [log_odds(of_facts[n]) for n in rows]
+        together = self.reference.some(rows).score(speakers, leads) if rows else None
+        run.arms["slept"] = worn.heard(of_facts, plain, together)
+        heard = _heard(speakers, self.unrelated, of_controls, (marks, base))
+        run.controls["after"] = sum(heard)
 
 
 def measure(
@@ -111,7 +118,7 @@ def measure(
             if arm == "slept":
                 unslept.answered(run, context)
             elif arm not in run.arms:
-                run.arms[arm] = unslept.reference.score(context)
+                run.arms[arm] = unslept.reference.score((context,))
             if arm != "both":
                 run.leak_audit &= all(_audited(context, arm, p, told) for p in story.probes)
         comparison.release(arm)
@@ -142,24 +149,40 @@ def _account(run: Run, session: Session) -> None:
         run.cost["kv_token_equivalents"] = report.kv_token_equivalents
 
 
+@dataclass(frozen=True, slots=True)
 class _Reference:
     """What the full context says, which every arm is measured against."""
 
-    def __init__(self, full: Context, probes: Sequence[Probe]) -> None:
-        self.probes = probes
-        self._replies = _replies(full, probes)
-        self._logprobs = _logprobs(full, probes, self._replies)
+    probes: Sequence[Probe]
+    replies: Sequence[list[int]]
+    logprobs: Sequence[torch.Tensor]
 
-    def score(self, context: Context) -> ArmScore:
-        """The arm's own replies, the references' log-probability, KL(full || arm) on full's."""
-        replies = _replies(context, self.probes)
-        texts = [context.llm.decode(r).strip() for r in replies]
-        golds = [context.llm.encode_plain(p.answers[0]) for p in self.probes]
-        met = _logprobs(context, self.probes, self._replies)
-        gold = _logprobs(context, self.probes, golds)
+    @classmethod
+    def of(cls, full: Context, probes: Sequence[Probe]) -> _Reference:
+        """Ask the full context."""
+        replies = _replies((full,), probes)
+        return cls(probes, replies, _logprobs((full,), probes, replies))
+
+    def some(self, rows: Sequence[int]) -> _Reference:
+        """The same of only these questions."""
+        each = (self.probes, self.replies, self.logprobs)
+        return _Reference(*([of[n] for n in rows] for of in each))  # type: ignore[arg-type]
+
+    def score(self, speakers: Sequence[Context], leads: Sequence[float] = ()) -> ArmScore:
+        """The arm's own replies, the references' log-probability, KL(full || arm) on full's.
+
+        `speakers`, `leads`: who answers, one context or two together, and by how many nats the
+        first of two leads as each answer begins.
+        """
+        llm = speakers[0].llm
+        replies = _replies(speakers, self.probes, leads)
+        texts = [llm.decode(r).strip() for r in replies]
+        golds = [llm.encode_plain(p.answers[0]) for p in self.probes]
+        met = _logprobs(speakers, self.probes, self.replies, leads)
+        gold = _logprobs(speakers, self.probes, golds, leads)
         kls = tuple(
             float((f.exp() * (f - m)).sum(-1).mean()) if len(f) else None
-            for f, m in zip(self._logprobs, met, strict=True)
+            for f, m in zip(self.logprobs, met, strict=True)
         )
         return ArmScore(
             recall=tuple(bool(p.correct(t)) for p, t in zip(self.probes, texts, strict=True)),
@@ -173,49 +196,74 @@ class _Reference:
         )
 
 
-def _prompts(context: Context, probes: Sequence[Probe]) -> list[list[int]]:
-    return [context.llm.user_turn(p.question, first=context.fresh) for p in probes]
+def _prompts(speakers: Sequence[Context], probes: Sequence[Probe]) -> list[list[list[int]]]:
+    return [[c.llm.user_turn(p.question, first=c.fresh) for p in probes] for c in speakers]
 
 
-def _replies(context: Context, probes: Sequence[Probe]) -> list[list[int]]:
-    prompts = _prompts(context, probes)
-    return [
-        reply
-        for rows in row_groups(context, len(prompts))
-        for reply in reply_many(context, prompts[rows], MAX_REPLY)
-    ]
+def _replies(
+    speakers: Sequence[Context], probes: Sequence[Probe], leads: Sequence[float] = ()
+) -> list[list[int]]:
+    prompts, found = _prompts(speakers, probes), list[list[int]]()
+    for rows in row_groups(speakers[0], len(probes)):
+        asked = [its[rows] for its in prompts]
+        said = Replies.to(asked[0])
+        batch = rows_of(speakers, asked, leads[rows])
+        for _ in replying(said, speakers[0], asked[0], MAX_REPLY, batch=batch):
+            pass
+        found += said.ids
+    return found
 
 
 def _logprobs(
-    context: Context, probes: Sequence[Probe], continuations: Sequence[Sequence[int]]
+    speakers: Sequence[Context],
+    probes: Sequence[Probe],
+    continuations: Sequence[Sequence[int]],
+    leads: Sequence[float] = (),
 ) -> list[torch.Tensor]:
-    prompts = _prompts(context, probes)
+    prompts = _prompts(speakers, probes)
     return [
         row
-        for rows in row_groups(context, len(prompts))
-        for row in logprobs_many(context, prompts[rows], continuations[rows])
+        for rows in row_groups(speakers[0], len(probes))
+        for row in logprobs_of(
+            speakers, [its[rows] for its in prompts], continuations[rows], leads[rows]
+        )
     ]
 
 
-def ask_all(context: Context, probes: Sequence[Probe]) -> list[bool]:
-    """Which of some questions are answered right in a context; it stays as it is."""
-    replies = _replies(context, probes)
-    return [bool(p.correct(context.llm.decode(r))) for p, r in zip(probes, replies, strict=True)]
+def ask_all(
+    speakers: Sequence[Context], probes: Sequence[Probe], leads: Sequence[float] = ()
+) -> list[bool]:
+    """Which of some questions are answered right, by one context or two; they stay as they are."""
+    llm, replies = speakers[0].llm, _replies(speakers, probes, leads)
+    return [bool(p.correct(llm.decode(r))) for p, r in zip(probes, replies, strict=True)]
 
 
 def ask_in_scope(worn: Context, turns: Sequence[Turn], probes: Sequence[Probe]) -> list[bool]:
-    """As `ask_all` in `worn`, with the slots set aside where a question is out of scope.
+    """As `ask_all` of `worn`, its slots having the say that each question's scope gives them.
 
     `turns`: what else is in that context.
     """
-    marks = ask_all(worn, probes)
+    marks = ask_all((worn,), probes)
     if not worn.weights.has_slots:
         return marks
     plain = worn.llm.context(worn.weights.without_slots()).opened()
     for _ in read_again(plain, turns):
         pass
     each = scores(worn, plain, [p.question for p in probes])
-    return [*merged(each, marks, ask_all(plain, probes))]
+    return [*_heard((worn, plain), probes, each, (marks, ask_all((plain,), probes)))]
+
+
+def _heard(
+    speakers: tuple[Context, Context],
+    probes: Sequence[Probe],
+    each: Sequence[float],
+    marks: tuple[Sequence[bool], Sequence[bool]],
+) -> tuple[bool, ...]:
+    """Which questions are right of who answers them; `marks`: of the one alone, and the other."""
+    rows = answered_by_both(each)
+    leads = [log_odds(each[n]) for n in rows]
+    together = ask_all(speakers, [probes[n] for n in rows], leads) if rows else []
+    return heard(each, *marks, together)
 
 
 def _audited(context: Context, arm: str, probe: Probe, told: list[list[int]]) -> bool:

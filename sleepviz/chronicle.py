@@ -128,12 +128,12 @@ class Chronicle:
 
     def _weighed(self, event: ev.ScopeWeighed, at_s: float) -> None:
         if event.aside:
-            words = f"slots set aside for this: scope score {event.scope_score:+.1f} nat"
+            words = f"the slots had little say in this: scope {event.scope_score:+.1f} nat"
             self._new("remarks", at_s, words)
 
     def _switched(self, event: ev.ScopeSwitched, at_s: float) -> None:
-        how = "set aside out of their scope" if event.on else "always worn"
-        self._new("remarks", at_s, f"slots {how} from now on")
+        how = "a say by their scope" if event.on else "all of the say"
+        self._new("remarks", at_s, f"slots have {how} from now on")
 
     def _worn(self, event: ev.NightWorn, at_s: float) -> None:
         words = f"nights in force: up to {event.night}" if event.night else "no night in force"

@@ -6,18 +6,20 @@ forked for every question.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 
-from sleepviz import SleepvizError
+from sleepviz import SleepvizError, scope
 from sleepviz.attention import settled
-from sleepviz.batch import Replies, logprobs_many, replying, row_groups
+from sleepviz.batch import Replies, replying, row_groups
 from sleepviz.context import NO_WEIGHTS, Context
 from sleepviz.events import Answered, ArmUnavailable, Event, Progressed, fingerprint
 from sleepviz.llm import Llm
+from sleepviz.mixture import logprobs_of, rows_of, spoken
 from sleepviz.probes import ARMS, audit
 from sleepviz.retold import consolidated_ids, read_again
-from sleepviz.scope import is_aside, scores
+from sleepviz.scope import scores
 from sleepviz.state import Turn
 from sleepviz.stories import Probe
 from sleepviz.weights import DynamicWeights
@@ -107,33 +109,34 @@ class Comparison:
         llm, began = self.llm, time.perf_counter()
         try:
             [score] = self._weighed(arm, (probe,))
-            context = self._answers(context, score)
-            prompt = llm.user_turn(probe.question, first=context.fresh)
-            fork = context.fork()
-            fork.feed(prompt)
+            speakers = self._speakers(context, score)
+            prompts = self._prompts(speakers, (probe,))
+            forks = [one.fork() for one in speakers]
+            for fork, [prompt] in zip(forks, prompts, strict=True):
+                fork.feed(prompt)
             settled()
         except SleepvizError as error:
             yield ArmUnavailable(arm, probe.question, str(error))
             return
         read_ms = (time.perf_counter() - began) * 1e3
-        gold = self._gold(context, prompt, probe)
+        gold = [llm.encode_plain(probe.answers[0])] if probe.answers else []
+        [known] = self._met(speakers, prompts, gold, (score,)) or [None]
         if arm in ("cleared", "slept"):
-            cached = fork.cache.get_seq_length()
             told = consolidated_ids(llm, self.told)
-            yield audit(llm, arm, fork.ids, probe, told, cached)
+            cached = forks[0].cache.get_seq_length()
+            yield audit(llm, arm, forks[0].ids, probe, told, cached)
         said = []
-        for one in fork.say(MAX_REPLY):
+        for one in spoken(forks, _lead(score), MAX_REPLY):
             said.append(one)
             yield Progressed("tokens of this answer, at most", len(said), MAX_REPLY)
         yield self._answer(
-            context,
             arm,
             probe,
             said=[(s.id, dict(s.top).get(s.id, 0.0)) for s in said],
             ms=read_ms + sum(s.ms for s in said),
-            n_prompt=len(prompt),
-            kv_bytes=fork.kv_bytes,
-            gold=gold,
+            n_prompt=len(prompts[0][0]),
+            kv_bytes=sum(fork.kv_bytes for fork in forks),
+            gold=known,
             top=[s.top for s in said],
             score=score,
         )
@@ -151,11 +154,11 @@ class Comparison:
         except SleepvizError as error:
             yield from (ArmUnavailable(arm, p.question, error.what) for p in probes)
             return
-        by_context: dict[Context, list[int]] = {}
+        groups: dict[tuple[Context, ...], list[int]] = {}
         for row, one in enumerate(each):
-            by_context.setdefault(self._answers(worn, one), []).append(row)
-        for context, rows in by_context.items():
-            yield from self._at_once(context, arm, [(probes[n], each[n]) for n in rows])
+            groups.setdefault(self._speakers(worn, one), []).append(row)
+        for speakers, rows in groups.items():
+            yield from self._at_once(speakers, arm, [(probes[n], each[n]) for n in rows])
 
     def _weighed(self, arm: str, probes: Sequence[Probe]) -> list[float | None]:
         """The scope scores of each question, where that says under what it is answered."""
@@ -164,56 +167,79 @@ class Comparison:
             return [None] * len(probes)
         return [*scores(worn, self._plain, [p.question for p in probes])]
 
-    def _answers(self, worn: Context, score: float | None) -> Context:
-        """The context that answers a question of this score."""
-        aside = score is not None and is_aside(score)
-        return self._plain if aside and self._plain is not None else worn
+    def _speakers(self, worn: Context, score: float | None) -> tuple[Context, ...]:
+        """The contexts that answer a question of this score."""
+        if score is None or self._plain is None:
+            return (worn,)
+        return scope.speakers(score, worn, self._plain)
+
+    def _prompts(
+        self, speakers: Sequence[Context], probes: Sequence[Probe]
+    ) -> list[list[list[int]]]:
+        """The questions as each of the speakers reads them."""
+        return [[self.llm.user_turn(p.question, first=s.fresh) for p in probes] for s in speakers]
+
+    def _met(
+        self,
+        speakers: Sequence[Context],
+        prompts: Sequence[list[list[int]]],
+        golds: Sequence[list[int]],
+        each: Sequence[float | None],
+    ) -> list[float | None]:
+        """Log-probability (nats, over all tokens) of each reference as the reply; None of none."""
+        leads = [_lead(score) for score in each]
+        met = logprobs_of(speakers, prompts, golds, leads) if golds else []
+        known = [float(m[range(len(g)), g].sum()) for m, g in zip(met, golds, strict=True)]
+        return [one if gold else None for one, gold in zip(known, golds, strict=True)]
 
     def _at_once(
-        self, context: Context, arm: str, asked: Sequence[tuple[Probe, float | None]]
+        self, speakers: Sequence[Context], arm: str, asked: Sequence[tuple[Probe, float | None]]
     ) -> Iterator[Event]:
-        prompts = [self.llm.user_turn(p.question, first=context.fresh) for p, _ in asked]
+        prompts = self._prompts(speakers, [p for p, _ in asked])
         try:
-            context.require_room(max(map(len, prompts)) + MAX_REPLY)
+            for one, its in zip(speakers, prompts, strict=True):
+                one.require_room(max(map(len, its)) + MAX_REPLY)
         except SleepvizError as error:
             yield from (ArmUnavailable(arm, p.question, error.what) for p, _ in asked)
             return
-        for rows in row_groups(context, len(asked)):
-            yield from self._batch(context, arm, asked[rows], prompts[rows])
+        for rows in row_groups(speakers[0], len(asked)):
+            yield from self._batch(speakers, arm, asked[rows], [its[rows] for its in prompts])
 
     def _batch(
         self,
-        context: Context,
+        speakers: Sequence[Context],
         arm: str,
         asked: Sequence[tuple[Probe, float | None]],
-        prompts: Sequence[list[int]],
+        prompts: Sequence[list[list[int]]],
     ) -> Iterator[Event]:
         llm, told = self.llm, consolidated_ids(self.llm, self.told)
         golds = [llm.encode_plain(p.answers[0]) if p.answers else [] for p, _ in asked]
-        met = logprobs_many(context, prompts, golds)
-        said = self._asked = Replies.to(prompts)
-        for done in replying(said, context, prompts, MAX_REPLY):
+        each = [score for _, score in asked]
+        met = self._met(speakers, prompts, golds, each)
+        context, first = speakers[0], prompts[0]
+        said = self._asked = Replies.to(first)
+        rows = rows_of(speakers, prompts, [_lead(score) for score in each])
+        for done in replying(said, context, first, MAX_REPLY, batch=rows):
             yield Progressed("tokens of these answers, at most", done, MAX_REPLY)
-        for row, ((probe, score), prompt) in enumerate(zip(asked, prompts, strict=True)):
+        for row, ((probe, score), prompt) in enumerate(zip(asked, first, strict=True)):
             if arm in ("cleared", "slept"):
                 yield audit(llm, arm, [*context.ids, *prompt], probe, told, said.n_cached[row])
-            ids, gold = said.ids[row], golds[row]
-            n_tokens = context.n_tokens + len(prompt) + len(ids)
+            ids = said.ids[row]
+            held = [s.n_tokens + len(p[row]) for s, p in zip(speakers, prompts, strict=True)]
+            kv = [sum(llm.shape.kv_layer_bytes(n + len(ids))) for n in held]
             yield self._answer(
-                context,
                 arm,
                 probe,
                 said=list(zip(ids, said.p[row], strict=True)),
                 ms=0.0,
                 n_prompt=len(prompt),
-                kv_bytes=sum(llm.shape.kv_layer_bytes(n_tokens)),
-                gold=float(met[row][range(len(gold)), gold].sum()) if gold else None,
+                kv_bytes=sum(kv),
+                gold=met[row],
                 score=score,
             )
 
     def _answer(
         self,
-        context: Context,
         arm: str,
         probe: Probe,
         *,
@@ -229,7 +255,7 @@ class Comparison:
         llm, ids = self.llm, [token for token, _ in said]
         reply = llm.decode(ids).strip()
         weights = self.weights if arm in ("slept", "both") else NO_WEIGHTS
-        worn = bool(weights.deltas or weights.slots)  # also at strength 0, or set aside
+        worn = bool(weights.deltas or weights.slots)  # also at strength 0, or without a say
         return Answered(
             arm=arm,
             question=probe.question,
@@ -251,19 +277,11 @@ class Comparison:
                 for some in top
             ),
             scope_score=score,
-            aside=score is not None and is_aside(score),
+            aside=score is not None and scope.is_aside(score),
             scoped=self._scoped if arm == "slept" and weights.has_slots else None,
         )
 
-    def _gold(self, context: Context, prompt: list[int], probe: Probe) -> float | None:
-        """Log-probability (nats, summed over tokens) of the first accepted answer as the reply."""
-        if not probe.answers:
-            return None
-        return gold_logprob(context, prompt, probe.answers[0])
 
-
-def gold_logprob(context: Context, prompt: list[int], answer: str) -> float:
-    """Log-probability (nats, summed over its tokens) of `answer` right after `prompt`."""
-    ids = context.llm.encode_plain(answer)
-    met = logprobs_many(context, [prompt], [ids])[0]
-    return float(sum(row[i] for row, i in zip(met, ids, strict=True)))
+def _lead(score: float | None) -> float:
+    """Nats by which the slots lead over their absence; of what is not weighed all of the say."""
+    return math.inf if score is None else scope.log_odds(score)

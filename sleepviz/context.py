@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
@@ -226,7 +226,7 @@ class Context:
             self.feed(piece)
             yield piece
 
-    def say(self, max_new: int, n_top: int = 5) -> Iterator[Said]:
+    def say(self, max_new: int, n_top: int = 5) -> Generator[Said, None, None]:
         """Go on greedily until the model ends its turn or `max_new` tokens are said.
 
         One `Said` a token. A token is fed before it is yielded, so at every yield the cache holds

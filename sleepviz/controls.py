@@ -222,7 +222,7 @@ def scale(strength: float, ask_again: tuple[Probe, ...] = ()) -> None:
 
 
 def scope(on: bool, ask_again: tuple[Probe, ...] = ()) -> None:
-    """Set slots aside for messages out of their scope, or never; ask again so."""
+    """Give slots the say that their scope gives them, or all of it; ask again so."""
     _begin("scaling", lambda s: chain(s.scope(on), _asked_again(s, ask_again)))
 
 

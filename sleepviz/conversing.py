@@ -5,6 +5,7 @@ Knows the turns of a conversation; does not know sleeps.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,9 +15,10 @@ from sleepviz import events as ev
 from sleepviz.attention import settled
 from sleepviz.context import Context, Said
 from sleepviz.core import MAP_EVERY, Core
+from sleepviz.mixture import SURE, saying
 from sleepviz.prompts import NOTES_PREFIX, NOTES_REPLY, SYSTEM
 from sleepviz.retold import read_again
-from sleepviz.scope import is_aside, scores
+from sleepviz.scope import scores
 from sleepviz.state import Turn
 from sleepviz.telling import clean
 
@@ -59,7 +61,7 @@ def talking(core: Core, text: str, max_new: int) -> Iterator[ev.Event]:
 
 
 def _weighed(core: Core, before: Context, text: str) -> Iterator[ev.Event]:
-    """Whether the slots let it expect what was asked; if not, who answers is `beside`.
+    """How far the slots let it expect what was asked; else one without them has a say `beside`.
 
     That context holds what was told since the last sleep, read again without the slots: what the
     conversation itself lets be expected is no merit of theirs. `before`: as it was before `text`.
@@ -70,14 +72,14 @@ def _weighed(core: Core, before: Context, text: str) -> Iterator[ev.Event]:
     for progress in read_again(plain, earlier, in_one=True):
         yield core.tell(progress)
     [score] = scores(before, plain, [text])
-    aside = is_aside(score)
-    if aside:
+    core.lead = scope.log_odds(score)
+    if core.lead < math.inf:
         for progress in read_again(plain, [asked]):
             yield core.tell(progress)
     else:
         core.beside = None
     ms = (time.perf_counter() - began) * 1e3
-    yield core.tell(ev.ScopeWeighed(score, scope.LIMIT, aside, ms))
+    yield core.tell(ev.ScopeWeighed(score, scope.LIMIT, scope.is_aside(score), ms))
 
 
 def _replying(core: Core, max_new: int) -> Iterator[ev.Event]:
@@ -97,15 +99,12 @@ def _replying(core: Core, max_new: int) -> Iterator[ev.Event]:
 
 
 def _said(core: Core, max_new: int) -> Iterator[Said]:
-    """The tokens of a reply; the context holds each of them, whoever says it."""
-    if core.beside is None:
-        yield from core.context.say(max_new)
-        return
-    for one in core.speaking.say(max_new):
-        began = time.perf_counter()
-        core.context.feed((one.id,))
-        settled()
-        yield replace(one, ms=one.ms + (time.perf_counter() - began) * 1e3)
+    """The tokens of a reply; the context holds each of them, whoever has the say."""
+    left = max_new
+    if core.beside is not None:
+        left = yield from saying(core.context, core.beside, core.lead, max_new, sure=SURE)
+        core.beside = None
+    yield from core.context.say(left)
 
 
 def _answering(core: Core, said: list[int], max_new: int) -> Iterator[ev.Event]:

@@ -6,6 +6,7 @@ Knows a mind, a context and a timeline; does not know what can be done with them
 from __future__ import annotations
 
 import logging
+import math
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -40,8 +41,9 @@ class Core:
         self.context: Context = llm.context()
         self.mind = Mind()
         self.nights = Nights()
-        self.scoped = True  # slots are set aside for messages out of their scope
-        self.beside: Context | None = None  # one without them, while it answers such a message
+        self.scoped = True  # slots have only the say that their scope gives them
+        self.beside: Context | None = None  # one without them, while it has a say in a reply
+        self.lead = math.inf  # nats by which the slots lead over it as the reply begins
         self.watch: Watch | None = None  # of the head that is open
         self.glanced: Glance | None = None  # of all heads, once they were compared
         self._doing: str | None = None

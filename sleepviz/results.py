@@ -113,7 +113,7 @@ class Summary:
     A refused sleep counts with what it left, nothing: its recall is that of `cleared`; its KL is
     not measured and is in no mean. `n_forced` of the `n_kept` were kept against the gate. `lost_*`
     are control questions, against the model with its notes in the context, against the base, and
-    against the base if slots are never set aside; `kinds` is normalised recall.
+    against the base if slots have all of the say; `kinds` is normalised recall.
     """
 
     label: str
@@ -210,7 +210,7 @@ COLUMNS = (
     "by kind",
     "KL of kept",
     "controls lost, of notes / of base",
-    "of base, slots never set aside",
+    "of base, slots with all of the say",
     "seconds",
     "MiB",
     "= KV tokens",

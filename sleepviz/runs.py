@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from typing import Any
 
-from sleepviz.scope import merged
+from sleepviz.scope import heard
 from sleepviz.sleep import SleepMethod, name_of, settings
 from sleepviz.stories import Probe, Story
 
@@ -43,16 +43,18 @@ class ArmScore:
     def as_json(self) -> dict[str, Any]:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
-    def where_worn(self, scores: Sequence[float], plain: ArmScore) -> ArmScore:
-        """This arm, with the `plain` one's answers where the slots are set aside."""
-        kls = merged(scores, self.kls, plain.kls)
-        return ArmScore(
-            recall=merged(scores, self.recall, plain.recall),
-            kl=mean_kl(kls),
-            gold_logprob=merged(scores, self.gold_logprob, plain.gold_logprob),
-            replies=merged(scores, self.replies, plain.replies),
-            kls=kls,
-        )
+    def heard(self, scores: Sequence[float], plain: ArmScore, both: ArmScore | None) -> ArmScore:
+        """This arm, with the `plain` one's answers out of the slots' scope, and those of `both`.
+
+        `both`: of the questions that both answer together; None where there are none.
+        """
+
+        def of(name: str) -> tuple[Any, ...]:
+            together = getattr(both, name) if both is not None else ()
+            return heard(scores, getattr(self, name), getattr(plain, name), together)
+
+        kls = of("kls")
+        return ArmScore(of("recall"), mean_kl(kls), of("gold_logprob"), of("replies"), kls)
 
 
 def mean_kl(kls: Sequence[float | None]) -> float:
@@ -63,10 +65,11 @@ def mean_kl(kls: Sequence[float | None]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Scoped:
-    """Where slots were set aside, and what is answered if they never are.
+    """How much of the say slots had, and what is answered if they have all of it.
 
-    The scope scores of the questions and of the controls, in their order; below `limit` they are
-    set aside. `worn`, and how many controls are right then: always with the slots.
+    The scope scores of the questions and of the controls, in their order; below `limit` the slots
+    have less than half of it as an answer begins. `worn`, and how many controls are right then:
+    always with the slots.
     """
 
     limit: float
@@ -100,7 +103,7 @@ class Run:
     (or in a file from before this was noted).
     `kinds` are those of the questions, in their order; `digest` stands for what was read and asked;
     `cost`: floating-point operations, the dynamic weights as tokens of KV cache, and the seconds
-    that were expected before. `scope`: where slots were set aside in the arm `slept`; None where
+    that were expected before. `scope`: how much of the say slots had in the arm `slept`; None where
     there were none, or in a file from before there was a scope.
     """
 

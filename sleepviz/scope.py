@@ -1,19 +1,21 @@
-"""Whether a question has to do with what slots stand for: the model's own expectation tells.
+"""How far a question has to do with what slots stand for: the model's own expectation tells.
 
 Knows a context that wears slots and one that wears none; does not know sessions. In Mitchell et
 al., "Memory-Based Model Editing at Scale" (https://arxiv.org/abs/2206.06520), a trained classifier
 decides whether a question is in the scope of an edit. Nothing is trained here: slots stand for a
 text, and a text that a question is about makes its words likelier, and the model surer of how to
-answer. By how much, in nats, is the score: were all of the question counted, each token in full,
-and the answer's first token the same, it would be the log-odds that the question is asked of a mind
-that wears them. A token that the text makes less likely counts 1 nat at most: words that any
-question has ("Whom do you ask …") say little of what it is about, and a text of another tone makes
-them unlikely. Deltas are no text: practised on answers, they let no question be expected
-(docs/experiments.md).
+answer. By how much, in nats, is the score: were all of the question counted and the answer's first
+token the same, it would be the log-odds that the question is asked of a mind that wears them, where
+both had been as likely before. As such it is taken: it is not sure of itself, so the slots are
+neither simply worn nor set aside by it, but have as much of the say as it gives them, and from then
+on as what is said gives them (mixture.py).
+
+Deltas are no text: practised on answers, they let no question be expected (docs/experiments.md).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias, TypeVar
 
@@ -22,12 +24,12 @@ import torch
 
 from sleepviz.batch import logprobs_many, row_groups
 from sleepviz.context import Context
+from sleepviz.mixture import SURE
 
-LIMIT = 2.0  # nats: of unrelated questions most are below, of 220 on notes two (experiments)
-AGAINST = 1.0  # nats: the most by which a token counts against a question
+LIMIT = 0.0  # nats: as likely in scope as out of it; the slots have half of the say
 MOST = 128  # tokens of a question that are looked at
 
-Found = TypeVar("Found")
+Speaker = TypeVar("Speaker")
 Expected: TypeAlias = np.ndarray
 """Log-probabilities [token] of a question's tokens after the first, and of an answer's first."""
 
@@ -57,8 +59,8 @@ def expectation(context: Context, questions: Sequence[str]) -> list[Expected]:
 
 
 def score(worn: Expected, plain: Expected) -> float:
-    """By how many nats a question is more expected; no token counts more than AGAINST against."""
-    return float(np.maximum(worn - plain, -AGAINST).sum())
+    """By how many nats a question is more expected with the slots."""
+    return float((worn - plain).sum())
 
 
 def scores(worn: Context, plain: Context, questions: Sequence[str]) -> list[float]:
@@ -67,14 +69,49 @@ def scores(worn: Context, plain: Context, questions: Sequence[str]) -> list[floa
     return [score(a, b) for a, b in both]
 
 
+def log_odds(score: float) -> float:
+    """By how many nats the slots lead over their absence as a reply to such a question begins.
+
+    Infinite where one of both has all of the say but a thousandth.
+    """
+    lead = score - LIMIT
+    return lead if abs(lead) < SURE else math.copysign(math.inf, lead)
+
+
+def say(score: float) -> float:
+    """How much of the say the slots have, 0 to 1, as a reply to such a question begins."""
+    return 1 / (1 + math.exp(-log_odds(score)))
+
+
 def is_aside(score: float) -> bool:
-    """Whether a question of this score is answered without the slots."""
+    """Whether the slots have less than half of the say as a reply to such a question begins."""
     return score < LIMIT
 
 
-def merged(
-    each_score: Sequence[float], worn: Sequence[Found], plain: Sequence[Found]
-) -> tuple[Found, ...]:
-    """Of each question what was found with the slots, or without where they are set aside."""
-    each = zip(each_score, worn, plain, strict=True)
-    return tuple(without if is_aside(one) else under for one, under, without in each)
+def speakers(score: float, worn: Speaker, plain: Speaker) -> tuple[Speaker, ...]:
+    """Who answers a question of this score: one of both, or both together, `worn` first."""
+    lead = log_odds(score)
+    return (worn, plain) if math.isfinite(lead) else (worn,) if lead > 0 else (plain,)
+
+
+def answered_by_both(each_score: Sequence[float]) -> list[int]:
+    """Which of some questions both answer together, by their scores."""
+    return [n for n, score in enumerate(each_score) if math.isfinite(log_odds(score))]
+
+
+def heard(
+    each_score: Sequence[float],
+    worn: Sequence[Speaker],
+    plain: Sequence[Speaker],
+    both: Sequence[Speaker],
+) -> tuple[Speaker, ...]:
+    """Of each question what was found of who answers it; `both` has only what both answer.
+
+    Raises ValueError where their numbers do not fit.
+    """
+    together = dict(zip(answered_by_both(each_score), both, strict=True))
+    each = enumerate(zip(each_score, worn, plain, strict=True))
+    return tuple(
+        together[n] if n in together else speakers(score, under, without)[0]
+        for n, (score, under, without) in each
+    )

@@ -80,7 +80,7 @@ class Session(Core):
         return self.job("scaling", sleeping.scaling(self, strength))
 
     def scope(self, on: bool) -> Iterator[ev.Event]:
-        """Set slots aside for messages out of their scope, or never."""
+        """Give slots the say that their scope gives them, or all of it."""
         return self.job("scaling", self._scope(on))
 
     def dial(self, probes: tuple[Probe, ...]) -> Iterator[ev.Event]:

@@ -126,7 +126,7 @@ class State:
     cache_seen: tuple[ev.CacheSeen, ...] = ()  # of what is in the cache now, in order
     checks: tuple[ev.Checked, ...] = ()  # of the last self-check
     scale: float = 1.0
-    scoped: bool = True  # slots are set aside for messages out of their scope
+    scoped: bool = True  # slots have only the say that their scope gives them
     weighed: tuple[tuple[int, ev.ScopeWeighed], ...] = ()  # (index of the turn, what was weighed)
     worn: int | None = None  # the last night that is switched on; None: every one
     job: str | None = None  # the kind of work going on

@@ -112,7 +112,7 @@ class DynamicWeights:
         return bool(self.slots) and not self.empty
 
     def without_slots(self) -> DynamicWeights:
-        """What is still worn where the slots are set aside."""
+        """What is still worn without the slots."""
         return DynamicWeights(self.deltas, scale=self.scale)
 
     def with_slots(

@@ -114,7 +114,7 @@ def test_a_line_without_anything_says_what_will_be_on_it() -> None:
     )
 
 
-def test_slots_set_aside_and_worn_always_are_told() -> None:
+def test_slots_with_little_say_and_with_all_of_it_are_told() -> None:
     timeline = Timeline()
     for event in (
         ev.ScopeWeighed(9.0, 2.0, False, 80.0),
@@ -125,6 +125,6 @@ def test_slots_set_aside_and_worn_always_are_told() -> None:
     told = Chronicle()
     told.add(timeline.since(0))
     assert [(s.lane, s.words) for s in told.stretches] == [
-        ("remarks", "slots set aside for this: scope score -1.2 nat"),
-        ("remarks", "slots always worn from now on"),
+        ("remarks", "the slots had little say in this: scope -1.2 nat"),
+        ("remarks", "slots have all of the say from now on"),
     ]

@@ -67,6 +67,7 @@ FLOORS = {
     "heads": 3,
     "selection": 3,
     "sleep": 3,
+    "mixture": 3,
     "scope": 3,
     "retold": 3,
     "comparing": 3,

@@ -13,13 +13,15 @@ from architectures import model_of
 
 from sleepviz import events as ev
 from sleepviz import scope, sleep
-from sleepviz.batch import reply_many
+from sleepviz.batch import logprobs_many, reply_many
 from sleepviz.bench import ask_in_scope
 from sleepviz.comparing import MAX_REPLY, Comparison
 from sleepviz.components.scoped import last_weighed
+from sleepviz.context import Context
 from sleepviz.llm import Llm
+from sleepviz.mixture import logprobs_of, rows_of
 from sleepviz.retold import read_again
-from sleepviz.scope import LIMIT, expectation, is_aside, merged, scores
+from sleepviz.scope import LIMIT, SURE, expectation, heard, is_aside, scores, speakers
 from sleepviz.session import Session
 from sleepviz.stories import Probe
 from sleepviz.together import feed_together
@@ -99,17 +101,30 @@ def test_the_same_model_expects_the_same(tiny_llm: Llm) -> None:
     assert scores(plain, tiny_llm.context().opened(), [QUESTION]) == [0.0]
 
 
-def test_a_token_counts_for_a_question_in_full_and_against_it_one_nat_at_most() -> None:
+def test_the_score_is_how_much_likelier_all_tokens_are() -> None:
     worn, plain = np.array([-1.0, -9.0, -0.5]), np.array([-4.0, -2.0, -0.25])
-    assert scope.score(worn, plain) == 3.0 - scope.AGAINST - 0.25
-    assert scope.score(plain, worn) == 7.0 - scope.AGAINST + 0.25
+    assert scope.score(worn, plain) == 3.0 - 7.0 - 0.25
+    assert scope.score(plain, worn) == 7.0 - 3.0 + 0.25
 
 
-def test_merged_takes_what_is_worn_from_the_limit_on() -> None:
+def test_the_say_that_a_score_gives() -> None:
     assert [is_aside(LIMIT + d) for d in (-0.01, 0.0, 0.01)] == [True, False, False]
-    assert merged([LIMIT, -1.0], ["worn", "worn"], ["plain", "plain"]) == ("worn", "plain")
+    assert [scope.say(LIMIT + d) for d in (-1.0, 0.0, 1.0)] == pytest.approx(
+        [1 / (1 + math.e), 0.5, math.e / (1 + math.e)]
+    )
+    sure = [LIMIT - SURE, LIMIT + SURE]
+    assert [scope.say(score) for score in sure] == [0.0, 1.0]
+    assert [speakers(s, "worn", "plain") for s in (*sure, LIMIT)] == [
+        ("plain",),
+        ("worn",),
+        ("worn", "plain"),
+    ]
+    each = [LIMIT, *sure]
+    assert heard(each, ["w"] * 3, ["p"] * 3, ["both"]) == ("both", "p", "w")
     with pytest.raises(ValueError, match="shorter"):
-        merged([0.0], ["worn"], [])
+        heard(each, ["w"] * 3, ["p"] * 3, [])
+    with pytest.raises(ValueError, match="shorter"):
+        heard(sure, ["w"], ["p"] * 2, [])
 
 
 # talking ------------------------------------------------------------------------------------------
@@ -258,7 +273,7 @@ def test_only_the_last_message_is_said_to_be_weighed(
     told = last_weighed(session.timeline.at())
     assert told is not None
     assert told.aside
-    assert ", without its slots" in json.dumps(talk.said(session.timeline.at()))
+    assert ", its slots with little say" in json.dumps(talk.said(session.timeline.at()))
     for _ in session.scope(False):
         pass
     for _ in session.say(QUESTION, max_new=2):
@@ -276,7 +291,7 @@ def test_a_cancelled_message_has_no_reply_that_could_be_without_slots(
         pass
     for _ in session.say(QUESTION, max_new=2):
         pass
-    assert ", without its slots" not in json.dumps(talk.said(session.timeline.at()))
+    assert ", its slots with little say" not in json.dumps(talk.said(session.timeline.at()))
 
 
 def test_a_look_can_be_taken_while_it_answers_without_its_slots(
@@ -338,6 +353,119 @@ def test_those_who_talk_without_slots_go_along_with_the_others(
     assert together
 
 
+# both have a say ----------------------------------------------------------------------------------
+
+
+def in_between(monkeypatch: pytest.MonkeyPatch, lead: float = 0.0) -> None:
+    """Whatever is asked, the slots lead by so many nats."""
+    monkeypatch.setattr(scope, "log_odds", lambda score: lead)
+
+
+def both_read(llm: Llm, session: Session) -> tuple[Context, Context]:
+    worn, plain = llm.context(session.weights).opened(), llm.context().opened()
+    for context in (worn, plain):
+        context.feed(llm.user_turn(QUESTION, first=context.fresh))
+    return worn, plain
+
+
+@pytest.mark.parametrize("lead", [-2.0, 0.0, 3.0])
+def test_a_reply_of_both_is_as_likely_as_bayes_says(tiny_llm: Llm, lead: float) -> None:
+    worn, plain = both_read(tiny_llm, slept(tiny_llm, "nap"))
+    prompts = [[tiny_llm.user_turn(QUESTION, first=c.fresh)] for c in (worn, plain)]
+    ids = tiny_llm.encode_plain("In the old mill.")
+    opened = [tiny_llm.context(worn.weights).opened(), tiny_llm.context().opened()]
+    prompts = [[tiny_llm.user_turn(QUESTION, first=c.fresh)] for c in opened]
+    alone = [
+        sum(float(row[i]) for row, i in zip(met, ids, strict=True))
+        for c, p in zip(opened, prompts, strict=True)
+        for met in logprobs_many(c, p, [ids])
+    ]
+    [met] = logprobs_of(opened, prompts, [ids], [lead])
+    assert met.exp().sum(-1).tolist() == pytest.approx([1.0] * len(ids), abs=1e-4)
+    together = sum(float(row[i]) for row, i in zip(met, ids, strict=True))
+    say = 1 / (1 + math.exp(-lead))
+    whole = math.log(say * math.exp(alone[0]) + (1 - say) * math.exp(alone[1]))
+    assert together == pytest.approx(whole, abs=1e-3)
+    assert together >= alone[0] + math.log(say) - 1e-3  # what it costs at most if it is in scope
+    assert together >= alone[1] + math.log(1 - say) - 1e-3
+
+
+@pytest.mark.parametrize("lead", [-1.0, 0.5])
+def test_each_token_is_the_likeliest_of_both_and_both_hold_it(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch, lead: float
+) -> None:
+    session = slept(tiny_llm, "nap")
+    monkeypatch.setattr("sleepviz.conversing.SURE", math.inf)
+    in_between(monkeypatch, lead)
+    beside: list[Context] = []
+    for _ in session.say(QUESTION, max_new=6):
+        beside += [session.beside] if session.beside is not None else []
+    worn, plain = both_read(tiny_llm, session)
+    for one in said(session):
+        p, q = (c.logits.float().softmax(-1) for c in (worn, plain))
+        say = 1 / (1 + math.exp(-lead))
+        mixed = say * p + (1 - say) * q
+        token = one.token.id
+        assert float(mixed[token]) == pytest.approx(float(mixed.max()), abs=1e-6)
+        assert one.logprob == pytest.approx(math.log(float(mixed[token])), abs=1e-3)
+        lead += math.log(float(p[token])) - math.log(float(q[token]))
+        worn.feed((token,))
+        plain.feed((token,))
+    told = [one.token.id for one in said(session)]
+    assert session.context.ids[-len(told) :] == beside[-1].ids[-len(told) :] == told
+
+
+def test_once_the_slots_have_all_of_the_say_nobody_else_is_asked(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, alone = slept(tiny_llm), slept(tiny_llm)
+    in_between(monkeypatch, 1e-3)
+    monkeypatch.setattr("sleepviz.conversing.SURE", -math.inf)  # whatever was said
+    there = [
+        session.beside is not None
+        for event in session.say(QUESTION, max_new=4)
+        if isinstance(event, ev.TokenGenerated)
+    ]
+    assert there == [True, False, False, False]
+    first = said(session)[0].token.id
+    worn, _ = both_read(tiny_llm, alone)
+    worn.feed((first,))
+    rest = [one.id for one in worn.say(3)]
+    assert [one.token.id for one in said(session)] == [first, *rest]
+
+
+def test_at_once_both_answer_as_one_by_one(tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = slept(tiny_llm, "nap")
+    in_between(monkeypatch, 0.25)
+    probes = tuple(Probe(f"{QUESTION} {at}", ("mill",)) for at in range(5))
+    at_once = answers(session, probes)
+    for probe in probes:
+        one = answers(session, (probe,))[probe.question, "slept"]
+        other = at_once[probe.question, "slept"]
+        assert one.ms > 0 == other.ms
+        assert (one.reply, one.n_prompt) == (other.reply, other.n_prompt)
+        assert one.gold_logprob == pytest.approx(other.gold_logprob, abs=1e-3)
+        held = sum(tiny_llm.shape.kv_layer_bytes(len(one.tokens) + one.n_prompt))
+        assert one.kv_bytes > 1.8 * held  # of both
+        assert one.kv_bytes == other.kv_bytes
+
+
+def test_rows_that_go_on_keep_their_own_say(tiny_llm: Llm) -> None:
+    session = slept(tiny_llm, "nap")
+    opened = [tiny_llm.context(session.weights).opened(), tiny_llm.context().opened()]
+    asked = [QUESTION, "Who?", "When does Ada feed it?"]
+    prompts = [[tiny_llm.user_turn(q, first=c.fresh) for q in asked] for c in opened]
+    leads = [-1.0, 0.0, 2.0]
+    all_of_them = rows_of(opened, prompts, leads)
+    all_of_them.begun(prompts[0])
+    all_of_them.keep([0, 2])
+    kept = all_of_them.went_on([5, 6])
+    some = [[p[0], p[2]] for p in prompts]
+    those = rows_of(opened, some, [leads[0], leads[2]])
+    those.begun(some[0])
+    assert torch.allclose(kept, those.went_on([5, 6]), atol=1e-4)
+
+
 # comparing ----------------------------------------------------------------------------------------
 
 
@@ -379,6 +507,7 @@ def test_some_may_be_in_scope_and_others_not(
         [p.question for p in probes],
     )
     monkeypatch.setattr(scope, "LIMIT", sorted(found)[3])
+    monkeypatch.setattr(scope, "SURE", 0.0)  # one of both has all of the say
     got = answers(session, probes)
     asides = [got[p.question, "slept"].aside for p in probes]
     assert asides == [one < sorted(found)[3] for one in found]

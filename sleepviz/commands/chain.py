@@ -85,7 +85,7 @@ def _arm_cell(answer: ev.Answered | None) -> Text:
     took = f"{answer.ms:,.0f} ms, " if answer.ms else ""  # one of many has no time of its own
     cell.append(
         f"\n{gold}{took}KV {answer.kv_bytes / MIB:.2f} MiB{'' if answer.ms else ' (derived)'}"
-        + (", slots set aside" if answer.aside else "")
+        + (", slots with little say" if answer.aside else "")
         + (f", dynamic {answer.dynamic_bytes / MIB:.2f} MiB" if answer.dynamic_bytes else ""),
         style="dim",
     )

@@ -78,7 +78,7 @@ def outdated(state: State, got: dict[str, Answered]) -> dict[str, str]:
         if answer.night != now:
             told[arm] = f"Asked under sleep {answer.night}; ask again."
         elif not answer.as_slots_are_now(state.scoped):
-            how = "could be set aside" if answer.scoped else "were always worn"
+            how = "had a say by their scope" if answer.scoped else "had all of the say"
             told[arm] = f"Asked when its slots {how}; ask again."
         elif answer.scale != state.scale:
             told[arm] = f"Asked at strength ×{answer.scale:.3g}; now it is ×{state.scale:.3g}."

@@ -13,11 +13,12 @@ from itertools import accumulate, chain
 
 from sleepviz.components.markup import Node, el, tag
 from sleepviz.components.pieces import chip
-from sleepviz.components.scoped import SET_ASIDE, score_told
+from sleepviz.components.scoped import say_told, score_told
 from sleepviz.components.tables import Table
 from sleepviz.events import Answered
 from sleepviz.figures import theme
 from sleepviz.quantities import Kind
+from sleepviz.scope import say
 
 ARMS: Mapping[str, tuple[str, str, str]] = {
     "full": ("with its notes", "the whole text in the context", "blue"),
@@ -91,7 +92,7 @@ def answers_table(got: Mapping[str, Answered]) -> Table:
             "under sleep (number)",
             "strength (×)",
             "scope score (nat, DERIVED)",
-            "slots set aside (1: yes)",
+            "say of the slots at first (%, DERIVED)",
         ),
         (
             [name for name, _ in given],
@@ -105,7 +106,7 @@ def answers_table(got: Mapping[str, Answered]) -> Table:
             [a.night for _, a in given],
             [a.scale for _, a in given],
             [a.scope_score for _, a in given],
-            [None if a.scope_score is None else int(a.aside) for _, a in given],
+            [None if a.scope_score is None else 100 * say(a.scope_score) for _, a in given],
         ),
     )
 
@@ -141,7 +142,8 @@ def _when(answer: Answered) -> str:
     sleep = f"under sleep {answer.night}, strength ×{answer.scale:.3g}" if answer.night else ""
     gold = answer.gold_logprob
     expected = "" if gold is None else f"log P(expected answer) {gold:,.2f} nat"
-    aside = "slots set aside" if answer.aside else ""
+    score = answer.scope_score
+    aside = f"slots with {say_told(score)}" if answer.aside and score is not None else ""
     return "; ".join(filter(None, (sleep, aside, expected))) or "without dynamic weights"
 
 
@@ -187,7 +189,6 @@ def _answer(
         el("div", "who", about),
         el("div", "reply", *(words if answer.reply else [el("i", "muted", "It said nothing.")])),
         el("div", "small muted", outdated) if outdated else None,
-        el("div", "small muted", SET_ASIDE) if answer.aside else None,
         facts,
     )
 
@@ -195,7 +196,11 @@ def _answer(
 def _scope(answer: Answered) -> tuple[Node, ...]:
     if answer.scope_score is None:
         return ()
-    return _fact("scope (derived)", score_told(answer.scope_score))
+    score = answer.scope_score
+    return (
+        *_fact("scope (derived)", score_told(score)),
+        *_fact("its slots had (derived)", say_told(score)),
+    )
 
 
 def _nothing(arm: str, reason: str) -> Node:

@@ -1,4 +1,4 @@
-"""Where slots are set aside: said of a message, and switched on or off.
+"""How much of the say slots have by their scope: said of a message, and switched on or off.
 
 Knows what was weighed and a switch; acts only through controls.
 """
@@ -13,11 +13,9 @@ from sleepviz import controls
 from sleepviz.components.markup import Node, el, tag
 from sleepviz.events import ScopeWeighed
 from sleepviz.quantities import quantity
-from sleepviz.scope import AGAINST
+from sleepviz.scope import say
 from sleepviz.state import State
 from sleepviz.stories import Probe
-
-SET_ASIDE = "Out of their scope: the slots were set aside."
 
 
 def last_weighed(state: State) -> ScopeWeighed | None:
@@ -29,21 +27,17 @@ def last_weighed(state: State) -> ScopeWeighed | None:
 
 
 def scope_told(last: ScopeWeighed) -> Node:
-    """Whether the last message was answered with the slots, and why."""
+    """How much of the say the slots had as the last message was answered, and why."""
     about = (
         "ln P(the message after its first token, and the likeliest first token of an answer) with "
-        f"the slots, less that without them, each token counting at most {AGAINST:g} nat against: "
-        f"{last.ms:,.0f} ms. Below {last.limit:g} nat the message is out of their scope, and the "
-        "model answers without them; the page Compare switches this off."
+        f"the slots, less that without them: {last.ms:,.0f} ms. Taken as the log-odds that the "
+        "message has to do with the notes, it says how much of the say the slots have as the "
+        "reply begins; token by token what is said moves that (Bayes' rule). The page Compare "
+        "switches this off."
     )
     score = quantity(last, "scope_score")
-    told = f"scope {score_told(float(score))}"
-    words = (
-        f"It seems to have nothing to do with the notes: answered without its slots ({told}, below "
-        f"{last.limit:g})."
-        if last.aside
-        else f"Answered with its slots ({told})."
-    )
+    seems = "It seems to have nothing to do with the notes: " if last.aside else ""
+    words = f"{seems}the slots had {say_told(float(score))} ({score_told(float(score))})."
     return el("div", "small muted", tag(score.kind), " ", words, title=about)
 
 
@@ -52,8 +46,14 @@ def score_told(score: float) -> str:
     return f"{score:+.1f} nat".replace("-", "\N{MINUS SIGN}")
 
 
+def say_told(score: float) -> str:
+    """How much of the say the slots have as a reply to a question of this score begins."""
+    share = say(score)
+    return {0.0: "no say", 1.0: "all of the say"}.get(share, f"{share:.0%} of the say at first")
+
+
 def scope_switch(state: State, busy: bool, again: Callable[[], tuple[Probe, ...]]) -> None:
-    """Whether slots are set aside for messages that they hardly let the model expect.
+    """Whether slots have only as much of the say as their scope gives them.
 
     `again` says what is asked again as it is switched.
     """
@@ -66,11 +66,11 @@ def scope_switch(state: State, busy: bool, again: Callable[[], tuple[Probe, ...]
         controls.scope(bool(st.session_state[key]), again())
 
     st.toggle(
-        "Set aside out of scope",
+        "A say by scope",
         key=key,
         disabled=busy,
         on_change=switched,
-        help="Slots stand for a text. Where they hardly let the model expect a message and the "
-        "beginning of its answer, the message is out of their scope, and the model answers "
-        "without them. The dial itself is read with the slots always worn.",
+        help="Slots stand for a text. The less they let the model expect a message and the "
+        "beginning of its answer, the less of the say they have beside the model without them. "
+        "Off: all of it, always. The dial itself is read with all of it.",
     )

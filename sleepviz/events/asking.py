@@ -42,8 +42,9 @@ class Answered:
     own, and its `kv_bytes` are those of the formula. `told` is the fingerprint of the notes that
     had been told, 0 where it was not noted. `top`: for each token the likeliest ones (text,
     probability), that one first; none for one of many. `scope_score`: how much more the question is
-    expected with the slots (nats), None where that was not weighed; `aside`: they were not worn
-    while it was answered; `scoped`: whether they could be set aside, None where there were none.
+    expected with the slots (nats), None where that was not weighed; `aside`: they had
+    less than half of the say as it began; `scoped`: whether they had a say by their scope, or all
+    of it; None where there were none.
     """
 
     arm: str
@@ -67,7 +68,7 @@ class Answered:
     scoped: bool | None = None
 
     def as_slots_are_now(self, scoped: bool) -> bool:
-        """Whether slots that can be set aside, or not, would have been used in the same way."""
+        """Whether slots would have had the say now that they had then."""
         return self.scoped in (None, scoped)
 
 

@@ -191,7 +191,7 @@ class WeightsScaled:
 
 @dataclass(frozen=True, slots=True)
 class ScopeSwitched:
-    """From now on slots are set aside for messages out of their scope, or never are."""
+    """From now on slots have the say that their scope gives them, or all of it."""
 
     on: bool
 

@@ -107,9 +107,9 @@ class ScopeWeighed:
     """How much more the slots let the model expect what was just asked.
 
     `scope_score`: by how many nats the message, and the likeliest beginning of an answer, are
-    likelier with them than without, no token counting more than one against. Below `limit` they are
-    set `aside` while it answers. `ms`: what it took, what was told since the last sleep being read
-    again without them.
+    likelier with them than without. Below `limit` they have less than half of the say as its reply
+    begins (`aside`). `ms`: what it took, what was told since the last sleep being read again
+    without them.
     """
 
     scope_score: Annotated[float, Told(Kind.DERIVED, "nat")]

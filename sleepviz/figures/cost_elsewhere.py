@@ -25,8 +25,8 @@ SEES = (
 )
 IS_NOT = (
     "A dozen questions are a sample: one of them is eight per cent. They say nothing of what was "
-    "not asked. Where slots are set aside out of their scope, hardly any is answered with them: "
-    "switch that off, beside the strength, and ask all again to see what they do."
+    "not asked. Where slots have a say by their scope, they have hardly any in these: switch that "
+    "off, beside the strength, and ask all again to see what they do."
 )
 
 _EMPTY = "No control has been asked yet. Without them the picture above can flatter."

@@ -160,7 +160,7 @@ def _under(state: State, answer: Answered) -> str:
     names = {n.number: n.started.method for n in state.nights}
     if answer.arm not in ("slept", "both") or answer.night not in names:
         return ""
-    aside = "; slots set aside" if answer.aside else ""
+    aside = "; its slots had little say" if answer.aside else ""
     return f" (sleep {answer.night}, {names[answer.night]}{aside})"
 
 

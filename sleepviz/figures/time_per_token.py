@@ -21,8 +21,8 @@ SEES = (
 )
 CHOICES = {"linear": "From 0", "log": "Log scale"}
 IS_NOT = (
-    "It is not attention alone: most of a short pass is spent in the fixed weights. A reply with "
-    "the slots set aside takes two passes a token: it is said without them, and kept with them."
+    "It is not attention alone: most of a short pass is spent in the fixed weights. A reply in "
+    "which the slots have not all of the say takes two passes a token: with them, and without."
 )
 
 _EMPTY = "No token generated yet."

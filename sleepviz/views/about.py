@@ -70,7 +70,7 @@ KNOWN: tuple[tuple[str, Kind, str], ...] = (
     (
         "Scope of slots",
         Kind.DERIVED,
-        "ln P(question, likeliest first token of an answer) with − without; below 2: set aside.",
+        "ln P(question, likeliest first token of an answer) with − without: log-odds of their say.",
     ),
     (
         "Harm",

@@ -44,8 +44,8 @@ PARTS = {
     "weights": "Weights",
 }
 READ_IN = (
-    "The last reply was said without the slots: what is shown is the context that took it in, with "
-    "them."
+    "In the last reply the slots had little of the say: what is shown is the context that took it "
+    "in, with them."
 )
 
 

@@ -39,7 +39,7 @@ PICTURES = {  # a picture, and which of its choices
 LATEST = 16  # generated tokens that the time per token is taken over
 HEIGHT = 330
 WHO = {"notes": "You told", "user": "You asked", "assistant": "Model"}
-WITHOUT = ", without its slots"
+LITTLE = ", its slots with little say"
 EXAMPLES = 3
 
 
@@ -118,7 +118,7 @@ def _conversation(state: State, busy: bool) -> None:
 def said(state: State) -> Node:
     """The turns as text, without the tokens."""
     replies = {number for number, turn in enumerate(state.turns) if turn.role == "assistant"}
-    without = replies & {turn + 1 for turn, one in state.weighed if one.aside}
+    little = replies & {turn + 1 for turn, one in state.weighed if one.aside}
     return el(
         "div",
         "talk",
@@ -126,7 +126,7 @@ def said(state: State) -> Node:
             el(
                 "div",
                 "said" if turn.role == "assistant" else "said mine",
-                el("div", "name", WHO[turn.role], WITHOUT if number in without else None),
+                el("div", "name", WHO[turn.role], LITTLE if number in little else None),
                 turn.text + ("" if turn.complete else "▌"),
             )
             for number, turn in enumerate(state.turns)
@@ -255,7 +255,7 @@ def _time_card(state: State) -> Card:
         last = ms[-LATEST:].one(np.median, ms.unit)
         note = f"median of the last {min(LATEST, len(told))} said"
         if (weighed := last_weighed(state)) is not None and weighed.aside:
-            note = "median; two passes each, its slots set aside"
+            note = "median; two passes each: with the slots, and without"
         drawn = tuple(ms.values.tolist())
         return Card.of(name, last, note, digits=1, series=drawn, tone="blue")
     read = [t for t in state.timings if t.phase == "prefill"]
