@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -887,6 +888,12 @@ def test_pinned_answers_stand_beside_those_of_now() -> None:
     assert "without dynamic weights" in json.dumps(answers.pinned_answers({"full": unslept}, {}))
 
 
+def test_no_script_has_words_within_words() -> None:
+    for script in sorted(Path(tile.__file__).parent.glob("*.js")):
+        nested = re.search(r"\$\{[^}`]*`", script.read_text("utf-8"))
+        assert nested is None, f"{script.name}: the minifier takes spaces out of {nested.group()}"
+
+
 def test_the_answers_leave_as_a_table() -> None:
     answer = ev.Answered(
         "full", "Who?", "Mira", (), 0.0, 9, 64, 0, -1.5, True, "direct", ("Mira", "M."), 0, 1.0
@@ -903,9 +910,9 @@ def test_a_message_out_of_scope_is_told_with_its_number() -> None:
         scoped.scope_told(ev.ScopeWeighed(-0.62, 0.0, True, 80.0)), ensure_ascii=False
     )
     assert "DERIVED" in aside
-    assert "the slots had 35% of the say at first (\N{MINUS SIGN}0.6 nat)" in aside
+    assert "or not: its slots had 35% of the say at first (\N{MINUS SIGN}0.6 nat)" in aside
     worn = json.dumps(scoped.scope_told(ev.ScopeWeighed(20.4, 0.0, False, 80.0)))
-    assert "the slots had all of the say (+20.4 nat)" in worn
+    assert "something to do with the notes: its slots had all of the say (+20.4 nat)" in worn
 
 
 def test_what_is_no_number_travels_as_nothing() -> None:

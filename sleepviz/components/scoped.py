@@ -17,6 +17,8 @@ from sleepviz.scope import say
 from sleepviz.state import State
 from sleepviz.stories import Probe
 
+SEEMS = 0.1  # of the say: less of it, or all but that, is said without a doubt
+
 
 def last_weighed(state: State) -> ScopeWeighed | None:
     """What was weighed of the last message; None where its slots were not."""
@@ -36,9 +38,16 @@ def scope_told(last: ScopeWeighed) -> Node:
         "switches this off."
     )
     score = quantity(last, "scope_score")
-    seems = "It seems to have nothing to do with the notes: " if last.aside else ""
-    words = f"{seems}the slots had {say_told(float(score))} ({score_told(float(score))})."
+    seems = _seems(say(float(score)))
+    words = f"{seems}: its slots had {say_told(float(score))} ({score_told(float(score))})."
     return el("div", "small muted", tag(score.kind), " ", words, title=about)
+
+
+def _seems(share: float) -> str:
+    """What a message has to do with the notes, where the slots have such a share of the say."""
+    if SEEMS <= share <= 1 - SEEMS:
+        return "It may have to do with the notes, or not"
+    return f"It seems to have {'nothing' if share < SEEMS else 'something'} to do with the notes"
 
 
 def score_told(score: float) -> str:

@@ -246,7 +246,8 @@ class SessionLine {
       tip.style.transform = `translate(${x}px, -4px)`
     }
     const here = now ? null : d.marks.findLast((m) => m[1] < this.at)
-    const words = !d.marks.length ? "Your session will be drawn here." : now ? `now: ${d.n.toLocaleString("en")} events` : `looking back at event ${this.at.toLocaleString("en")} of ${d.n.toLocaleString("en")}${here ? ` · ${here[4]}` : ""}`
+    const at = here ? ` · ${here[4]}` : "", all = d.n.toLocaleString("en")
+    const words = !d.marks.length ? "Your session will be drawn here." : now ? `now: ${all} events` : `looking back at event ${this.at.toLocaleString("en")} of ${all}${at}`
     const token = d.token ? `▾ ${d.token[1]}` : ""
     canvas.dataset.token = d.token ? d.token[0] : ""
     if (this.chosen.textContent !== token) this.chosen.textContent = token

@@ -191,10 +191,10 @@ class Talk {
 
   describe(token) {
     const { d } = this, each = d.tokenBytes ?? token.held, size = each ? bytes(each) : null, text = token.text.trim() ? token.text : JSON.stringify(token.text)
-    const event = `since event ${number(token.since)}`
+    const event = `since event ${number(token.since)}`, held = size ? `: holds ${size} (derived)` : "", freed = size ? `; its ${size} of cache are free` : ""
     const fate = {
-      cache: `in the KV cache ${event}${size ? `: holds ${size} (derived)` : ""}`,
-      weights: `in the dynamic weights of night ${token.night} ${event}${size ? `; its ${size} of cache are free` : ""}`,
+      cache: `in the KV cache ${event}${held}`,
+      weights: `in the dynamic weights of night ${token.night} ${event}${freed}`,
       gone: token.night ? `gone ${event}, night ${token.night}: in no cache and in no weights` : `gone ${event}: in no cache and in no weights`,
     }[token.fate] ?? token.fate
     const lines = [token.quiet || !token.text.trim() ? safe(text) : `“${safe(text.trim() || text)}”`, `token ${number(token.id)} · position ${number(token.position)}`, fate]
