@@ -14,16 +14,17 @@ import torch
 
 from sleepviz import events as ev
 from sleepviz import gate
-from sleepviz.batch import Replies, replying, row_groups
+from sleepviz.batch import MOST_ROWS, Replies, replying, row_groups
 from sleepviz.comparing import MAX_REPLY, Comparison
 from sleepviz.context import Context
 from sleepviz.keeping.record import against_gate
 from sleepviz.llm import Llm
 from sleepviz.mixture import logprobs_of, rows_of
+from sleepviz.odds import LIMIT, answered_by_both, heard, log_odds
 from sleepviz.probes import ARMS, audit
 from sleepviz.retold import consolidated_ids, read_again
 from sleepviz.runs import ArmScore, Run, Scoped, mean_kl, planned
-from sleepviz.scope import LIMIT, answered_by_both, expectation, heard, log_odds, score, scores
+from sleepviz.scope import expectation, score, scores
 from sleepviz.session import Session
 from sleepviz.sleep import SleepMethod
 from sleepviz.state import Turn
@@ -204,7 +205,7 @@ def _replies(
     speakers: Sequence[Context], probes: Sequence[Probe], leads: Sequence[float] = ()
 ) -> list[list[int]]:
     prompts, found = _prompts(speakers, probes), list[list[int]]()
-    for rows in row_groups(speakers[0], len(probes)):
+    for rows in row_groups(speakers[0], len(probes), MOST_ROWS // len(speakers)):
         asked = [its[rows] for its in prompts]
         said = Replies.to(asked[0])
         batch = rows_of(speakers, asked, leads[rows])
@@ -223,7 +224,7 @@ def _logprobs(
     prompts = _prompts(speakers, probes)
     return [
         row
-        for rows in row_groups(speakers[0], len(probes))
+        for rows in row_groups(speakers[0], len(probes), MOST_ROWS // len(speakers))
         for row in logprobs_of(
             speakers, [its[rows] for its in prompts], continuations[rows], leads[rows]
         )

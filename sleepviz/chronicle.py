@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from sleepviz import events as ev
+from sleepviz.odds import say
 from sleepviz.timeline import Entry
 
 LANES = ("turns", "tokens", "sleeps", "questions", "remarks")
@@ -127,8 +128,10 @@ class Chronicle:
         self._new("remarks", at_s, f"strength of the dynamic weights: ×{event.scale:g}")
 
     def _weighed(self, event: ev.ScopeWeighed, at_s: float) -> None:
-        if event.aside:
-            words = f"the slots had little say in this: scope {event.scope_score:+.1f} nat"
+        if (share := say(event.scope_score)) < 1:
+            words = (
+                f"the slots begin with {share:.0%} of the say: scope {event.scope_score:+.1f} nat"
+            )
             self._new("remarks", at_s, words)
 
     def _switched(self, event: ev.ScopeSwitched, at_s: float) -> None:

@@ -6,18 +6,23 @@ forked for every question.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 
-from sleepviz import SleepvizError, scope
+from sleepviz import SleepvizError, odds
 from sleepviz.attention import settled
-from sleepviz.batch import Replies, replying, row_groups
+from sleepviz.batch import MOST_ROWS, Replies, replying, row_groups
 from sleepviz.context import NO_WEIGHTS, Context
-from sleepviz.events import Answered, ArmUnavailable, Event, Progressed, fingerprint
+from sleepviz.events import (
+    Answered,
+    ArmUnavailable,
+    Event,
+    Progressed,
+    fingerprint,
+)
 from sleepviz.llm import Llm
-from sleepviz.mixture import logprobs_of, rows_of, spoken
-from sleepviz.probes import ARMS, audit
+from sleepviz.mixture import Both, logprobs_of, rows_of, spoken
+from sleepviz.probes import ARMS, audit, worst
 from sleepviz.retold import consolidated_ids, read_again
 from sleepviz.scope import scores
 from sleepviz.state import Turn
@@ -31,8 +36,8 @@ class Comparison:
     """The arms of one comparison.
 
     `told` are all turns so far; `live` is a context that holds them all under no dynamic weights,
-    or None when they have to be read again for the arm `full`. Where it is `scoped`, the arm
-    `slept` answers questions out of the scope of its slots without them.
+    or None when they have to be read again for the arm `full`. Where it is `scoped`, the slots of
+    the arm `slept` have the say that each question's scope gives them.
     """
 
     def __init__(
@@ -123,10 +128,13 @@ class Comparison:
         [known] = self._met(speakers, prompts, gold, (score,)) or [None]
         if arm in ("cleared", "slept"):
             told = consolidated_ids(llm, self.told)
-            cached = forks[0].cache.get_seq_length()
-            yield audit(llm, arm, forks[0].ids, probe, told, cached)
+            cached = [fork.cache.get_seq_length() for fork in forks]
+            yield worst(
+                audit(llm, arm, fork.ids, probe, told, n)
+                for fork, n in zip(forks, cached, strict=True)
+            )
         said = []
-        for one in spoken(forks, _lead(score), MAX_REPLY):
+        for one in spoken(forks, odds.lead(score), MAX_REPLY):
             said.append(one)
             yield Progressed("tokens of this answer, at most", len(said), MAX_REPLY)
         yield self._answer(
@@ -171,7 +179,7 @@ class Comparison:
         """The contexts that answer a question of this score."""
         if score is None or self._plain is None:
             return (worn,)
-        return scope.speakers(score, worn, self._plain)
+        return odds.speakers(score, worn, self._plain)
 
     def _prompts(
         self, speakers: Sequence[Context], probes: Sequence[Probe]
@@ -187,7 +195,7 @@ class Comparison:
         each: Sequence[float | None],
     ) -> list[float | None]:
         """Log-probability (nats, over all tokens) of each reference as the reply; None of none."""
-        leads = [_lead(score) for score in each]
+        leads = [odds.lead(score) for score in each]
         met = logprobs_of(speakers, prompts, golds, leads) if golds else []
         known = [float(m[range(len(g)), g].sum()) for m, g in zip(met, golds, strict=True)]
         return [one if gold else None for one, gold in zip(known, golds, strict=True)]
@@ -202,7 +210,7 @@ class Comparison:
         except SleepvizError as error:
             yield from (ArmUnavailable(arm, p.question, error.what) for p, _ in asked)
             return
-        for rows in row_groups(speakers[0], len(asked)):
+        for rows in row_groups(speakers[0], len(asked), MOST_ROWS // len(speakers)):
             yield from self._batch(speakers, arm, asked[rows], [its[rows] for its in prompts])
 
     def _batch(
@@ -218,15 +226,22 @@ class Comparison:
         met = self._met(speakers, prompts, golds, each)
         context, first = speakers[0], prompts[0]
         said = self._asked = Replies.to(first)
-        rows = rows_of(speakers, prompts, [_lead(score) for score in each])
+        rows = rows_of(speakers, prompts, [odds.lead(score) for score in each])
         for done in replying(said, context, first, MAX_REPLY, batch=rows):
             yield Progressed("tokens of these answers, at most", done, MAX_REPLY)
         for row, ((probe, score), prompt) in enumerate(zip(asked, first, strict=True)):
             if arm in ("cleared", "slept"):
-                yield audit(llm, arm, [*context.ids, *prompt], probe, told, said.n_cached[row])
+                read = [[*s.ids, *its[row]] for s, its in zip(speakers, prompts, strict=True)]
+                cached = [said.n_cached[row], *map(len, read[1:])]
+                yield worst(
+                    audit(llm, arm, ids, probe, told, n)
+                    for ids, n in zip(read, cached, strict=True)
+                )
             ids = said.ids[row]
             held = [s.n_tokens + len(p[row]) for s, p in zip(speakers, prompts, strict=True)]
-            kv = [sum(llm.shape.kv_layer_bytes(n + len(ids))) for n in held]
+            beside = rows.n_beside if isinstance(rows, Both) else ()
+            n_said = [len(ids), *(min(n, len(ids)) for n in beside[row : row + 1])]
+            kv = [sum(llm.shape.kv_layer_bytes(sum(n))) for n in zip(held, n_said, strict=True)]
             yield self._answer(
                 arm,
                 probe,
@@ -277,11 +292,6 @@ class Comparison:
                 for some in top
             ),
             scope_score=score,
-            aside=score is not None and scope.is_aside(score),
+            aside=score is not None and odds.is_aside(score),
             scoped=self._scoped if arm == "slept" and weights.has_slots else None,
         )
-
-
-def _lead(score: float | None) -> float:
-    """Nats by which the slots lead over their absence; of what is not weighed all of the say."""
-    return math.inf if score is None else scope.log_odds(score)

@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sleepviz import cost, scope
+from sleepviz import cost, odds
 from sleepviz import events as ev
 from sleepviz.attention import settled
 from sleepviz.context import Context, Said
 from sleepviz.core import MAP_EVERY, Core
-from sleepviz.mixture import SURE, saying
+from sleepviz.mixture import saying
 from sleepviz.prompts import NOTES_PREFIX, NOTES_REPLY, SYSTEM
 from sleepviz.retold import read_again
 from sleepviz.scope import scores
@@ -72,14 +72,14 @@ def _weighed(core: Core, before: Context, text: str) -> Iterator[ev.Event]:
     for progress in read_again(plain, earlier, in_one=True):
         yield core.tell(progress)
     [score] = scores(before, plain, [text])
-    core.lead = scope.log_odds(score)
+    core.lead = odds.log_odds(score)
     if core.lead < math.inf:
         for progress in read_again(plain, [asked]):
             yield core.tell(progress)
     else:
         core.beside = None
     ms = (time.perf_counter() - began) * 1e3
-    yield core.tell(ev.ScopeWeighed(score, scope.LIMIT, scope.is_aside(score), ms))
+    yield core.tell(ev.ScopeWeighed(score, odds.LIMIT, odds.is_aside(score), ms))
 
 
 def _replying(core: Core, max_new: int) -> Iterator[ev.Event]:
@@ -102,7 +102,7 @@ def _said(core: Core, max_new: int) -> Iterator[Said]:
     """The tokens of a reply; the context holds each of them, whoever has the say."""
     left = max_new
     if core.beside is not None:
-        left = yield from saying(core.context, core.beside, core.lead, max_new, sure=SURE)
+        left = yield from saying(core.context, core.beside, core.lead, max_new)
         core.beside = None
     yield from core.context.say(left)
 

@@ -58,6 +58,13 @@ def in_force(
     return now
 
 
+def as_they_came(again: list[SeenToken], before: Sequence[SeenToken]) -> list[SeenToken]:
+    """The tokens that were read again; where they are those of before, with when they came."""
+    if [t.token.id for t in again] != [t.token.id for t in before]:
+        return again
+    return [replace(t, came=old.came) for t, old in zip(again, before, strict=True)]
+
+
 def read_again(
     turns: Sequence[Turn], first: int, event: ev.ReadAgain, entry: int
 ) -> Iterator[SeenToken]:

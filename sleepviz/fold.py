@@ -204,8 +204,10 @@ class Fold:
     def read_again(self, event: ev.ReadAgain) -> None:
         kept = [n.n_turns for n in self.nights if n.outcome == "kept" and not n.undone]
         slept = [t for t in self.tokens if t.fate != "cache"]
+        there = [t for t in self.tokens if t.fate == "cache"]
         first, at = max(kept, default=0), self.position - 1
-        self.tokens = [*slept, *fates.read_again(self.turns, first, event, at)]
+        again = fates.read_again(self.turns, first, event, at)
+        self.tokens = [*slept, *fates.as_they_came(list(again), there)]
         self._cached(sum(map(len, event.pieces)), event.kv_layer_bytes)
 
     def reverted(self, event: ev.WeightsReverted) -> None:

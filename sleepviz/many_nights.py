@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sleepviz import events as ev
+from sleepviz import odds
 from sleepviz.bench import ask_in_scope
 from sleepviz.keeping.record import against_gate
 from sleepviz.llm import Llm
@@ -43,6 +44,7 @@ class Nights:
     seed: int
     nights: list[OneNight] = field(default_factory=list)
     n_controls: int = 0
+    told: str = ""  # stands for all that was told and asked, and for the say that slots had
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -50,6 +52,7 @@ class Nights:
             "knobs": self.knobs,
             "seed": self.seed,
             "n_controls": self.n_controls,
+            "told": self.told,
             "nights": [vars(n) for n in self.nights],
         }
 
@@ -77,7 +80,14 @@ def measure_nights(
     """
     session = Session(llm, seed=seed)
     told: list[Story] = []
-    result = Nights(name_of(method), dict(settings(method)), seed, n_controls=len(controls))
+    told_of = ev.fingerprint([f"scope {odds.LIMIT}", *(repr(s) for s in stories), repr(controls)])
+    result = Nights(
+        name_of(method),
+        dict(settings(method)),
+        seed,
+        n_controls=len(controls),
+        told=f"{told_of:08x}",
+    )
     held_out = tuple(p.question for s in stories for p in s.probes)
     for number, story in enumerate(stories, 1):
         told.append(story)

@@ -4,7 +4,8 @@ Knows predictions and how likely it is beforehand that a message is in the slots
 does not know sessions. The reply's probability is w P(reply | slots) + (1 - w) P(reply | none), a
 Bayesian mixture: token by token both predictions are mixed, and w follows Bayes' rule from what was
 said. Whichever of the two is right, all of a reply costs at most -ln w (or -ln(1 - w)) nats more
-than by itself (Cesa-Bianchi and Lugosi, "Prediction, Learning, and Games", 2006, chapter 9).
+than by itself (Cesa-Bianchi and Lugosi, "Prediction, Learning, and Games", 2006, chapter 9), but
+where one of them was left out (odds.SURE).
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ from torch.nn.functional import logsigmoid
 from sleepviz.attention import settled
 from sleepviz.batch import Batch, logprobs_many
 from sleepviz.context import Context, Said
-
-SURE = 7.0  # nats: one of both has all of the say but a thousandth, and the other is not asked
+from sleepviz.odds import SURE
 
 
 class Mixture:
@@ -54,25 +54,25 @@ class Mixture:
 
 
 def spoken(speakers: Sequence[Context], log_odds: float, max_new: int) -> Iterator[Said]:
-    """What one context says, or the one with slots and the one without together, to its end."""
+    """What one context says, or the one with slots and the one without together."""
     first, *others = speakers
+    left = max_new
     for other in others:
-        yield from saying(first, other, log_odds, max_new, sure=math.inf)
-        return
-    yield from first.say(max_new)
+        left = yield from saying(first, other, log_odds, max_new)
+    yield from first.say(left)
 
 
 def saying(
-    worn: Context, plain: Context, log_odds: float, max_new: int, *, sure: float
+    worn: Context, plain: Context, log_odds: float, max_new: int
 ) -> Generator[Said, None, int]:
     """Both go on greedily as one; each holds every token said. Both have read what is answered.
 
-    Ends early where `worn` leads by more than `sure` nats: it returns how many tokens are left to
-    it alone. Raises `SleepvizError` where one of them has no room.
+    Ends early where `worn` leads by more than SURE: it returns how many tokens are left to it
+    alone. Raises `SleepvizError` where one of them has no room.
     """
     assert worn.logits is not None
     assert plain.logits is not None
-    mixture = Mixture(worn.logits.new_tensor([log_odds]))
+    mixture = Mixture(torch.tensor([log_odds], device=worn.logits.device))
     plain.logits = mixture.of(worn.logits[None], plain.logits[None])[0]
     said = 0
     with closing(plain.say(max_new)) as replies:
@@ -84,7 +84,7 @@ def saying(
             settled()
             said += 1
             yield replace(one, ms=one.ms + (time.perf_counter() - began) * 1e3)
-            if float(mixture.log_odds) > sure:
+            if float(mixture.log_odds) > SURE:
                 return max_new - said
     return 0
 
@@ -101,8 +101,9 @@ class Both:
     ) -> None:
         """`prompts`: those of the `plain` context, where a conversation may only begin."""
         self._worn, self._plain = Batch(worn, len(prompts)), Batch(plain, len(prompts))
-        self._prompts = prompts
+        self._prompts, self._rows = prompts, list(range(len(prompts)))
         self._mixture = Mixture(torch.tensor(log_odds, device=worn.llm.device))
+        self.n_beside = [0] * len(prompts)  # tokens of each reply that were said by both
 
     @property
     def kv_bytes(self) -> int:
@@ -116,15 +117,23 @@ class Both:
 
     def begun(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
         """Read the prompts; log-probabilities [row, vocabulary] of what comes next."""
-        return self._mixture.of(self._worn.begun(prompts), self._plain.begun(self._prompts))
+        return self._of(self._worn.begun(prompts), self._plain.begun(self._prompts))
 
     def went_on(self, tokens: Sequence[int]) -> torch.Tensor:
         """Every row says a token; log-probabilities [row, vocabulary] of what comes next."""
         self._mixture.said(torch.tensor(tokens, device=self._mixture.log_odds.device))
-        return self._mixture.of(self._worn.went_on(tokens), self._plain.went_on(tokens))
+        lead = self._mixture.log_odds
+        self._mixture.log_odds = lead.masked_fill(lead > SURE, math.inf)  # from then on it alone
+        return self._of(self._worn.went_on(tokens), self._plain.went_on(tokens))
+
+    def _of(self, worn: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
+        for row, lead in zip(self._rows, self._mixture.log_odds.tolist(), strict=True):
+            self.n_beside[row] += lead < math.inf
+        return self._mixture.of(worn, plain)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with only these rows."""
+        self._rows = [self._rows[at] for at in rows]
         for part in (self._worn, self._plain, self._mixture):
             part.keep(rows)
 

@@ -5,7 +5,7 @@ Knows prompts and ids; does not know sessions or sleep methods.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sleepviz.events import LEAK_SPAN, LeakAudited
 from sleepviz.llm import Llm
@@ -44,6 +44,12 @@ def audit(
     return LeakAudited(
         arm, ok, tuple(hits), prompt, cache_tokens, len(prompt_ids), probe.question, len(told)
     )
+
+
+def worst(audits: Iterable[LeakAudited]) -> LeakAudited:
+    """The first audit that fails, of what each of several has read; else that of the first."""
+    told = list(audits)
+    return next((one for one in told if not one.ok), told[0])
 
 
 def _windows_inside(prompt: Sequence[int], question: Sequence[int]) -> list[int]:

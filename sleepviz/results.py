@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 
-from sleepviz import SleepvizError
+from sleepviz import SleepvizError, odds
 from sleepviz.runs import Run
 from sleepviz.sleep import knobs, methods
 
@@ -28,8 +28,12 @@ class Results:
     runs: list[Run] = field(default_factory=list)
 
     def find(self, wanted: Run) -> Run | None:
-        """A finished run of the same method, knobs, seed and story (its text and questions too)."""
-        return next((r for r in self.runs if _key(r) == _key(wanted)), None)
+        """A finished run of the same method, knobs, seed and story (its text and questions too).
+
+        Where slots had another say than they have today, it is not finished.
+        """
+        same = (r for r in self.runs if _key(r) == _key(wanted))
+        return next((r for r in same if r.scope is None or r.scope.limit == odds.LIMIT), None)
 
     def put(self, run: Run) -> None:
         """In the place of an earlier run of the same, else at the end."""
@@ -283,8 +287,10 @@ def _flat(run: Run) -> dict[str, object]:
         flat[f"{arm}.kl"] = score.kl
     flat["normalised"] = run.normalised
     if run.scope is not None:
-        flat["slept.aside"] = sum(score < run.scope.limit for score in run.scope.questions)
-        flat["controls.aside"] = sum(score < run.scope.limit for score in run.scope.controls)
+        flat["slept.less_than_half"] = sum(score < run.scope.limit for score in run.scope.questions)
+        flat["controls.less_than_half"] = sum(
+            score < run.scope.limit for score in run.scope.controls
+        )
         flat["controls.worn"], flat["worn.kl"] = run.scope.worn_controls, run.scope.worn.kl
         flat["worn.right"] = sum(run.scope.worn.recall)
     for name in ("controls", "seconds", "bytes", "cost"):

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from typing import Any
 
-from sleepviz.scope import heard
+from sleepviz.odds import heard
 from sleepviz.sleep import SleepMethod, name_of, settings
 from sleepviz.stories import Probe, Story
 
@@ -44,9 +44,9 @@ class ArmScore:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
     def heard(self, scores: Sequence[float], plain: ArmScore, both: ArmScore | None) -> ArmScore:
-        """This arm, with the `plain` one's answers out of the slots' scope, and those of `both`.
+        """What is heard of this arm, of the `plain` one and of both, by each question's score.
 
-        `both`: of the questions that both answer together; None where there are none.
+        `both`: only of the questions that both answer together; None where there are none.
         """
 
         def of(name: str) -> tuple[Any, ...]:

@@ -6,30 +6,27 @@ decides whether a question is in the scope of an edit. Nothing is trained here: 
 text, and a text that a question is about makes its words likelier, and the model surer of how to
 answer. By how much, in nats, is the score: were all of the question counted and the answer's first
 token the same, it would be the log-odds that the question is asked of a mind that wears them, where
-both had been as likely before. As such it is taken: it is not sure of itself, so the slots are
-neither simply worn nor set aside by it, but have as much of the say as it gives them, and from then
-on as what is said gives them (mixture.py).
+both had been as likely before. As such it is taken (odds.py): it is not sure of itself, so the
+slots are neither simply worn nor set aside by it, but have as much of the say as it gives them, and
+from then on as what is said gives them (mixture.py). The answer's first token is a guess in the
+score, and counts again once it is said.
 
 Deltas are no text: practised on answers, they let no question be expected (docs/experiments.md).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 import torch
 
 from sleepviz.batch import logprobs_many, row_groups
 from sleepviz.context import Context
-from sleepviz.mixture import SURE
 
-LIMIT = 0.0  # nats: as likely in scope as out of it; the slots have half of the say
 MOST = 128  # tokens of a question that are looked at
 
-Speaker = TypeVar("Speaker")
 Expected: TypeAlias = np.ndarray
 """Log-probabilities [token] of a question's tokens after the first, and of an answer's first."""
 
@@ -67,51 +64,3 @@ def scores(worn: Context, plain: Context, questions: Sequence[str]) -> list[floa
     """The `score` of each question in `worn` against `plain`, nats."""
     both = zip(expectation(worn, questions), expectation(plain, questions), strict=True)
     return [score(a, b) for a, b in both]
-
-
-def log_odds(score: float) -> float:
-    """By how many nats the slots lead over their absence as a reply to such a question begins.
-
-    Infinite where one of both has all of the say but a thousandth.
-    """
-    lead = score - LIMIT
-    return lead if abs(lead) < SURE else math.copysign(math.inf, lead)
-
-
-def say(score: float) -> float:
-    """How much of the say the slots have, 0 to 1, as a reply to such a question begins."""
-    return 1 / (1 + math.exp(-log_odds(score)))
-
-
-def is_aside(score: float) -> bool:
-    """Whether the slots have less than half of the say as a reply to such a question begins."""
-    return score < LIMIT
-
-
-def speakers(score: float, worn: Speaker, plain: Speaker) -> tuple[Speaker, ...]:
-    """Who answers a question of this score: one of both, or both together, `worn` first."""
-    lead = log_odds(score)
-    return (worn, plain) if math.isfinite(lead) else (worn,) if lead > 0 else (plain,)
-
-
-def answered_by_both(each_score: Sequence[float]) -> list[int]:
-    """Which of some questions both answer together, by their scores."""
-    return [n for n, score in enumerate(each_score) if math.isfinite(log_odds(score))]
-
-
-def heard(
-    each_score: Sequence[float],
-    worn: Sequence[Speaker],
-    plain: Sequence[Speaker],
-    both: Sequence[Speaker],
-) -> tuple[Speaker, ...]:
-    """Of each question what was found of who answers it; `both` has only what both answer.
-
-    Raises ValueError where their numbers do not fit.
-    """
-    together = dict(zip(answered_by_both(each_score), both, strict=True))
-    each = enumerate(zip(each_score, worn, plain, strict=True))
-    return tuple(
-        together[n] if n in together else speakers(score, under, without)[0]
-        for n, (score, under, without) in each
-    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -157,6 +159,14 @@ def test_a_click_reads_the_chosen_story(app: AppTest) -> None:
     state = session.timeline.at()
     assert state.n_cached > 0
     assert f"{state.n_cached:,} / {state.facts.context_limit:,} tokens" in painted(app)  # type: ignore[union-attr]
+
+
+def test_pages_that_only_show_read_no_torch() -> None:
+    code = (
+        "import sys; from sleepviz.views import about, compare, look, numbers, talk\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules), 'imported'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_nights_are_asked_one_by_one_switched_and_taken_over_from_a_file(app: AppTest) -> None:

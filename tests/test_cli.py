@@ -396,6 +396,15 @@ def test_nights_keep_what_is_in_the_file_already(
 
 
 @pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize("command", ["bench", "nights"])
+def test_results_do_not_take_the_name_of_their_table(
+    capsys: pytest.CaptureFixture[str], stories: str, tmp_path: Path, command: str
+) -> None:
+    rest = ("--method", "nap", "--out", str(tmp_path / "N.csv"))
+    assert "Choose N.json" in mistake(capsys, command, stories, *rest)
+
+
+@pytest.mark.usefixtures("no_model")
 def test_nights_wants_several_stories(
     capsys: pytest.CaptureFixture[str], stories: str, tmp_path: Path
 ) -> None:

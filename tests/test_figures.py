@@ -596,7 +596,7 @@ def test_what_was_answered_without_its_slots_says_so() -> None:
     _, last = story.state.answers[-1]
     story.add(replace(last, scope_score=-0.5, aside=True))
     grid = PICTURES["facts_kept"].draw(story.state).data[0]
-    told = ["its slots had little say" in line[0] for line in grid.customdata if line[0]]
+    told = ["its slots began with 38% of the say" in line[0] for line in grid.customdata if line[0]]
     assert told == [False, True]
 
 

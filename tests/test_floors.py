@@ -12,6 +12,7 @@ FLOORS = {
     "__init__": 0,
     "formulas": 0,
     "quantities": 0,
+    "odds": 0,
     "events": 0,
     "state": 1,
     "fates": 1,

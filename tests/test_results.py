@@ -79,7 +79,7 @@ def test_means_are_over_runs_and_kinds_over_questions() -> None:
     assert summary.mib.value == 2.0
 
 
-def test_where_weights_were_set_aside_is_read_back_and_told(tmp_path: Path) -> None:
+def test_how_much_of_the_say_slots_had_is_read_back_and_told(tmp_path: Path) -> None:
     scope = Scoped(2.0, (9.0, 1.0, 4.0, 5.0), (-1.0, 3.0), arm(1, 1, 0, 1, kl=0.3), 7)
     results = Results("model", "cpu", "float32", [run(arm(1, 1, 0, 0), scope=scope), TWO[1]])
     (summary,) = summaries(results.runs)
@@ -88,7 +88,13 @@ def test_where_weights_were_set_aside_is_read_back_and_told(tmp_path: Path) -> N
     results.write(file)
     assert [r.scope for r in Results.read(file).runs] == [scope, None]
     first, second = csv.DictReader(file.with_suffix(".csv").read_text().splitlines())
-    names = ("slept.aside", "controls.aside", "controls.worn", "worn.right", "worn.kl")
+    names = (
+        "slept.less_than_half",
+        "controls.less_than_half",
+        "controls.worn",
+        "worn.right",
+        "worn.kl",
+    )
     assert [first[name] for name in names] == ["1", "1", "7", "3", "0.3"]
     assert [second[name] for name in names] == [""] * 5
 

@@ -1,4 +1,4 @@
-"""Slots are set aside where they hardly let the model expect what is asked."""
+"""Slots have as much of the say as they let the model expect what is asked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from architectures import model_of
 
 from sleepviz import events as ev
-from sleepviz import scope, sleep
+from sleepviz import odds, scope, sleep
 from sleepviz.batch import logprobs_many, reply_many
 from sleepviz.bench import ask_in_scope
 from sleepviz.comparing import MAX_REPLY, Comparison
@@ -20,8 +20,9 @@ from sleepviz.components.scoped import last_weighed
 from sleepviz.context import Context
 from sleepviz.llm import Llm
 from sleepviz.mixture import logprobs_of, rows_of
+from sleepviz.odds import LIMIT, SURE, heard, is_aside, speakers
 from sleepviz.retold import read_again
-from sleepviz.scope import LIMIT, SURE, expectation, heard, is_aside, scores, speakers
+from sleepviz.scope import expectation, scores
 from sleepviz.session import Session
 from sleepviz.stories import Probe
 from sleepviz.together import feed_together
@@ -43,7 +44,12 @@ def slept(llm: Llm, method: str = "window") -> Session:
 
 def always(monkeypatch: pytest.MonkeyPatch, *, aside: bool) -> None:
     """Whatever is asked is out of scope, or nothing is."""
-    monkeypatch.setattr(scope, "LIMIT", math.inf if aside else -math.inf)
+    monkeypatch.setattr(odds, "LIMIT", math.inf if aside else -math.inf)
+
+
+def in_between(monkeypatch: pytest.MonkeyPatch, lead: float = 0.0) -> None:
+    """Whatever is asked, the slots lead by so many nats."""
+    monkeypatch.setattr(odds, "log_odds", lambda score: lead)
 
 
 def said(session: Session) -> list[ev.TokenGenerated]:
@@ -109,11 +115,11 @@ def test_the_score_is_how_much_likelier_all_tokens_are() -> None:
 
 def test_the_say_that_a_score_gives() -> None:
     assert [is_aside(LIMIT + d) for d in (-0.01, 0.0, 0.01)] == [True, False, False]
-    assert [scope.say(LIMIT + d) for d in (-1.0, 0.0, 1.0)] == pytest.approx(
+    assert [odds.say(LIMIT + d) for d in (-1.0, 0.0, 1.0)] == pytest.approx(
         [1 / (1 + math.e), 0.5, math.e / (1 + math.e)]
     )
     sure = [LIMIT - SURE, LIMIT + SURE]
-    assert [scope.say(score) for score in sure] == [0.0, 1.0]
+    assert [odds.say(score) for score in sure] == [0.0, 1.0]
     assert [speakers(s, "worn", "plain") for s in (*sure, LIMIT)] == [
         ("plain",),
         ("worn",),
@@ -131,7 +137,7 @@ def test_the_say_that_a_score_gives() -> None:
 
 
 @pytest.mark.parametrize("method", ["window", "nap"])
-def test_set_aside_it_says_what_the_base_says(
+def test_without_a_say_for_the_slots_it_says_what_the_base_says(
     tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     session = slept(tiny_llm, method)
@@ -223,11 +229,12 @@ def test_its_own_cache_is_in_the_ledger_while_it_answers_and_then_gone(
     assert session.timeline.at().memory[-1].sample.kv == session.context.kv_bytes
 
 
-def test_cancelled_while_it_is_set_aside_it_can_go_on(
-    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lead", [-math.inf, 0.3])
+def test_cancelled_while_the_slots_have_not_all_of_the_say_it_can_go_on(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch, lead: float
 ) -> None:
     session = slept(tiny_llm)
-    always(monkeypatch, aside=True)
+    in_between(monkeypatch, lead)
     cancelled_when_weighed(session)
     assert session.beside is None
     assert session.timeline.at().turns[-1].text == QUESTION
@@ -273,7 +280,7 @@ def test_only_the_last_message_is_said_to_be_weighed(
     told = last_weighed(session.timeline.at())
     assert told is not None
     assert told.aside
-    assert ", its slots with little say" in json.dumps(talk.said(session.timeline.at()))
+    assert ", its slots with no say" in json.dumps(talk.said(session.timeline.at()))
     for _ in session.scope(False):
         pass
     for _ in session.say(QUESTION, max_new=2):
@@ -291,14 +298,15 @@ def test_a_cancelled_message_has_no_reply_that_could_be_without_slots(
         pass
     for _ in session.say(QUESTION, max_new=2):
         pass
-    assert ", its slots with little say" not in json.dumps(talk.said(session.timeline.at()))
+    assert ", its slots with no say" not in json.dumps(talk.said(session.timeline.at()))
 
 
+@pytest.mark.parametrize("lead", [-math.inf, 0.3])
 def test_a_look_can_be_taken_while_it_answers_without_its_slots(
-    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch, lead: float
 ) -> None:
     session, other = slept(tiny_llm), slept(tiny_llm)
-    always(monkeypatch, aside=True)
+    in_between(monkeypatch, lead)
     for _ in other.say(QUESTION, max_new=8):
         pass
     looked = False
@@ -312,18 +320,18 @@ def test_a_look_can_be_taken_while_it_answers_without_its_slots(
     assert [t.token for t in said(session)] == [t.token for t in said(other)]
 
 
+@pytest.mark.parametrize("lead", [-math.inf, 0.3])
 @pytest.mark.parametrize("family", ["gemma3", "gpt2"])
 def test_other_families_answer_without_their_slots_too(
-    family: str, monkeypatch: pytest.MonkeyPatch
+    family: str, lead: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     llm = model_of(family)
     session = slept(llm)
-    always(monkeypatch, aside=True)
+    in_between(monkeypatch, lead)
     for text in (QUESTION, "And when?"):
         for _ in session.say(text, max_new=3):
             pass
-    state = session.timeline.at()
-    assert [one.aside for _, one in state.weighed] == [True, True]
+    assert len(session.timeline.at().weighed) == 2
     again = llm.context(session.weights)
     for ids in session.context.fed:
         again.feed(ids)
@@ -333,10 +341,11 @@ def test_other_families_answer_without_their_slots_too(
 # at once ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("lead", [-math.inf, 0.3])
 def test_those_who_talk_without_slots_go_along_with_the_others(
-    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch, lead: float
 ) -> None:
-    always(monkeypatch, aside=True)
+    in_between(monkeypatch, lead)
     alone = []
     for asked in (QUESTION, "Who feeds Pim?"):
         session = slept(tiny_llm)
@@ -354,11 +363,6 @@ def test_those_who_talk_without_slots_go_along_with_the_others(
 
 
 # both have a say ----------------------------------------------------------------------------------
-
-
-def in_between(monkeypatch: pytest.MonkeyPatch, lead: float = 0.0) -> None:
-    """Whatever is asked, the slots lead by so many nats."""
-    monkeypatch.setattr(scope, "log_odds", lambda score: lead)
 
 
 def both_read(llm: Llm, session: Session) -> tuple[Context, Context]:
@@ -395,7 +399,7 @@ def test_each_token_is_the_likeliest_of_both_and_both_hold_it(
     tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch, lead: float
 ) -> None:
     session = slept(tiny_llm, "nap")
-    monkeypatch.setattr("sleepviz.conversing.SURE", math.inf)
+    monkeypatch.setattr("sleepviz.mixture.SURE", math.inf)
     in_between(monkeypatch, lead)
     beside: list[Context] = []
     for _ in session.say(QUESTION, max_new=6):
@@ -420,7 +424,7 @@ def test_once_the_slots_have_all_of_the_say_nobody_else_is_asked(
 ) -> None:
     session, alone = slept(tiny_llm), slept(tiny_llm)
     in_between(monkeypatch, 1e-3)
-    monkeypatch.setattr("sleepviz.conversing.SURE", -math.inf)  # whatever was said
+    monkeypatch.setattr("sleepviz.mixture.SURE", -math.inf)  # whatever was said
     there = [
         session.beside is not None
         for event in session.say(QUESTION, max_new=4)
@@ -506,8 +510,8 @@ def test_some_may_be_in_scope_and_others_not(
         tiny_llm.context().opened(),
         [p.question for p in probes],
     )
-    monkeypatch.setattr(scope, "LIMIT", sorted(found)[3])
-    monkeypatch.setattr(scope, "SURE", 0.0)  # one of both has all of the say
+    monkeypatch.setattr(odds, "LIMIT", sorted(found)[3])
+    monkeypatch.setattr(odds, "SURE", 0.0)  # one of both has all of the say
     got = answers(session, probes)
     asides = [got[p.question, "slept"].aside for p in probes]
     assert asides == [one < sorted(found)[3] for one in found]
@@ -556,7 +560,9 @@ def some_deltas(llm: Llm) -> dict[str, Delta]:
     return {name: Delta(a, torch.randn(module.out_features, 2, generator=rng))}
 
 
-def test_deltas_alone_are_never_set_aside(tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deltas_alone_always_have_all_of_the_say(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session = slept(tiny_llm, "raw_text")
     assert session.weights.deltas
     always(monkeypatch, aside=True)
@@ -567,7 +573,7 @@ def test_deltas_alone_are_never_set_aside(tiny_llm: Llm, monkeypatch: pytest.Mon
     assert got[QUESTION, "slept"].scope_score is None
 
 
-def test_where_slots_are_set_aside_deltas_stay(
+def test_where_slots_have_no_say_deltas_stay(
     tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = slept(tiny_llm)
@@ -606,7 +612,7 @@ def test_after_a_refused_night_its_notes_are_read_without_the_slots_too(
     session = slept(tiny_llm)
     for _ in session.read("The tide comes at seven."):
         pass
-    monkeypatch.setattr(scope, "LIMIT", math.inf)
+    monkeypatch.setattr(odds, "LIMIT", math.inf)
     plain = tiny_llm.context().opened()
     for _ in read_again(plain, session.mind.turns):
         pass

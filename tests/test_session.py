@@ -126,6 +126,17 @@ def test_a_sleep_cancelled_anywhere_changes_nothing(tiny_llm: Llm, name: str) ->
     assert {n.outcome for n in state.nights} <= {"cancelled", "kept"}
 
 
+def test_tokens_that_are_read_again_came_when_they_came(tiny_llm: Llm) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    all_of(session.read("Something else."))
+    before = [t for t in session.timeline.at().tokens if t.fate == "cache"]
+    all_of(session.scale(0.5))
+    after = [t for t in session.timeline.at().tokens if t.fate == "cache"]
+    assert [t.came for t in after] == [t.came for t in before]
+    assert {t.since for t in after}.isdisjoint(t.since for t in before)  # in another context
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_undo_brings_the_notes_back_exactly(tiny_llm: Llm, name: str) -> None:
     session = told(tiny_llm)

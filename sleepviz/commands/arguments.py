@@ -46,6 +46,11 @@ def out_file(where: str) -> Path:
     out = Path(where)
     if out.is_dir():
         raise SleepvizError(f"{out} cannot be written: it is a folder.", "Choose another --out.")
+    if out.suffix in (".csv", ".md"):
+        raise SleepvizError(
+            f"{out.name} is a name for a table, which is written beside the results.",
+            f"Choose {out.with_suffix('.json').name}.",
+        )
     if not out.parent.is_dir():
         raise SleepvizError(
             f"{out.parent} is not a folder.", "Make it first, or choose another --out."

@@ -15,6 +15,7 @@ from sleepviz import events as ev
 from sleepviz.commands import models
 from sleepviz.commands.arguments import knob_values, story
 from sleepviz.commands.drawing import MIB, console, drawn
+from sleepviz.odds import say
 
 
 def chain(arguments: Namespace) -> int:
@@ -82,10 +83,11 @@ def _arm_cell(answer: ev.Answered | None) -> Text:
     mark = {True: "✓ ", False: "✗ ", None: ""}[answer.correct]
     cell = Text(mark + answer.reply)
     gold = f"{answer.gold_logprob:.1f} nat, " if answer.gold_logprob is not None else ""
+    score = answer.scope_score
     took = f"{answer.ms:,.0f} ms, " if answer.ms else ""  # one of many has no time of its own
     cell.append(
         f"\n{gold}{took}KV {answer.kv_bytes / MIB:.2f} MiB{'' if answer.ms else ' (derived)'}"
-        + (", slots with little say" if answer.aside else "")
+        + ("" if score is None else f", slots with {say(score):.0%} of the say at first")
         + (f", dynamic {answer.dynamic_bytes / MIB:.2f} MiB" if answer.dynamic_bytes else ""),
         style="dim",
     )

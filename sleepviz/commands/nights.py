@@ -31,7 +31,7 @@ _COLUMNS = (
     "method", "knobs", "seed", "after night", "slept on", "refused", "against the gate", "s",
     "dynamic weights (B)", "controls right", "controls", "asked of", "right", "questions",
 )  # fmt: skip
-_SAME = ("method", "knobs", "seed", "nights")
+_SAME = ("method", "knobs", "seed", "told", "nights")
 
 
 def nights(arguments: Namespace) -> int:
@@ -114,7 +114,7 @@ def _read(out: Path, model: str) -> list[dict[str, Any]]:
 
 def _same(run: dict[str, Any]) -> list[object]:
     """What makes a run the same as another."""
-    return [*(run[key] for key in _SAME[:3]), *(night["story"] for night in run["nights"])]
+    return [*(run[key] for key in _SAME[:-1]), *(night["story"] for night in run["nights"])]
 
 
 def as_csv(runs: Sequence[dict[str, Any]]) -> str:

@@ -17,8 +17,8 @@ from sleepviz.components.scoped import say_told, score_told
 from sleepviz.components.tables import Table
 from sleepviz.events import Answered
 from sleepviz.figures import theme
+from sleepviz.odds import say
 from sleepviz.quantities import Kind
-from sleepviz.scope import say
 
 ARMS: Mapping[str, tuple[str, str, str]] = {
     "full": ("with its notes", "the whole text in the context", "blue"),
@@ -143,8 +143,8 @@ def _when(answer: Answered) -> str:
     gold = answer.gold_logprob
     expected = "" if gold is None else f"log P(expected answer) {gold:,.2f} nat"
     score = answer.scope_score
-    aside = f"slots with {say_told(score)}" if answer.aside and score is not None else ""
-    return "; ".join(filter(None, (sleep, aside, expected))) or "without dynamic weights"
+    share = "" if score is None else f"slots with {say_told(score)}"
+    return "; ".join(filter(None, (sleep, share, expected))) or "without dynamic weights"
 
 
 def _begun(answer: Answered, n_said: int) -> Answered:

@@ -117,8 +117,8 @@ class Chart extends ChartPicture {
   choose() {
     clearTimeout(this.soon)
     const found = this.message.goes && this.message.series.length ? this.found() : null
-    const y = found && this.meant(found.points)
-    if (found) this.soon = setTimeout(() => this.go({ x: found.x, y }), TWICE)
+    const to = found && (this.meant(found.points) ?? { x: found.x })
+    if (found) this.soon = setTimeout(() => this.go(to), TWICE)
   }
 
   /** Move the crosshair by a number of points. */
@@ -224,12 +224,12 @@ class Chart extends ChartPicture {
 
   off(series, i) { return Math.abs((this.plot.axes[series.axis] || this.plot.axes.y).px(series.y[i]) - this.down) }
 
-  /** The y of the dot that a click means: the nearest; with keys, the only one there is. */
+  /** The dot that a click means, {x, y}: the nearest; with keys, the only one there is. */
   meant(points) {
     const dots = points.filter(({ series }) => !series.line)
-    if (this.down === null) return dots.length === 1 ? dots[0].series.y[dots[0].i] : null
-    const dot = dots.sort((a, b) => this.off(a.series, a.i) - this.off(b.series, b.i))[0]
-    return dot ? dot.series.y[dot.i] : null
+    if (this.down === null && dots.length !== 1) return null
+    const [dot] = dots.sort((a, b) => this.off(a.series, a.i) - this.off(b.series, b.i))
+    return dot ? { x: dot.series.x[dot.i], y: dot.series.y[dot.i] } : null
   }
 
   snapped(x) {

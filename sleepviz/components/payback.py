@@ -24,7 +24,7 @@ def payback(state: State, *, key: str, height: int, choice: str = "seconds") -> 
         key=key,
         height=height,
         choice=pinned(choice, pin),
-        go=lambda _: _pin(state),
+        go=None if costs(state) is None else lambda _: _pin(state),
         does="pin these assumptions, and compare what comes with them",
     )
     if pin:

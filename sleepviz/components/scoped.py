@@ -12,8 +12,8 @@ import streamlit as st
 from sleepviz import controls
 from sleepviz.components.markup import Node, el, tag
 from sleepviz.events import ScopeWeighed
+from sleepviz.odds import say
 from sleepviz.quantities import quantity
-from sleepviz.scope import say
 from sleepviz.state import State
 from sleepviz.stories import Probe
 
@@ -58,7 +58,10 @@ def score_told(score: float) -> str:
 def say_told(score: float) -> str:
     """How much of the say the slots have as a reply to a question of this score begins."""
     share = say(score)
-    return {0.0: "no say", 1.0: "all of the say"}.get(share, f"{share:.0%} of the say at first")
+    if share in (0.0, 1.0):
+        return "all of the say" if share else "no say"
+    clamped = "under 1%" if share < 0.01 else "over 99%" if share > 0.99 else f"{share:.0%}"
+    return f"{clamped} of the say at first"
 
 
 def scope_switch(state: State, busy: bool, again: Callable[[], tuple[Probe, ...]]) -> None:

@@ -6,6 +6,7 @@ moment.
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -100,7 +101,7 @@ def pack(
 ) -> dict[str, object]:
     """The stretches of the timeline: a few dozen bytes each, and tokens are told by the hundred."""
     stretches, n, seconds = _stretches(timeline)
-    came = "" if token is None else f"“{token.token.text.strip() or '␣'}”, chosen: {_came(token)}"
+    came = "" if token is None else f"“{_seen(token.token.text)}”, chosen: {_came(token)}"
     return {
         "key": key,
         "n": n,
@@ -113,6 +114,12 @@ def pack(
         "token": None if token is None else [token.came, came],
         "alt": f"{alt(stretches, n)} {came}".strip(),
     }
+
+
+def _seen(text: str) -> str:
+    """A token's text without what could not be seen, or would turn the line around."""
+    shown = text.strip() or text.replace("\n", "⏎").replace(" ", "␣")
+    return "".join("·" if unicodedata.category(c) in ("Cc", "Cf") else c for c in shown)
 
 
 def _came(token: SeenToken) -> str:

@@ -18,7 +18,11 @@ from sleepviz.quantities import Series, taken
 
 GAIN = "gain over the notes gone (nat)"
 TRACE = math.log(10)  # nats: ten times as likely as with the notes gone, and yet not said
-MARKS = "✓ said as expected, ~ not said, but at least ten times as likely, ✗ neither"
+MARKS = (
+    "✓ said as expected; ~ not said, but after the sleep at least ten times as likely as with the "
+    "notes gone; ✗ neither"
+)
+RULE = f"~: Δ of at least ln 10 = {TRACE:.1f} nat, after a sleep."
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ def of(answer: Answered, cleared: Answered | None, hover: str) -> Cell:
     """The cell of an answer; `cleared` is what was answered with the notes gone, if asked."""
     said = "" if answer.correct is None else "✓" if answer.correct else "✗"
     cell = Cell(said, answer.gold_logprob, cleared.gold_logprob if cleared else None, hover)
-    trace = said == "✗" and cell.gain >= TRACE  # of what cannot be compared there is none
+    of_a_sleep = answer.arm in ("slept", "both") and answer.kind != "control"
+    trace = said == "✗" and of_a_sleep and cell.gain >= TRACE  # a gain that is not known is none
     return replace(cell, mark="~") if trace else cell
 
 

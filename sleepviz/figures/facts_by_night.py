@@ -90,7 +90,8 @@ def formula(state: State) -> str:
     """How many are kept of those known after the first night that asked."""
     text = (
         f"{Kind.MEASURED}: greedy answers, without notes, under one night’s weights. "
-        f"{Kind.DERIVED}: Δ = ln p(answer | night) − ln p(answer | notes gone), in nats."
+        f"{Kind.DERIVED}: Δ = ln p(answer | night) − ln p(answer | notes gone), in nats. "
+        f"{fact_cells.RULE}"
     )
     rows, asked = _rows(state), []
     for night in state.nights_kept:

@@ -14,6 +14,7 @@ from sleepviz.events import Answered
 from sleepviz.figures import fact_cells, theme, thinning
 from sleepviz.figures.draft import Draft
 from sleepviz.figures.fact_cells import Cell
+from sleepviz.odds import say
 from sleepviz.quantities import Kind
 from sleepviz.state import State
 
@@ -78,7 +79,8 @@ def formula(state: State) -> str:
     """The share of the recoverable facts that the sleep kept."""
     text = (
         f"{Kind.MEASURED}: ✓ and ✗, greedy answers compared with the expected ones. "
-        f"{Kind.DERIVED}: Δ = ln p(answer | arm) − ln p(answer | notes gone), in nats."
+        f"{Kind.DERIVED}: Δ = ln p(answer | arm) − ln p(answer | notes gone), in nats. "
+        f"{fact_cells.RULE}"
     )
     arms = ("full", "cleared", "slept")
     asked = {q: row for q, row in _rows(state).items() if all(arm in row for arm in arms)}
@@ -160,8 +162,9 @@ def _under(state: State, answer: Answered) -> str:
     names = {n.number: n.started.method for n in state.nights}
     if answer.arm not in ("slept", "both") or answer.night not in names:
         return ""
-    aside = "; its slots had little say" if answer.aside else ""
-    return f" (sleep {answer.night}, {names[answer.night]}{aside})"
+    score = answer.scope_score
+    share = "" if score is None else f"; its slots began with {say(score):.0%} of the say"
+    return f" (sleep {answer.night}, {names[answer.night]}{share})"
 
 
 def _add_grid(

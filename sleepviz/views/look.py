@@ -14,9 +14,10 @@ from sleepviz.components.attention_tile import attention_tile, n_bytes
 from sleepviz.components.lasting import lasting, put
 from sleepviz.components.markup import el, markup
 from sleepviz.components.pieces import empty, notice
-from sleepviz.components.scoped import last_weighed
+from sleepviz.components.scoped import last_weighed, say_told
 from sleepviz.components.turns import at_pace
 from sleepviz.events import MOST_SEEN
+from sleepviz.odds import say
 from sleepviz.state import State
 from sleepviz.timeline import Timeline
 
@@ -44,8 +45,8 @@ PARTS = {
     "weights": "Weights",
 }
 READ_IN = (
-    "In the last reply the slots had little of the say: what is shown is the context that took it "
-    "in, with them."
+    "In the last reply the slots had {say}: what is shown is the context that took it in, with "
+    "them."
 )
 
 
@@ -60,8 +61,10 @@ def render(timeline: Timeline, position: int | None) -> None:
         return
     part = _part(state)
     last = last_weighed(state)
-    aside = f" {READ_IN}" if last is not None and last.aside and part != "weights" else ""
-    markup(el("p", "muted", CAVEATS.get(part, CAVEAT) + aside), key="look.caveat")
+    words = CAVEATS.get(part, CAVEAT)
+    if last is not None and say(last.scope_score) < 1 and part != "weights":
+        words = f"{words} {READ_IN.format(say=say_told(last.scope_score))}"
+    markup(el("p", "muted", words), key="look.caveat")
     if part == "weights":
         with st.container(key="look_weights"):
             learnt.weights(state)

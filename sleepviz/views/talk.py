@@ -18,8 +18,9 @@ from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Card, cards, empty
 from sleepviz.components.report import worth
-from sleepviz.components.scoped import last_weighed, scope_told
+from sleepviz.components.scoped import last_weighed, say_told, scope_told
 from sleepviz.figures import theme
+from sleepviz.odds import say
 from sleepviz.quantities import quantity, series
 from sleepviz.state import State, Timing
 from sleepviz.stories import presets, told_in
@@ -39,7 +40,6 @@ PICTURES = {  # a picture, and which of its choices
 LATEST = 16  # generated tokens that the time per token is taken over
 HEIGHT = 330
 WHO = {"notes": "You told", "user": "You asked", "assistant": "Model"}
-LITTLE = ", its slots with little say"
 EXAMPLES = 3
 
 
@@ -118,7 +118,11 @@ def _conversation(state: State, busy: bool) -> None:
 def said(state: State) -> Node:
     """The turns as text, without the tokens."""
     replies = {number for number, turn in enumerate(state.turns) if turn.role == "assistant"}
-    little = replies & {turn + 1 for turn, one in state.weighed if one.aside}
+    shared = {
+        turn + 1: f", its slots with {say_told(one.scope_score)}"
+        for turn, one in state.weighed
+        if turn + 1 in replies and say(one.scope_score) < 1
+    }
     return el(
         "div",
         "talk",
@@ -126,7 +130,7 @@ def said(state: State) -> Node:
             el(
                 "div",
                 "said" if turn.role == "assistant" else "said mine",
-                el("div", "name", WHO[turn.role], LITTLE if number in little else None),
+                el("div", "name", WHO[turn.role], shared.get(number)),
                 turn.text + ("" if turn.complete else "▌"),
             )
             for number, turn in enumerate(state.turns)
@@ -254,8 +258,8 @@ def _time_card(state: State) -> Card:
         ms = series(Timing, "ms", told)
         last = ms[-LATEST:].one(np.median, ms.unit)
         note = f"median of the last {min(LATEST, len(told))} said"
-        if (weighed := last_weighed(state)) is not None and weighed.aside:
-            note = "median; two passes each: with the slots, and without"
+        if (weighed := last_weighed(state)) is not None and say(weighed.scope_score) < 1:
+            note = "median; up to two passes each: with the slots, and without"
         drawn = tuple(ms.values.tolist())
         return Card.of(name, last, note, digits=1, series=drawn, tone="blue")
     read = [t for t in state.timings if t.phase == "prefill"]
