@@ -88,13 +88,8 @@ def test_how_much_of_the_say_slots_had_is_read_back_and_told(tmp_path: Path) -> 
     results.write(file)
     assert [r.scope for r in Results.read(file).runs] == [scope, None]
     first, second = csv.DictReader(file.with_suffix(".csv").read_text().splitlines())
-    names = (
-        "slept.less_than_half",
-        "controls.less_than_half",
-        "controls.worn",
-        "worn.right",
-        "worn.kl",
-    )
+    of_the_say = ("slept.less_than_half", "controls.less_than_half")
+    names = (*of_the_say, "controls.worn", "worn.right", "worn.kl")
     assert [first[name] for name in names] == ["1", "1", "7", "3", "0.3"]
     assert [second[name] for name in names] == [""] * 5
 
