@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import TypeVar
 
-LIMIT = 0.0  # nats: as likely in scope as out of it; the slots have half of the say
+LIMIT = 1.0  # nats: at this score the slots have half of the say (docs/experiments.md)
 SURE = 7.0  # nats: one of both has all of the say but a thousandth, and the other is left out
 
 Speaker = TypeVar("Speaker")
@@ -18,7 +18,8 @@ Speaker = TypeVar("Speaker")
 def log_odds(score: float) -> float:
     """By how many nats the slots lead over their absence as a reply to such a question begins.
 
-    Infinite where one of both has all of the say but a thousandth.
+    A score of LIMIT is even odds: before anything is asked, what has nothing to do with the notes
+    is the likelier by that. Infinite where one of both has all of the say but a thousandth.
     """
     ahead = score - LIMIT
     return ahead if abs(ahead) < SURE else math.copysign(math.inf, ahead)

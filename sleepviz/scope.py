@@ -6,10 +6,10 @@ decides whether a question is in the scope of an edit. Nothing is trained here: 
 text, and a text that a question is about makes its words likelier, and the model surer of how to
 answer. By how much, in nats, is the score: were all of the question counted and the answer's first
 token the same, it would be the log-odds that the question is asked of a mind that wears them, where
-both had been as likely before. As such it is taken (odds.py): it is not sure of itself, so the
-slots are neither simply worn nor set aside by it, but have as much of the say as it gives them, and
-from then on as what is said gives them (mixture.py). The answer's first token is a guess in the
-score, and counts again once it is said.
+both had been as likely before. As such it is taken, less a nat (odds.py): it is not sure of itself,
+so the slots are neither simply worn nor set aside by it, but have as much of the say as it gives
+them, and from then on as what is said gives them (mixture.py). The answer's first token is a guess
+in the score, and counts again once it is said.
 
 Deltas are no text: practised on answers, they let no question be expected (docs/experiments.md).
 """
