@@ -32,10 +32,10 @@ def scope_told(last: ScopeWeighed) -> Node:
     """How much of the say the slots had as the last message was answered, and why."""
     about = (
         "ln P(the message after its first token, and the likeliest first token of an answer) with "
-        f"the slots, less that without them: {last.ms:,.0f} ms. Less "
-        f"{last.limit:g}, taken as the log-odds that the message has to do with the notes, it says "
-        "how much of the say the slots have as the reply begins; token by token what is said moves that (Bayes' rule). The page Compare "
-        "switches this off."
+        f"the slots, less that without them: {last.ms:,.0f} ms. Less {last.limit:g}, taken as the "
+        "log-odds that the message has to do with the notes, it says how much of the say the slots "
+        "have as the reply begins; token by token what is said moves that (Bayes' rule). The page "
+        "Compare switches this off."
     )
     score = quantity(last, "scope_score")
     seems = _seems(say(float(score)))
