@@ -14,17 +14,18 @@ import torch
 
 from sleepviz import events as ev
 from sleepviz import gate
+from sleepviz.anchors import HELD_OUT
 from sleepviz.batch import MOST_ROWS, Replies, replying, row_groups
 from sleepviz.comparing import MAX_REPLY, Comparison
 from sleepviz.context import Context
 from sleepviz.keeping.record import against_gate
 from sleepviz.llm import Llm
 from sleepviz.mixture import logprobs_of, rows_of
-from sleepviz.odds import LIMIT, answered_by_both, heard, log_odds
+from sleepviz.odds import LIMIT, RULE, answered_by_both, heard, log_odds
 from sleepviz.probes import ARMS, audit
 from sleepviz.retold import consolidated_ids, read_again
 from sleepviz.runs import ArmScore, Run, Scoped, mean_kl, planned
-from sleepviz.scope import expectation, score, scores
+from sleepviz.scope import Scope, expectation
 from sleepviz.session import Session
 from sleepviz.sleep import SleepMethod
 from sleepviz.state import Turn
@@ -54,7 +55,7 @@ class Unslept:
             "before": sum(ask_all((full,), controls)),
             "of": len(controls),
         }
-        self._asked = [p.question for p in (*story.probes, *controls)]
+        self._asked = [*HELD_OUT, *(p.question for p in (*story.probes, *controls))]
         self._expected = expectation(fresh, self._asked)
 
     def answered(self, run: Run, slept: Context) -> None:
@@ -70,9 +71,11 @@ class Unslept:
             plain, base = self.reference.score((context,)), ask_all((context,), self.unrelated)
             expected = expectation(context, self._asked)
         both = zip(expectation(slept, self._asked), expected, strict=True)
-        each = tuple(score(a, b) for a, b in both)
+        gained = [a - b for a, b in both]
+        scope = Scope.from_gains(gained[: len(HELD_OUT)])
+        each = tuple(gain - scope.even for gain in gained[len(HELD_OUT) :])
         of_facts, of_controls = each[: len(worn.recall)], each[len(worn.recall) :]
-        run.scope = Scoped(LIMIT, of_facts, of_controls, worn, sum(marks))
+        run.scope = Scoped(LIMIT, of_facts, of_controls, worn, sum(marks), RULE)
         rows, speakers = answered_by_both(of_facts), (slept, context)
         leads = [log_odds(of_facts[n]) for n in rows]
         together = self.reference.some(rows).score(speakers, leads) if rows else None
@@ -248,9 +251,10 @@ def ask_in_scope(worn: Context, turns: Sequence[Turn], probes: Sequence[Probe]) 
     if not worn.weights.has_slots:
         return marks
     plain = worn.llm.context(worn.weights.without_slots()).opened()
+    scope = Scope.of(worn.llm.context(worn.weights).opened(), plain)
     for _ in read_again(plain, turns):
         pass
-    each = scores(worn, plain, [p.question for p in probes])
+    each = scope.scores(worn, plain, [p.question for p in probes])
     return [*_heard((worn, plain), probes, each, (marks, ask_all((plain,), probes)))]
 
 

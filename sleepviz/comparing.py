@@ -24,7 +24,7 @@ from sleepviz.llm import Llm
 from sleepviz.mixture import Both, logprobs_of, rows_of, spoken
 from sleepviz.probes import ARMS, audit, worst
 from sleepviz.retold import consolidated_ids, read_again
-from sleepviz.scope import scores
+from sleepviz.scope import Scope
 from sleepviz.state import Turn
 from sleepviz.stories import Probe
 from sleepviz.weights import DynamicWeights
@@ -53,6 +53,7 @@ class Comparison:
         self.llm, self.told, self.weights, self.night = llm, tuple(told), weights, night
         self._live, self._scoped = live, scoped
         self._plain: Context | None = None  # without notes or slots
+        self._scope: Scope | None = None
         self._fingerprint = fingerprint(t.text for t in told if t.role == "notes")
         self._contexts: dict[str, Context] = {}
         self._reasons: dict[str, str] = {}
@@ -92,6 +93,7 @@ class Comparison:
                 context = self.llm.context(self.weights).opened()
                 if self._scoped and self.weights.has_slots:
                     self._plain = self.llm.context(self.weights.without_slots()).opened()
+                    self._scope = Scope.of(context, self._plain)
             else:
                 context = self.llm.context(self.weights)
                 yield from read_again(context, self.told)
@@ -171,9 +173,9 @@ class Comparison:
     def _weighed(self, arm: str, probes: Sequence[Probe]) -> list[float | None]:
         """The scope scores of each question, where that says under what it is answered."""
         worn = self._contexts.get(arm)
-        if arm != "slept" or worn is None or self._plain is None:
+        if arm != "slept" or worn is None or self._plain is None or self._scope is None:
             return [None] * len(probes)
-        return [*scores(worn, self._plain, [p.question for p in probes])]
+        return [*self._scope.scores(worn, self._plain, [p.question for p in probes])]
 
     def _speakers(self, worn: Context, score: float | None) -> tuple[Context, ...]:
         """The contexts that answer a question of this score."""

@@ -18,7 +18,6 @@ from sleepviz.core import MAP_EVERY, Core
 from sleepviz.mixture import saying
 from sleepviz.prompts import NOTES_PREFIX, NOTES_REPLY, SYSTEM
 from sleepviz.retold import read_again
-from sleepviz.scope import scores
 from sleepviz.state import Turn
 from sleepviz.telling import clean
 
@@ -68,10 +67,11 @@ def _weighed(core: Core, before: Context, text: str) -> Iterator[ev.Event]:
     """
     began = time.perf_counter()
     plain = core.beside = core.llm.context(core.weights.without_slots()).opened()
+    found = core.scope_of(plain)
     *earlier, asked = core.mind.turns
     for progress in read_again(plain, earlier, in_one=True):
         yield core.tell(progress)
-    [score] = scores(before, plain, [text])
+    [score] = found.scores(before, plain, [text])
     core.lead = odds.log_odds(score)
     if core.lead < math.inf:
         for progress in read_again(plain, [asked]):

@@ -20,6 +20,7 @@ from sleepviz.llm import Llm
 from sleepviz.looking import Watch
 from sleepviz.mapping import cache_seen, kv_slack
 from sleepviz.nights import Mind, Nights
+from sleepviz.scope import Scope
 from sleepviz.state import Turn
 from sleepviz.timeline import Timeline
 from sleepviz.weights import DynamicWeights
@@ -46,6 +47,7 @@ class Core:
         self.lead = math.inf  # nats by which the slots lead over it as the reply begins
         self.watch: Watch | None = None  # of the head that is open
         self.glanced: Glance | None = None  # of all heads, once they were compared
+        self._unrelated: tuple[DynamicWeights, Scope] | None = None
         self._doing: str | None = None
         self._wanted: dict[str, Callable[[], Iterator[ev.Event]]] = {}  # between two steps
         self._sampled_at = 0.0
@@ -75,6 +77,13 @@ class Core:
     def weights(self) -> DynamicWeights:
         """The dynamic weights in force."""
         return self.mind.weights
+
+    def scope_of(self, plain: Context) -> Scope:
+        """That of the slots in force, asked once; `plain`: one without them, at its beginning."""
+        if self._unrelated is None or self._unrelated[0] is not self.weights:
+            worn = self.llm.context(self.weights).opened()
+            self._unrelated = self.weights, Scope.of(worn, plain)
+        return self._unrelated[1]
 
     @property
     def speaking(self) -> Context:

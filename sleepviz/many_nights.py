@@ -80,7 +80,7 @@ def measure_nights(
     """
     session = Session(llm, seed=seed)
     told: list[Story] = []
-    told_of = ev.fingerprint([f"scope {odds.LIMIT}", *(repr(s) for s in stories), repr(controls)])
+    told_of = ev.fingerprint([odds.RULE, *(repr(s) for s in stories), repr(controls)])
     result = Nights(
         name_of(method),
         dict(settings(method)),

@@ -9,7 +9,9 @@ import math
 from collections.abc import Sequence
 from typing import TypeVar
 
-LIMIT = 1.0  # nats: at this score the slots have half of the say (docs/experiments.md)
+ABOVE = 1.5  # standard deviations above the mean of what unrelated questions gain lie even odds
+RULE = f"mixture, even odds {ABOVE:g} sd above the mean of unrelated questions"
+LIMIT = 0.0  # nats: at this score the slots have half of the say
 SURE = 7.0  # nats: one of both has all of the say but a thousandth, and the other is left out
 
 Speaker = TypeVar("Speaker")
@@ -18,8 +20,7 @@ Speaker = TypeVar("Speaker")
 def log_odds(score: float) -> float:
     """By how many nats the slots lead over their absence as a reply to such a question begins.
 
-    A score of LIMIT is even odds: before anything is asked, what has nothing to do with the notes
-    is the likelier by that. Infinite where one of both has all of the say but a thousandth.
+    A score of LIMIT is even odds. Infinite where one of both has all of the say but a thousandth.
     """
     ahead = score - LIMIT
     return ahead if abs(ahead) < SURE else math.copysign(math.inf, ahead)

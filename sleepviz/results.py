@@ -33,7 +33,7 @@ class Results:
         Where slots had another say than they have today, it is not finished.
         """
         same = (r for r in self.runs if _key(r) == _key(wanted))
-        return next((r for r in same if r.scope is None or r.scope.limit == odds.LIMIT), None)
+        return next((r for r in same if r.scope is None or r.scope.rule == odds.RULE), None)
 
     def put(self, run: Run) -> None:
         """In the place of an earlier run of the same, else at the end."""

@@ -77,16 +77,19 @@ class Scoped:
     controls: tuple[float, ...]
     worn: ArmScore
     worn_controls: int
+    rule: str = ""  # odds.RULE as it was; "" in a file from before it was noted
 
     @classmethod
     def of(cls, told: dict[str, Any]) -> Scoped:
         """What `as_json` told."""
         questions, controls = (tuple(map(float, told[of])) for of in ("questions", "controls"))
         worn, right = ArmScore.of(told["worn"]), int(told["worn_controls"])
-        return cls(float(told["limit"]), questions, controls, worn, right)
+        rule = str(told.get("rule", ""))
+        return cls(float(told["limit"]), questions, controls, worn, right, rule)
 
     def as_json(self) -> dict[str, Any]:
         return {
+            "rule": self.rule,
             "limit": self.limit,
             "questions": list(self.questions),
             "controls": list(self.controls),

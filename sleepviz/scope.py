@@ -4,12 +4,13 @@ Knows a context that wears slots and one that wears none; does not know sessions
 al., "Memory-Based Model Editing at Scale" (https://arxiv.org/abs/2206.06520), a trained classifier
 decides whether a question is in the scope of an edit. Nothing is trained here: slots stand for a
 text, and a text that a question is about makes its words likelier, and the model surer of how to
-answer. By how much, in nats, is the score: were all of the question counted and the answer's first
-token the same, it would be the log-odds that the question is asked of a mind that wears them, where
-both had been as likely before. As such it is taken, less a nat (odds.py): it is not sure of itself,
-so the slots are neither simply worn nor set aside by it, but have as much of the say as it gives
-them, and from then on as what is said gives them (mixture.py). The answer's first token is a guess
-in the score, and counts again once it is said.
+answer: by so many nats. Any text makes some words likelier, one more than another: so a question's
+score is what it gains above what unrelated ones gain of the same slots.
+
+The score is taken for log-odds (odds.py). It is not sure of itself: so the slots are neither simply
+worn nor set aside by it, but have as much of the say as it gives them, and from then on as what is
+said gives them (mixture.py). The answer's first token is a guess in the score, and counts again
+once it is said.
 
 Deltas are no text: practised on answers, they let no question be expected (docs/experiments.md).
 """
@@ -17,28 +18,52 @@ Deltas are no text: practised on answers, they let no question be expected (docs
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from dataclasses import dataclass
+from statistics import fmean, pstdev
 
-import numpy as np
-import torch
-
+from sleepviz.anchors import HELD_OUT
 from sleepviz.batch import logprobs_many, row_groups
 from sleepviz.context import Context
+from sleepviz.odds import ABOVE
 
 MOST = 128  # tokens of a question that are looked at
 
-Expected: TypeAlias = np.ndarray
-"""Log-probabilities [token] of a question's tokens after the first, and of an answer's first."""
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What unrelated questions gain of some slots; one above `even` nats seems on the notes."""
+
+    even: float
+
+    @classmethod
+    def of(cls, worn: Context, plain: Context) -> Scope:
+        """Of the slots of `worn`; both contexts are at their beginning, and stay so."""
+        return cls.from_gains(gains(worn, plain, HELD_OUT))
+
+    @classmethod
+    def from_gains(cls, unrelated: Sequence[float]) -> Scope:
+        """From what the held-out anchors gain."""
+        return cls(fmean(unrelated) + ABOVE * pstdev(unrelated))
+
+    def scores(self, worn: Context, plain: Context, questions: Sequence[str]) -> list[float]:
+        """By how many nats each question gains more than `even` in `worn` against `plain`."""
+        return [gain - self.even for gain in gains(worn, plain, questions)]
 
 
-def expectation(context: Context, questions: Sequence[str]) -> list[Expected]:
-    """How far each question is expected in a context, token by token, in nats.
+def gains(worn: Context, plain: Context, questions: Sequence[str]) -> list[float]:
+    """By how many nats each question is more expected in `worn` than in `plain`."""
+    both = zip(expectation(worn, questions), expectation(plain, questions), strict=True)
+    return [a - b for a, b in both]
+
+
+def expectation(context: Context, questions: Sequence[str]) -> list[float]:
+    """How far each question is expected in a context, in nats; higher is more.
 
     The log-probability of its tokens after the first (of the first MOST), and of the likeliest
     first token of an answer. The context stays as it is. Raises `SleepvizError` where a question
     does not fit into it.
     """
-    found: list[Expected] = []
+    found: list[float] = []
     llm = context.llm
     if questions:
         lengths = [len(llm.user_turn(q, first=context.fresh)) for q in questions]
@@ -50,17 +75,6 @@ def expectation(context: Context, questions: Sequence[str]) -> list[Expected]:
         met = logprobs_many(context, begun, [[*ids, 0] for ids in rest])  # row t is before token t
         for (_, text, _), ids, each in zip(turns, rest, met, strict=True):
             n = len(text[1:MOST])
-            words = each[range(n), ids[:n]] if n else each.new_empty(0)
-            found.append(torch.cat([words, each[-1].max()[None]]).numpy(force=True))
+            told = each[range(n), ids[:n]].sum() if n else 0.0
+            found.append(float(told + each[-1].max()))
     return found
-
-
-def score(worn: Expected, plain: Expected) -> float:
-    """By how many nats a question is more expected with the slots."""
-    return float((worn - plain).sum())
-
-
-def scores(worn: Context, plain: Context, questions: Sequence[str]) -> list[float]:
-    """The `score` of each question in `worn` against `plain`, nats."""
-    both = zip(expectation(worn, questions), expectation(plain, questions), strict=True)
-    return [score(a, b) for a, b in both]

@@ -111,7 +111,14 @@ def test_a_run_has_exactly_the_keys_of_the_format(run: Run) -> None:
         assert type(arm["kl"]) is float
     assert set(data["controls"]) == {"base", "before", "after", "of"}
     if worn:
-        assert set(data["scope"]) == {"limit", "questions", "controls", "worn", "worn_controls"}
+        assert set(data["scope"]) == {
+            "rule",
+            "limit",
+            "questions",
+            "controls",
+            "worn",
+            "worn_controls",
+        }
         assert [len(data["scope"][of]) for of in ("questions", "controls")] == [3, 2]
     else:
         assert data["scope"] is None

@@ -117,14 +117,14 @@ def test_a_line_without_anything_says_what_will_be_on_it() -> None:
 def test_slots_with_little_say_and_with_all_of_it_are_told() -> None:
     timeline = Timeline()
     for event in (
-        ev.ScopeWeighed(9.0, 1.0, False, 80.0),
-        ev.ScopeWeighed(-0.25, 1.0, True, 80.0),
+        ev.ScopeWeighed(9.0, 0.0, False, 80.0),
+        ev.ScopeWeighed(-1.25, 0.0, True, 80.0),
         ev.ScopeSwitched(False),
     ):
         timeline.append(event)
     told = Chronicle()
     told.add(timeline.since(0))
     assert [(s.lane, s.words) for s in told.stretches] == [
-        ("remarks", "the slots begin with 22% of the say: scope -0.2 nat"),
+        ("remarks", "the slots begin with 22% of the say: scope -1.2 nat"),
         ("remarks", "slots have all of the say from now on"),
     ]

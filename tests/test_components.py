@@ -901,17 +901,17 @@ def test_the_answers_leave_as_a_table() -> None:
     (row,) = answers.answers_table({"full": answer}).rows
     expected = ("with its notes", "Mira", "Mira or M.", 1, -1.5, None, 64, 0, 0, 1.0, None, None)
     assert row == expected
-    (row,) = answers.answers_table({"slept": replace(answer, scope_score=0.5, aside=True)}).rows
-    assert row[-2:] == (0.5, pytest.approx(37.75, abs=0.01))
+    (row,) = answers.answers_table({"slept": replace(answer, scope_score=-0.5, aside=True)}).rows
+    assert row[-2:] == (-0.5, pytest.approx(37.75, abs=0.01))
 
 
 def test_a_message_out_of_scope_is_told_with_its_number() -> None:
     aside = json.dumps(
-        scoped.scope_told(ev.ScopeWeighed(0.38, 1.0, True, 80.0)), ensure_ascii=False
+        scoped.scope_told(ev.ScopeWeighed(-0.62, 0.0, True, 80.0)), ensure_ascii=False
     )
     assert "DERIVED" in aside
-    assert "or not: its slots had 35% of the say at first (+0.4 nat)" in aside
-    worn = json.dumps(scoped.scope_told(ev.ScopeWeighed(20.4, 1.0, False, 80.0)))
+    assert "or not: its slots had 35% of the say at first (\N{MINUS SIGN}0.6 nat)" in aside
+    worn = json.dumps(scoped.scope_told(ev.ScopeWeighed(20.4, 0.0, False, 80.0)))
     assert "something to do with the notes: its slots had all of the say (+20.4 nat)" in worn
 
 

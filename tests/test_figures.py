@@ -594,7 +594,7 @@ def test_a_trace_is_told_apart_from_what_is_right_and_from_what_is_lost(
 def test_what_was_answered_without_its_slots_says_so() -> None:
     story = Story().read(9).sleep().answer("Who?", "slept", -1.0).answer("Capital?", "slept", -1.0)
     _, last = story.state.answers[-1]
-    story.add(replace(last, scope_score=0.5, aside=True))
+    story.add(replace(last, scope_score=-0.5, aside=True))
     grid = PICTURES["facts_kept"].draw(story.state).data[0]
     told = ["its slots began with 38% of the say" in line[0] for line in grid.customdata if line[0]]
     assert told == [False, True]

@@ -6,13 +6,13 @@ import json
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from architectures import model_of
 
 from sleepviz import events as ev
 from sleepviz import odds, scope, sleep
+from sleepviz.anchors import HELD_OUT
 from sleepviz.batch import logprobs_many, reply_many
 from sleepviz.bench import ask_in_scope
 from sleepviz.comparing import MAX_REPLY, Comparison
@@ -22,7 +22,7 @@ from sleepviz.llm import Llm
 from sleepviz.mixture import logprobs_of, rows_of
 from sleepviz.odds import LIMIT, SURE, heard, is_aside, speakers
 from sleepviz.retold import read_again
-from sleepviz.scope import expectation, scores
+from sleepviz.scope import Scope, expectation
 from sleepviz.session import Session
 from sleepviz.stories import Probe
 from sleepviz.together import feed_together
@@ -78,7 +78,7 @@ def test_expectation_is_that_of_the_plain_model(tiny_llm: Llm) -> None:
     logprobs = torch.log_softmax(logits.float(), -1)[start:]
     words = range(len(lead) + 1, len(lead) + len(text))
     told = [float(logprobs[at - 1, ids[at]]) for at in words]
-    assert found == pytest.approx([*told, float(logprobs[-1].max())], abs=1e-3)
+    assert found == pytest.approx(sum(told) + float(logprobs[-1].max()), abs=1e-3)
 
 
 def test_a_context_stays_as_it_is_and_rows_do_not_touch_each_other(tiny_llm: Llm) -> None:
@@ -86,8 +86,7 @@ def test_a_context_stays_as_it_is_and_rows_do_not_touch_each_other(tiny_llm: Llm
     fed, asked = list(context.fed), [QUESTION, "Why?", "a " * 40, "Who feeds it herring, and when?"]
     together = expectation(context, asked)
     alone = [expectation(context, [q])[0] for q in asked]
-    for one, other in zip(together, alone, strict=True):
-        assert one == pytest.approx(other, abs=1e-3)
+    assert together == pytest.approx(alone, abs=1e-3)
     assert context.fed == fed
 
 
@@ -104,13 +103,39 @@ def test_of_a_long_question_only_the_beginning_is_looked_at(tiny_llm: Llm) -> No
 
 def test_the_same_model_expects_the_same(tiny_llm: Llm) -> None:
     plain = tiny_llm.context().opened()
-    assert scores(plain, tiny_llm.context().opened(), [QUESTION]) == [0.0]
+    assert scope.gains(plain, tiny_llm.context().opened(), [QUESTION]) == [0.0]
 
 
-def test_the_score_is_how_much_likelier_all_tokens_are() -> None:
-    worn, plain = np.array([-1.0, -9.0, -0.5]), np.array([-4.0, -2.0, -0.25])
-    assert scope.score(worn, plain) == 3.0 - 7.0 - 0.25
-    assert scope.score(plain, worn) == 7.0 - 3.0 + 0.25
+def test_even_odds_lie_above_what_unrelated_questions_gain(tiny_llm: Llm) -> None:
+    assert Scope.from_gains([1.0, 3.0]).even == 2.0 + odds.ABOVE
+    plain = tiny_llm.context().opened()
+    worn = tiny_llm.context(slept(tiny_llm).weights).opened()
+    found = Scope.of(worn, plain)
+    unrelated = scope.gains(worn, plain, HELD_OUT)
+    assert found == Scope.from_gains(unrelated)
+    assert sum(found.scores(worn, plain, HELD_OUT)) / len(HELD_OUT) < 0
+    [gain] = scope.gains(worn, plain, [QUESTION])
+    assert found.scores(worn, plain, [QUESTION]) == [gain - found.even]
+
+
+def test_what_unrelated_questions_gain_is_asked_once_of_some_slots(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, asked = slept(tiny_llm), list[DynamicWeights]()
+    true = Scope.of
+
+    def of(worn: Context, plain: Context) -> Scope:
+        asked.append(worn.weights)
+        return true(worn, plain)
+
+    monkeypatch.setattr("sleepviz.core.Scope.of", of)
+    for strength in (1.0, 1.0, 0.5, 0.5):
+        if strength != session.weights.scale:
+            for _ in session.scale(strength):
+                pass
+        for _ in session.say(QUESTION, max_new=1):
+            pass
+    assert [w.scale for w in asked] == [1.0, 0.5]
 
 
 def test_the_say_that_a_score_gives() -> None:
@@ -258,9 +283,10 @@ def test_what_the_conversation_lets_be_expected_is_no_merit_of_the_slots(tiny_ll
     for _ in session.say(QUESTION, max_new=3):
         pass
     worn, plain = session.context.fork(), tiny_llm.context().opened()
+    unrelated = Scope.of(tiny_llm.context(session.weights).opened(), plain)
     for _ in read_again(plain, session.mind.turns):
         pass
-    [found] = scores(worn, plain, [QUESTION])
+    [found] = unrelated.scores(worn, plain, [QUESTION])
     for _ in session.say(QUESTION, max_new=3):
         pass
     (_, first), (_, second) = session.timeline.at().weighed
@@ -505,11 +531,8 @@ def test_some_may_be_in_scope_and_others_not(
 ) -> None:
     session = slept(tiny_llm)
     probes = tuple(Probe(f"{QUESTION} {at}", ("mill",)) for at in range(6))
-    found = scores(
-        tiny_llm.context(session.weights).opened(),
-        tiny_llm.context().opened(),
-        [p.question for p in probes],
-    )
+    worn, plain = tiny_llm.context(session.weights).opened(), tiny_llm.context().opened()
+    found = Scope.of(worn, plain).scores(worn, plain, [p.question for p in probes])
     monkeypatch.setattr(odds, "LIMIT", sorted(found)[3])
     monkeypatch.setattr(odds, "SURE", 0.0)  # one of both has all of the say
     got = answers(session, probes)
@@ -588,7 +611,7 @@ def test_where_slots_have_no_say_deltas_stay(
     only = tiny_llm.context(DynamicWeights(deltas, scale=0.5)).opened()
     only.feed(tiny_llm.user_turn(QUESTION, first=True))
     assert [t.token.id for t in said(session)] == [s.id for s in only.say(6)]
-    [found] = scores(tiny_llm.context(both), only, [QUESTION])
+    [found] = scope.gains(tiny_llm.context(both), only, [QUESTION])
     assert math.isfinite(found)
 
 

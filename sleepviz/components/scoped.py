@@ -12,7 +12,7 @@ import streamlit as st
 from sleepviz import controls
 from sleepviz.components.markup import Node, el, tag
 from sleepviz.events import ScopeWeighed
-from sleepviz.odds import say
+from sleepviz.odds import ABOVE, say
 from sleepviz.quantities import quantity
 from sleepviz.state import State
 from sleepviz.stories import Probe
@@ -32,10 +32,11 @@ def scope_told(last: ScopeWeighed) -> Node:
     """How much of the say the slots had as the last message was answered, and why."""
     about = (
         "ln P(the message after its first token, and the likeliest first token of an answer) with "
-        f"the slots, less that without them: {last.ms:,.0f} ms. Less {last.limit:g}, taken as the "
-        "log-odds that the message has to do with the notes, it says how much of the say the slots "
-        "have as the reply begins; token by token what is said moves that (Bayes' rule). The page "
-        "Compare switches this off."
+        "the slots, less that without them, less what unrelated questions gain of the same slots "
+        f"(mean and {ABOVE:g} standard deviations): {last.ms:,.0f} ms. Taken as the log-odds that "
+        "the message has to do with the notes, it says how much of the say the slots have as the "
+        "reply begins; token by token what is said moves that (Bayes' rule). The page Compare "
+        "switches this off."
     )
     score = quantity(last, "scope_score")
     seems = _seems(say(float(score)))
