@@ -63,7 +63,7 @@ def test_one_by_one_answers_equal_batched_ones(real_llm: Llm) -> None:
     story = STORIES[0]
     session = Session(real_llm)
     all_of(session.read(story.text))
-    batched = bench._Reference(session.context, story.probes[:4]).score(session.context)
+    batched = bench._Reference.of(session.context, story.probes[:4]).score((session.context,))
     events = all_of(session.compare(story.probes[:4], ("full",)))
     alone = [e for e in events if isinstance(e, ev.Answered)]
     assert [a.reply for a in alone] == list(batched.replies)

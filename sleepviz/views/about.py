@@ -70,7 +70,7 @@ KNOWN: tuple[tuple[str, Kind, str], ...] = (
     (
         "Scope of slots",
         Kind.DERIVED,
-        "ln P(question, likeliest first token of an answer) with − without: log-odds of their say.",
+        "ln P(question, first token of an answer) with − without, above what unrelated ones gain.",
     ),
     (
         "Harm",
