@@ -296,7 +296,8 @@ def test_a_click_on_the_dial_sets_the_strength_and_a_row_of_facts_opens_its_answ
     go(page, "Talk")
     box = page.get_by_placeholder("Say something to the model")
     box.fill("What is the capital of France?")
-    box.press("Enter")
+    with begun(page):
+        box.press("Enter")
     told = page.get_by_text(re.compile("to do with the notes(, or not)?: its slots had"))
     expect(told).to_be_visible(timeout=PATIENCE_MS)
     done(page)
