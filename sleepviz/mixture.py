@@ -6,6 +6,9 @@ Bayesian mixture: token by token both predictions are mixed, and w follows Bayes
 said. Whichever of the two is right, all of a reply costs at most -ln w (or -ln(1 - w)) nats more
 than by itself (Cesa-Bianchi and Lugosi, "Prediction, Learning, and Games", 2006, chapter 9), but
 where one of them was left out (odds.SURE).
+
+Greedily, a reply is said by whoever leads: the likeliest words of both together, one after another,
+make sentences that neither would say (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -35,13 +38,17 @@ class Mixture:
     def of(self, worn: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
         """Log-probabilities [row, vocabulary] of both logits (or log-probabilities) together."""
         one, other = (t.float().log_softmax(-1) for t in (worn, plain))
-        self._both = one, other
         odds = self.log_odds[:, None]
         return torch.logaddexp(logsigmoid(odds) + one, logsigmoid(-odds) + other)
 
+    def leading(self, worn: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities [row, vocabulary] of whichever of both leads, from their logits."""
+        one, other = self._both = worn.float().log_softmax(-1), plain.float().log_softmax(-1)
+        return torch.where(self.log_odds[:, None] >= 0, one, other)
+
     def said(self, tokens: torch.Tensor) -> None:
-        """Each row has said a token [row], of what `of` gave last."""
-        assert self._both is not None, "nothing was mixed"
+        """Each row has said a token [row], of what `leading` gave last."""
+        assert self._both is not None, "nobody leads yet"
         one, other = (t.gather(-1, tokens[:, None])[:, 0] for t in self._both)
         self.log_odds = self.log_odds + one - other
 
@@ -65,7 +72,7 @@ def spoken(speakers: Sequence[Context], log_odds: float, max_new: int) -> Iterat
 def saying(
     worn: Context, plain: Context, log_odds: float, max_new: int
 ) -> Generator[Said, None, int]:
-    """Both go on greedily as one; each holds every token said. Both have read what is answered.
+    """Who leads goes on greedily; both hold every token said. Both have read what is answered.
 
     Ends early where `worn` leads by more than SURE: it returns how many tokens are left to it
     alone. Raises `SleepvizError` where one of them has no room.
@@ -73,14 +80,14 @@ def saying(
     assert worn.logits is not None
     assert plain.logits is not None
     mixture = Mixture(torch.tensor([log_odds], device=worn.logits.device))
-    plain.logits = mixture.of(worn.logits[None], plain.logits[None])[0]
+    plain.logits = mixture.leading(worn.logits[None], plain.logits[None])[0]
     said = 0
     with closing(plain.say(max_new)) as replies:
-        for one in replies:  # it has fed what it says, by what both have predicted
+        for one in replies:  # it has fed what it says, be it by its own prediction or the other's
             began = time.perf_counter()
             mixture.said(torch.tensor([one.id], device=mixture.log_odds.device))
             logits = worn.feed((one.id,))
-            plain.logits = mixture.of(logits[None], plain.logits[None])[0]
+            plain.logits = mixture.leading(logits[None], plain.logits[None])[0]
             settled()
             said += 1
             yield replace(one, ms=one.ms + (time.perf_counter() - began) * 1e3)
@@ -116,20 +123,20 @@ class Both:
         return self._worn.n_held
 
     def begun(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Read the prompts; log-probabilities [row, vocabulary] of what comes next."""
-        return self._of(self._worn.begun(prompts), self._plain.begun(self._prompts))
+        """Read the prompts; log-probabilities [row, vocabulary] of what who leads says next."""
+        return self._leading(self._worn.begun(prompts), self._plain.begun(self._prompts))
 
     def went_on(self, tokens: Sequence[int]) -> torch.Tensor:
-        """Every row says a token; log-probabilities [row, vocabulary] of what comes next."""
+        """Every row says a token; log-probabilities as of `begun`."""
         self._mixture.said(torch.tensor(tokens, device=self._mixture.log_odds.device))
         lead = self._mixture.log_odds
         self._mixture.log_odds = lead.masked_fill(lead > SURE, math.inf)  # from then on it alone
-        return self._of(self._worn.went_on(tokens), self._plain.went_on(tokens))
+        return self._leading(self._worn.went_on(tokens), self._plain.went_on(tokens))
 
-    def _of(self, worn: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
+    def _leading(self, worn: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
         for row, lead in zip(self._rows, self._mixture.log_odds.tolist(), strict=True):
             self.n_beside[row] += lead < math.inf
-        return self._mixture.of(worn, plain)
+        return self._mixture.leading(worn, plain)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with only these rows."""

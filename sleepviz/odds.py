@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 ABOVE = 1.5  # standard deviations above the mean of what unrelated questions gain lie even odds
-RULE = f"mixture, even odds {ABOVE:g} sd above the mean of unrelated questions"
+RULE = f"mixture, who leads speaks, even odds {ABOVE:g} sd above the mean of unrelated questions"
 LIMIT = 0.0  # nats: at this score the slots have half of the say
 SURE = 7.0  # nats: one of both has all of the say but a thousandth, and the other is left out
 
