@@ -35,8 +35,8 @@ def scope_told(last: ScopeWeighed) -> Node:
         "the slots, less that without them, less what unrelated questions gain of the same slots "
         f"(mean and {ABOVE:g} standard deviations): {last.ms:,.0f} ms. Taken as the log-odds that "
         "the message has to do with the notes, it says how much of the say the slots have as the "
-        "reply begins; token by token what is said moves that (Bayes' rule). The page Compare "
-        "switches this off."
+        "reply begins; token by token what is said moves that (Bayes' rule), and whoever leads "
+        "says the next word. The page Compare switches this off."
     )
     score = quantity(last, "scope_score")
     seems = _seems(say(float(score)))
