@@ -117,6 +117,7 @@ def test_controls_have_nothing_to_do_with_any_story() -> None:
         "nights.json",
         "nights_at_sea.json",
         "fresh_stories.json",
+        "blind_stories.json",
         None,
     ],
 )
