@@ -24,6 +24,7 @@ from sleepviz.weights import DynamicWeights
 
 if TYPE_CHECKING:
     from sleepviz.llm import Llm
+    from sleepviz.rooms import Room
 
 CHUNK = 64  # tokens per prefill pass: few enough to cancel and share, enough to be efficient
 NO_WEIGHTS = DynamicWeights()
@@ -79,6 +80,7 @@ class Context:
         self.fed: list[tuple[int, ...]] = []
         self.logits: torch.Tensor | None = None  # [vocabulary] after the last token
         self.ahead: Ahead | None = None
+        self.room: Room | None = None  # where its keys lie, while it goes on together with others
         self.observers: dict[str, Observer] = {}  # of its passes, by what each is; a fork has none
         self._observed_at = -1  # how many tokens were there when a pass was last observed
         self._saying = False
@@ -171,6 +173,7 @@ class Context:
             self.cache.layers, self.logits = cast(list, ahead.layers), ahead.logits
             self.fed.append((ahead.id,))
             return self.logits
+        self.room = None  # a cache that grows by itself copies all of its keys
         model, device = self.llm.model, self.llm.device
         start = self.position
         observer = self.begin_pass(ids)

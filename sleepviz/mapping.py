@@ -12,6 +12,7 @@ import torch
 
 from sleepviz.context import Context
 from sleepviz.events import CacheSeen
+from sleepviz.rooms import n_sharing
 
 
 def cache_seen(context: Context, start: int) -> CacheSeen:
@@ -28,7 +29,8 @@ def cache_seen(context: Context, start: int) -> CacheSeen:
 def kv_slack(context: Context) -> int:
     """Bytes of the cache's storage beyond the keys and values in it: room that was reserved.
 
-    A storage that holds several of them counts once.
+    A storage that holds several of them counts once; of one that several contexts share, each has
+    an equal part.
     """
     held = [
         tensor
@@ -37,7 +39,8 @@ def kv_slack(context: Context) -> int:
         for tensor in (layer.keys, layer.values)
     ]
     storages = {s.data_ptr(): s.nbytes() for s in (tensor.untyped_storage() for tensor in held)}
-    return sum(storages.values()) - sum(t.numel() * t.element_size() for t in held)
+    reserved = sum(storages.values()) // n_sharing(context)
+    return reserved - sum(t.numel() * t.element_size() for t in held)
 
 
 def _norms(tensors: Sequence[torch.Tensor], n_new: int) -> np.ndarray:

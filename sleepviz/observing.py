@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -65,6 +65,25 @@ def all_of_them(observers: Sequence[Observer]) -> Observer | None:
         for one in observers:
             if one.watches(look.layer):
                 one.see(look)
+
+    return Observer(see)
+
+
+def each_of_them(observers: Sequence[Observer | None], n_keys: Sequence[int]) -> Observer | None:
+    """One observer of several rows, of which each has its own or none; None of none.
+
+    Everyone sees the one row that is theirs, with its first `n_keys`: without padding.
+    """
+    if not any(observers):
+        return None
+
+    def see(look: Look) -> None:
+        for row, (one, n) in enumerate(zip(observers, n_keys, strict=True)):
+            if one is not None and one.watches(look.layer):
+                mine = slice(row, row + 1)
+                bias = look.bias[mine if len(look.bias) > 1 else slice(None), ..., :n]
+                key = look.key[mine, :, :n]
+                one.see(replace(look, query=look.query[mine], key=key, bias=bias))
 
     return Observer(see)
 

@@ -18,16 +18,17 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
-from torch.nn.functional import pad
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import DynamicCache
 
-from sleepviz.attention import Row, rows_apart, settled
+from sleepviz.attention import rows_apart, settled
 from sleepviz.context import Ahead, Context, KvLayer
 from sleepviz.llm import Llm
+from sleepviz.observing import Observer, each_of_them
 from sleepviz.products import Way, by_onednn, going, multiplies_here, plainly, turned
+from sleepviz.rooms import padding, room_of, who_share
+from sleepviz.rows import Row
 from sleepviz.stacked import rows_worn
 
-ROOM = 64  # tokens by which a cache is made larger at once
 TRIED = 8  # layers of one shape, to see which way is quickest: more than a cache holds of most
 TRIALS = 3
 AGAIN = 32  # passes until the number of threads that was slower is tried again, at first
@@ -52,8 +53,10 @@ def feed_together(contexts: Sequence[Context]) -> list[Context]:
     if len(rows) < 2 or not _traits(contexts[0].llm).rows_are_apart:
         return []
     began = time.perf_counter()
-    alike = sorted(rows, key=lambda row: id(row[0]))  # whoever has the turn: weights stay stacked
-    grown, logits = _passed([c for c, _ in alike], [token for _, token in alike])
+    sharing = who_share([c for c, _ in rows])
+    # whoever has the turn, they come in the same order: weights stay stacked, and rooms as they are
+    alike = sorted(rows, key=lambda row: (row[0] not in sharing, id(row[0])))
+    grown, logits = _passed([c for c, _ in alike], [t for _, t in alike], len(sharing))
     settled()
     ms = (time.perf_counter() - began) * 1e3
     for (context, token), layers, row in zip(alike, grown, logits, strict=True):
@@ -64,11 +67,14 @@ def feed_together(contexts: Sequence[Context]) -> list[Context]:
 
 @torch.no_grad()
 def _passed(
-    contexts: Sequence[Context], tokens: Sequence[int]
+    contexts: Sequence[Context], tokens: Sequence[int], n_sharing: int
 ) -> tuple[list[list[KvLayer]], torch.Tensor]:
-    """One token of each context: their grown caches, and the logits [row, vocabulary]."""
+    """One token of each context: their grown caches, and the logits [row, vocabulary].
+
+    The first `n_sharing` of them have their keys and values in one room.
+    """
     llm = contexts[0].llm
-    rows = _Rows(contexts, tokens)
+    rows = _Rows(contexts, tokens, n_sharing)
     with ExitStack() as stack:
         stack.enter_context(rows_worn(llm, [context.weights for context in contexts]))
         stack.enter_context(rows_apart(rows.of))
@@ -86,15 +92,17 @@ def _passed(
 class _Rows(DynamicCache):
     """The caches of several contexts, each grown by its own row; to the model it looks empty.
 
-    So the model makes no mask: a row's one new token sees all that its own cache holds.
+    So the model makes no mask: a row's one new token sees all that its own cache holds. The first
+    `n_sharing` rows have one room, and attend at once.
     """
 
-    def __init__(self, contexts: Sequence[Context], tokens: Sequence[int]) -> None:
+    def __init__(self, contexts: Sequence[Context], tokens: Sequence[int], n_sharing: int) -> None:
         super().__init__()
         self.grown = [c.layers_to_grow() for c in contexts]
-        self._rooms = [_rooms.setdefault(c, {}) for c in contexts]
-        self._banks = [c.weights.banks for c in contexts]
-        self._observers = [c.begin_pass((t,)) for c, t in zip(contexts, tokens, strict=True)]
+        observers = [c.begin_pass((t,)) for c, t in zip(contexts, tokens, strict=True)]
+        parts = [slice(0, n_sharing)] if n_sharing else []
+        parts += [slice(n, n + 1) for n in range(n_sharing, len(contexts))]
+        self._parts = [_Part(p, contexts[p], self.grown[p], observers[p]) for p in parts]
         self._layer, self._rows = -1, list[Row]()
 
     def update(
@@ -106,21 +114,13 @@ class _Rows(DynamicCache):
         **__: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Grow every row's own cache; what they attend to is asked of `of`."""
-        self._layer, self._rows = layer_idx, []
-        both = torch.stack((key_states, value_states), 1).unsqueeze(2).unbind()
-        for one, layers, rooms, banks, observer in zip(
-            both, self.grown, self._rooms, self._banks, self._observers, strict=True
-        ):
-            layer = layers[layer_idx]
-            if type(layer) is DynamicLayer:
-                seen = _grow(rooms, layer_idx, layer, one)
-            else:
-                seen = layer.update(*one)
-            self._rows.append(Row(*seen, banks.get(layer_idx), observer))
+        both = torch.stack((key_states, value_states))
+        self._layer = layer_idx
+        self._rows = [part.grow(layer_idx, both) for part in self._parts]
         return key_states, value_states
 
     def of(self, layer: int) -> Sequence[Row]:
-        """What each row attends to in this layer.
+        """What the rows attend to in this layer, in their order.
 
         Raises `RuntimeError` for a layer that reads another one's keys.
         """
@@ -129,32 +129,32 @@ class _Rows(DynamicCache):
         return self._rows
 
 
-@dataclass(slots=True)
-class _Room:
-    """Keys and values of one layer with room for more, [which, 1, kv_head, token, head_dim].
+class _Part:
+    """The `rows` of a pass whose contexts share a room: several, or one of its own."""
 
-    `seen` are the keys that a cache holds of it: who holds others does not write into this room.
-    """
+    def __init__(
+        self,
+        rows: slice,
+        contexts: Sequence[Context],
+        grown: Sequence[Sequence[KvLayer]],
+        observers: Sequence[Observer | None],
+    ) -> None:
+        self._rows, self._grown = rows, grown
+        self._room = room_of(contexts)
+        self._banks = contexts[0].weights.banks if len(contexts) == 1 else {}
+        lengths = [context.n_tokens for context in contexts]
+        after = [n + 1 for n in lengths]
+        like = contexts[0].logits
+        assert like is not None
+        self._ends = torch.tensor(lengths, device=like.device)
+        self._mask = padding(after, like)
+        self._observer = each_of_them(observers, after) if len(contexts) > 1 else observers[0]
 
-    both: torch.Tensor
-    seen: torch.Tensor
-
-
-_rooms: WeakKeyDictionary[Context, dict[int, _Room]] = WeakKeyDictionary()
-
-
-def _grow(
-    rooms: dict[int, _Room], at: int, layer: KvLayer, new: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Append a token to a layer; to copy all of it for each token costs more than attention."""
-    n_tokens, room = layer.keys.shape[2], rooms.get(at)
-    if room is None or room.seen is not layer.keys or n_tokens == room.both.shape[3]:
-        larger = pad(torch.stack((layer.keys, layer.values)), (0, 0, 0, ROOM))
-        room = rooms[at] = _Room(larger, layer.keys)
-    room.both.select(3, n_tokens).copy_(new.squeeze(3))
-    layer.keys, layer.values = room.both.narrow(3, 0, n_tokens + 1).unbind()
-    room.seen = layer.keys
-    return layer.keys, layer.values
+    def grow(self, at: int, both: torch.Tensor) -> Row:
+        """What its rows attend to in layer `at`, after what the pass has `both` of is appended."""
+        layers = [of[at] for of in self._grown]
+        seen = self._room.grow(at, layers, both[:, self._rows], self._ends)
+        return Row(*seen, self._banks.get(at), self._observer, self._mask)
 
 
 # what a model allows, and how a few rows go through its matrices ----------------------------------

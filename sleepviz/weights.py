@@ -15,8 +15,9 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from sleepviz.attention import SlotBank, slots_mounted
+from sleepviz.attention import slots_mounted
 from sleepviz.observing import ABSENT
+from sleepviz.rows import SlotBank
 
 STRENGTH_LIMIT = 1.5
 """The highest strength at which dynamic weights are worn."""

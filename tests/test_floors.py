@@ -53,6 +53,8 @@ FLOORS = {
     "trunk": 2,
     "looking": 2,
     "together": 2,
+    "rooms": 2,
+    "rows": 2,
     "glancing": 2,
     "clocking": 2,
     "mapping": 2,

@@ -18,10 +18,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from sleepviz.attention import SlotBank
 from sleepviz.fused import attention, mlp, norm
 from sleepviz.half import Halves
 from sleepviz.packing import Pack
+from sleepviz.rows import SlotBank
 from sleepviz.weights import DynamicWeights
 
 NORMS = ("input_layernorm", "post_attention_layernorm")
