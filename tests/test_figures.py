@@ -1010,6 +1010,8 @@ def test_the_dial_draws_a_line_a_fact_and_forgets_the_readings_of_another_night(
     assert "36.79%" in PICTURES["strength_dial"].formula(story.state)
     story.read(3).sleep(2)
     assert not PICTURES["strength_dial"].draw(story.state).data
+    assert "Not read yet" in PICTURES["strength_dial"].alt(story.state)
+    assert "Wake up once" in PICTURES["strength_dial"].alt(Story().read(4).state)
 
 
 def test_what_it_cost_elsewhere_counts_controls_and_names_those_that_were_lost() -> None:

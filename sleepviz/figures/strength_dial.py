@@ -28,6 +28,7 @@ IS_NOT = (
 )
 
 _EMPTY = "Wake up once first, then read the dial: each strength takes one pass."
+_UNREAD = "Not read yet: each strength takes one pass."
 _MOST_LINES = 8
 _COLOURS = (theme.KV, theme.DYNAMIC, theme.RESERVED, theme.OPTIMISER)
 
@@ -36,7 +37,7 @@ def strength_dial(state: State) -> go.Figure:
     """Probability of the accepted answer (%) over strength (×): a line a fact, one of controls."""
     readings = _readings(state)
     if not readings:
-        return theme.empty(TITLE, _EMPTY)
+        return theme.empty(TITLE, _missing(state))
     figure = theme.blank(TITLE, alt(state), x="strength (×)", y="p of the answer (%)")
     figure.update_xaxes(unifiedhovertitle_text="strength ×%{x:.2f}")
     x = [r.scale for r in readings]
@@ -73,7 +74,7 @@ def alt(state: State) -> str:
     """The picture in words: off, as learnt, and what the controls do."""
     readings = _readings(state)
     if not readings:
-        return f"{TITLE}. {_EMPTY}"
+        return f"{TITLE}. {_missing(state)}"
     told = [
         f"{what} {_span(readings, control)}"
         for what, control in (("facts", False), ("controls", True))
@@ -96,6 +97,11 @@ def formula(state: State) -> str:
         f"{text} “{question}” at ×{readings[-1].scale:g}: "
         f"exp({logprob:.2f}) = {math.exp(logprob):.2%}."
     )
+
+
+def _missing(state: State) -> str:
+    """What has to be done before there is a picture."""
+    return _UNREAD if state.nights_in_force else _EMPTY
 
 
 def _readings(state: State) -> tuple[DialRead, ...]:
