@@ -200,9 +200,9 @@ def _asked_at_once(
 ) -> bool:
     """Whether SDPA may be asked at once, without a copy of every key and value per query head.
 
-    With a mask transformers makes such copies, for accelerators whose quick kernels know no groups
-    then; that of a processor does, and adds up in the same order. Of one query without a mask it
-    asks the same after looking at much else, which several contexts would pay for row by row. What
+    Of several queries with a mask transformers makes such copies, for accelerators whose quick
+    kernels know no groups then; that of a processor does, and adds up in the same order. Of one
+    query it asks the same after looking at much else, which several contexts would pay for. What
     else transformers may pass is left to it, and several queries without a mask are.
     """
     plain = kwargs.get("softcap") is None and kwargs.get("position_bias") is None
@@ -224,15 +224,15 @@ def _read(
 ) -> torch.Tensor:
     """SDPA of groups of query heads; [batch, query, head, head_dim].
 
-    To a processor the one query of each head of a group is told as a query of its own to one head:
-    so each key is read once for the group, in about half of the time.
+    As in transformers, where there is a mask the one query of each head of a group is a query of
+    its own to one head: a processor takes about half as long then.
     """
     n_batch, n_heads, n_query, head_dim = query.shape
     n_kv_heads = key.shape[1]
-    as_queries = n_query == 1 and n_heads != n_kv_heads and knows_groups(query.device)
-    if as_queries:
+    as_queries = n_query == 1 and n_heads != n_kv_heads and mask is not None
+    if as_queries and mask is not None:
         query = query.reshape(n_batch, n_kv_heads, -1, head_dim)
-        if mask is not None and mask.shape[1] > 1:
+        if mask.shape[1] > 1:
             mask = mask.reshape(len(mask), n_kv_heads, -1, mask.shape[-1])
     output = scaled_dot_product_attention(
         query,

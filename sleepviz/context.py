@@ -80,7 +80,7 @@ class Context:
         self.fed: list[tuple[int, ...]] = []
         self.logits: torch.Tensor | None = None  # [vocabulary] after the last token
         self.ahead: Ahead | None = None
-        self.room: Room | None = None  # where its keys lie, while it goes on together with others
+        self.room: Room | None = None  # where its keys lie, or will with what is ahead
         self.observers: dict[str, Observer] = {}  # of its passes, by what each is; a fork has none
         self._observed_at = -1  # how many tokens were there when a pass was last observed
         self._saying = False
@@ -173,7 +173,8 @@ class Context:
             self.cache.layers, self.logits = cast(list, ahead.layers), ahead.logits
             self.fed.append((ahead.id,))
             return self.logits
-        self.room = None  # a cache that grows by itself copies all of its keys
+        if self.room is not None:
+            self.room.leave(self)
         model, device = self.llm.model, self.llm.device
         start = self.position
         observer = self.begin_pass(ids)

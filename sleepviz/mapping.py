@@ -12,7 +12,7 @@ import torch
 
 from sleepviz.context import Context
 from sleepviz.events import CacheSeen
-from sleepviz.rooms import n_sharing
+from sleepviz.rooms import n_holders
 
 
 def cache_seen(context: Context, start: int) -> CacheSeen:
@@ -39,7 +39,7 @@ def kv_slack(context: Context) -> int:
         for tensor in (layer.keys, layer.values)
     ]
     storages = {s.data_ptr(): s.nbytes() for s in (tensor.untyped_storage() for tensor in held)}
-    reserved = sum(storages.values()) // n_sharing(context)
+    reserved = sum(storages.values()) // n_holders(context)
     return reserved - sum(t.numel() * t.element_size() for t in held)
 
 

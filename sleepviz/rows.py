@@ -34,9 +34,9 @@ class SlotBank:
 class Row:
     """What one row of a pass of several contexts attends to in one layer, or some at once.
 
-    key, value [row, kv_head, key, head_dim]: each one's own cache with its new token as the last,
-    all of it seen; the slots that it wears there; and who observes it. `mask` [row, 1, 1, key],
-    added to the scores, hides the padding of several.
+    key, value [row, kv_head, key, head_dim]: each one's own cache, its new token included, all of
+    it seen; the slots that it wears there; and who observes it. Of several, those that are shorter
+    than the longest are padded; `mask` [row, 1, 1, key], added to the scores, hides the padding.
     """
 
     key: torch.Tensor

@@ -23,9 +23,9 @@ from transformers.cache_utils import DynamicCache
 from sleepviz.attention import rows_apart, settled
 from sleepviz.context import Ahead, Context, KvLayer
 from sleepviz.llm import Llm
-from sleepviz.observing import Observer, each_of_them
+from sleepviz.observing import each_of_them
 from sleepviz.products import Way, by_onednn, going, multiplies_here, plainly, turned
-from sleepviz.rooms import padding, room_of, who_share
+from sleepviz.rooms import in_parts, padding, room_of
 from sleepviz.rows import Row
 from sleepviz.stacked import rows_worn
 
@@ -53,10 +53,11 @@ def feed_together(contexts: Sequence[Context]) -> list[Context]:
     if len(rows) < 2 or not _traits(contexts[0].llm).rows_are_apart:
         return []
     began = time.perf_counter()
-    sharing = who_share([c for c, _ in rows])
+    token_of = dict(rows)
     # whoever has the turn, they come in the same order: weights stay stacked, and rooms as they are
-    alike = sorted(rows, key=lambda row: (row[0] not in sharing, id(row[0])))
-    grown, logits = _passed([c for c, _ in alike], [t for _, t in alike], len(sharing))
+    parts = in_parts(list(token_of))
+    alike = [(context, token_of[context]) for part in parts for context in part]
+    grown, logits = _passed(parts, [token for _, token in alike])
     settled()
     ms = (time.perf_counter() - began) * 1e3
     for (context, token), layers, row in zip(alike, grown, logits, strict=True):
@@ -67,14 +68,15 @@ def feed_together(contexts: Sequence[Context]) -> list[Context]:
 
 @torch.no_grad()
 def _passed(
-    contexts: Sequence[Context], tokens: Sequence[int], n_sharing: int
+    parts: Sequence[Sequence[Context]], tokens: Sequence[int]
 ) -> tuple[list[list[KvLayer]], torch.Tensor]:
     """One token of each context: their grown caches, and the logits [row, vocabulary].
 
-    The first `n_sharing` of them have their keys and values in one room.
+    The contexts of a part have one room.
     """
+    contexts = [context for part in parts for context in part]
     llm = contexts[0].llm
-    rows = _Rows(contexts, tokens, n_sharing)
+    rows = _Rows(parts, tokens)
     with ExitStack() as stack:
         stack.enter_context(rows_worn(llm, [context.weights for context in contexts]))
         stack.enter_context(rows_apart(rows.of))
@@ -92,17 +94,14 @@ def _passed(
 class _Rows(DynamicCache):
     """The caches of several contexts, each grown by its own row; to the model it looks empty.
 
-    So the model makes no mask: a row's one new token sees all that its own cache holds. The first
-    `n_sharing` rows have one room, and attend at once.
+    So the model makes no mask: a row's one new token sees all that its own cache holds.
     """
 
-    def __init__(self, contexts: Sequence[Context], tokens: Sequence[int], n_sharing: int) -> None:
+    def __init__(self, parts: Sequence[Sequence[Context]], tokens: Sequence[int]) -> None:
         super().__init__()
-        self.grown = [c.layers_to_grow() for c in contexts]
-        observers = [c.begin_pass((t,)) for c, t in zip(contexts, tokens, strict=True)]
-        parts = [slice(0, n_sharing)] if n_sharing else []
-        parts += [slice(n, n + 1) for n in range(n_sharing, len(contexts))]
-        self._parts = [_Part(p, contexts[p], self.grown[p], observers[p]) for p in parts]
+        left = iter(tokens)
+        self._parts = [_Part(part, [next(left) for _ in part]) for part in parts]
+        self.grown = [layers for part in self._parts for layers in part.grown]
         self._layer, self._rows = -1, list[Row]()
 
     def update(
@@ -114,9 +113,9 @@ class _Rows(DynamicCache):
         **__: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Grow every row's own cache; what they attend to is asked of `of`."""
-        both = torch.stack((key_states, value_states))
+        both = torch.stack((key_states, value_states)).split([len(p.grown) for p in self._parts], 1)
         self._layer = layer_idx
-        self._rows = [part.grow(layer_idx, both) for part in self._parts]
+        self._rows = [p.grow(layer_idx, new) for p, new in zip(self._parts, both, strict=True)]
         return key_states, value_states
 
     def of(self, layer: int) -> Sequence[Row]:
@@ -130,30 +129,25 @@ class _Rows(DynamicCache):
 
 
 class _Part:
-    """The `rows` of a pass whose contexts share a room: several, or one of its own."""
+    """The rows of a pass whose contexts share a room: several, or one of its own."""
 
-    def __init__(
-        self,
-        rows: slice,
-        contexts: Sequence[Context],
-        grown: Sequence[Sequence[KvLayer]],
-        observers: Sequence[Observer | None],
-    ) -> None:
-        self._rows, self._grown = rows, grown
+    def __init__(self, contexts: Sequence[Context], tokens: Sequence[int]) -> None:
         self._room = room_of(contexts)
-        self._banks = contexts[0].weights.banks if len(contexts) == 1 else {}
-        lengths = [context.n_tokens for context in contexts]
-        after = [n + 1 for n in lengths]
-        like = contexts[0].logits
-        assert like is not None
-        self._ends = torch.tensor(lengths, device=like.device)
-        self._mask = padding(after, like)
-        self._observer = each_of_them(observers, after) if len(contexts) > 1 else observers[0]
+        self.grown = [context.layers_to_grow() for context in contexts]
+        observers = [c.begin_pass((t,)) for c, t in zip(contexts, tokens, strict=True)]
+        self._banks = contexts[0].weights.banks
+        self._ends, self._mask, self._observer = None, None, observers[0]
+        if len(contexts) > 1:  # none of them wears slots
+            keys = [layers[0].keys for layers in self.grown]
+            after = [k.shape[2] + 1 for k in keys]
+            self._ends = torch.tensor(after, device=keys[0].device) - 1
+            self._mask = padding(after, keys[0])
+            self._observer = each_of_them(observers, after)
 
-    def grow(self, at: int, both: torch.Tensor) -> Row:
-        """What its rows attend to in layer `at`, after what the pass has `both` of is appended."""
-        layers = [of[at] for of in self._grown]
-        seen = self._room.grow(at, layers, both[:, self._rows], self._ends)
+    def grow(self, at: int, new: torch.Tensor) -> Row:
+        """What its rows attend to in layer `at`, after the new keys and values are appended."""
+        layers = [of[at] for of in self.grown]
+        seen = self._room.grow(at, layers, new, self._ends)
         return Row(*seen, self._banks.get(at), self._observer, self._mask)
 
 

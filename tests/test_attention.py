@@ -145,3 +145,20 @@ def test_masked_groups_of_heads_read_as_transformers_reads_them(
         ours, _ = attend(module, query, key, value, seen, scaling=0.3)
         theirs, _ = sdpa_attention_forward(module, query, key, value, seen, scaling=0.3)
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("masked", ["none", "all heads", "each head"])
+@pytest.mark.parametrize("n_rows", [1, 3])
+def test_one_query_reads_as_if_each_head_had_keys_of_its_own(masked: str, n_rows: int) -> None:
+    query = torch.randn(n_rows, 6, 1, 8)
+    key, value = torch.randn(n_rows, 2, 11, 8), torch.randn(n_rows, 2, 11, 5)
+    mask = {
+        "none": None,
+        "all heads": torch.randn(n_rows, 1, 1, 11),
+        "each head": torch.randn(1, 6, 1, 11).expand(n_rows, -1, -1, -1),
+    }[masked]
+    each = (t.repeat_interleave(3, dim=1) for t in (key, value))
+    expected = torch.nn.functional.scaled_dot_product_attention(query, *each, mask, scale=0.3)
+    met = attention._read(query, key, value, mask, 0.0, 0.3)
+    assert met.shape == (n_rows, 1, 6, 5)
+    torch.testing.assert_close(met, expected.transpose(1, 2), atol=1e-6, rtol=1e-5)

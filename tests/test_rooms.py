@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 import torch
-from architectures import model_of
+from architectures import FAMILIES, model_of
 
 from sleepviz import rooms
 from sleepviz.context import Context
@@ -52,15 +53,17 @@ def never_stops(tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiny_llm, "stop_ids", frozenset())
 
 
-def test_contexts_of_like_length_share_and_longer_ones_do_not(tiny_llm: Llm) -> None:
-    talks = talkers(tiny_llm, (20, 30, 24, 300))
+def test_contexts_of_like_length_share_and_the_others_have_their_own(tiny_llm: Llm) -> None:
+    talks = talkers(tiny_llm, (20, 300, 30, 100, 24, 310))
     contexts = [context for context, _ in talks]
-    assert set(rooms.who_share(contexts)) == set(contexts[:3])
-    assert rooms.who_share(contexts[2:]) == []
+    found = rooms.in_parts(contexts)
+    short, middle, long = contexts[0:5:2], contexts[3:4], contexts[1:6:4]
+    assert {frozenset(part) for part in found} == {*map(frozenset, (short, middle, long))}
+    assert rooms.in_parts(contexts[::-1]) == found, "whoever comes first"
     step(talks)
-    assert len({place(c) for c in contexts[:3]}) == 1
-    assert place(contexts[3]) != place(contexts[0])
-    assert [rooms.n_sharing(c) for c in contexts] == [3, 3, 3, 1]
+    assert len({place(c) for c in short}) == len({place(c) for c in long}) == 1
+    assert len({place(c) for c in contexts}) == 3
+    assert [rooms.n_holders(c) for c in contexts] == [3, 2, 3, 1, 3, 2]
 
 
 def test_slots_and_windows_keep_a_context_alone(tiny_llm: Llm) -> None:
@@ -77,8 +80,7 @@ def test_slots_and_windows_keep_a_context_alone(tiny_llm: Llm) -> None:
     windowed = [gemma.context() for _ in range(2)]
     for context in windowed:
         context.feed([1, 2, 3])
-    assert rooms.who_share([worn, plain]) == []
-    assert rooms.who_share(windowed) == []
+    assert sorted(map(len, rooms.in_parts([worn, plain, *windowed]))) == [1, 1, 1, 1]
 
 
 def test_the_room_of_all_is_told_once_among_them(tiny_llm: Llm) -> None:
@@ -97,22 +99,61 @@ def test_who_is_over_takes_its_own_out_of_a_room_that_the_others_leave(tiny_llm:
     step(talks)
     talk.close()  # type: ignore[attr-defined]
     keys = [layer.keys.clone() for layer in over.layers]
-    assert rooms.n_sharing(over) == 3, "until the others go on, it is there"
+    assert rooms.n_holders(over) == 3, "until the others go on, it is there"
     step(others)
     assert all(torch.equal(a, b.keys) for a, b in zip(keys, over.layers, strict=True))
-    assert rooms.n_sharing(over) == 1
-    assert [rooms.n_sharing(c) for c, _ in others] == [2, 2]
+    assert rooms.n_holders(over) == 1
+    assert [rooms.n_holders(c) for c, _ in others] == [2, 2]
     assert kv_slack(over) == 0
 
 
-def test_who_reads_by_itself_leaves_and_the_room_is_the_others(tiny_llm: Llm) -> None:
-    talks = talkers(tiny_llm, (20, 30))
-    (one, _), (other, _) = talks
+def test_who_reads_by_itself_leaves_and_who_is_left_alone_takes_its_own_out(tiny_llm: Llm) -> None:
+    talks = talkers(tiny_llm, (20, 30, 25, 22))
+    contexts = [context for context, _ in talks]
     step(talks)
-    one.feed([3])
-    assert (rooms.n_sharing(one), rooms.n_sharing(other)) == (1, 1)
-    assert kv_slack(one) == 0
-    assert kv_slack(other) == reserved([other]) - other.kv_bytes
+    for _, talk in talks:
+        talk.close()  # type: ignore[attr-defined]
+    contexts[0].feed([3])
+    assert [rooms.n_holders(c) for c in contexts] == [1, 3, 3, 3]
+    contexts[1].feed([3])
+    assert [rooms.n_holders(c) for c in contexts] == [1, 1, 2, 2]
+    assert sum(map(kv_slack, contexts)) > 0
+    contexts[2].feed([3])
+    assert [kv_slack(c) for c in contexts] == [0, 0, 0, 0], "nobody keeps the rows of the others"
+    assert contexts[3].room is None
+
+
+def test_nobody_is_told_of_a_room_before_its_keys_lie_there(tiny_llm: Llm) -> None:
+    talks = talkers(tiny_llm, (20, 30, 24))
+    contexts = [context for context, _ in talks]
+    feed_together(contexts)
+    assert [kv_slack(c) for c in contexts] == [0, 0, 0]
+    talks[0][1].close()  # type: ignore[attr-defined]
+    for _, talk in talks[1:]:
+        next(talk)  # type: ignore[call-overload]
+    assert kv_slack(contexts[0]) == 0
+    assert [rooms.n_holders(c) for c in contexts] == [1, 2, 2]
+    keys = [layer.keys for layer in contexts[0].layers]
+    step(talks[1:])
+    assert all(layer.keys is k for layer, k in zip(contexts[0].layers, keys, strict=True))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_who_go_on_together_make_no_new_room(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    llm = model_of(family)
+    monkeypatch.setattr(llm, "stop_ids", frozenset())
+    made = []
+
+    class Counted(rooms.Room):
+        def __init__(self, contexts: Sequence[Context]) -> None:
+            made.append(len(contexts))
+            super().__init__(contexts)
+
+    monkeypatch.setattr(rooms, "Room", Counted)
+    talks = talkers(llm, (20, 24))
+    for _ in range(6):
+        step(talks)
+    assert made in ([2], [1, 1])
 
 
 def test_a_room_that_is_full_is_made_anew_with_what_was_in_it(
@@ -124,7 +165,7 @@ def test_a_room_that_is_full_is_made_anew_with_what_was_in_it(
     for _ in range(8):
         step(talks)
         places.append(place(talks[0][0]))
-    assert len(set(places)) > 2
+    assert sum(one != other for one, other in pairwise(places)) == 2
     for context, _ in talks:
         again = tiny_llm.context()
         for ids in context.fed:

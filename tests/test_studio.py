@@ -432,9 +432,9 @@ def test_people_who_talk_at_once_are_answered_in_one_pass_as_if_alone(
     n_rows: list[int] = []
     passed = together._passed
 
-    def counted(contexts: list[Context], tokens: list[int], n_sharing: int) -> object:
-        n_rows.append(len(contexts))
-        return passed(contexts, tokens, n_sharing)
+    def counted(parts: list[list[Context]], tokens: list[int]) -> object:
+        n_rows.append(len(tokens))
+        return passed(parts, tokens)
 
     monkeypatch.setattr(together, "_passed", counted)
     expected = answered_alone(tiny_llm)

@@ -123,9 +123,9 @@ def n_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     passed = together._passed
 
-    def counted(contexts: Sequence[Context], tokens: Sequence[int], n_sharing: int) -> object:
-        seen.append(len(contexts))
-        return passed(contexts, tokens, n_sharing)
+    def counted(parts: Sequence[Sequence[Context]], tokens: Sequence[int]) -> object:
+        seen.append(len(tokens))
+        return passed(parts, tokens)
 
     monkeypatch.setattr(together, "_passed", counted)
     return seen
