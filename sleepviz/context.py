@@ -110,10 +110,7 @@ class Context:
         """Measured bytes of keys and values per layer; zeros before the first token."""
         return (
             tuple(
-                layer.keys.numel() * layer.keys.element_size()
-                + layer.values.numel() * layer.values.element_size()
-                if layer.is_initialized
-                else 0
+                layer.keys.nbytes + layer.values.nbytes if layer.is_initialized else 0
                 for layer in self.layers
             )
             or (0,) * self.llm.shape.n_layers

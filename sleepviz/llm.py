@@ -68,6 +68,7 @@ class Llm:
         self.name = name
         self.provenance = provenance
         self.format: PromptFormat = format_of(tokenizer)
+        self._pieces: dict[int, str] = {}
         self.shape = _shape_of(model)
         self.stop_ids = _stop_ids(model, tokenizer)
 
@@ -158,7 +159,9 @@ class Llm:
 
     def piece(self, token_id: int) -> str:
         """The text of one token by itself."""
-        return self.decode([token_id], with_special=True)
+        if token_id not in self._pieces:
+            self._pieces[token_id] = self.decode([token_id], with_special=True)
+        return self._pieces[token_id]
 
     def tokens(self, ids: Sequence[int], position: int) -> tuple[Token, ...]:
         """The tokens with their texts; a character in several pieces stands on the last of them."""

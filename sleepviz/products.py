@@ -1,6 +1,6 @@
 """Products of a model's matrices with a few rows: the ways to multiply, and which one is quick.
 
-Knows Linear layers and processors; does not know contexts. For two to a few dozen rows MKL takes up
+Knows layers and processors; does not know contexts. For two to a few dozen rows MKL takes up
 to three times as long to multiply rows by a matrix as to multiply the matrix by the rows.
 """
 
@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import MethodType
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import linear
+from torch.nn.functional import linear, rms_norm
 
 from sleepviz.llm import Llm
 
-Way = Callable[[nn.Linear, torch.Tensor], torch.Tensor]
+Way = Callable[[Any, torch.Tensor], torch.Tensor]  # of a layer and what comes to it
 MOST_TURNED = 4  # rows, through a layer; from 5 on no way is quicker everywhere
 MOST_PREDICTED = 128  # rows, through the vocabulary's matrix
 
@@ -41,15 +42,34 @@ def by_onednn(module: nn.Linear, x: torch.Tensor) -> torch.Tensor:
     return product
 
 
+def normed(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What a layer that divides by the root of the mean square does, in one operator of torch."""
+    return rms_norm(x, module.weight.shape, module.weight, module.variance_epsilon)  # type: ignore[arg-type]
+
+
+def norms_of(model: nn.Module) -> list[nn.Module]:
+    """The layers for which `normed` gives what they give; not those that scale otherwise."""
+    named = [m for m in model.modules() if type(m).__name__.endswith("RMSNorm")]
+    return [m for m in named if hasattr(m, "variance_epsilon") and _is_normed(m)]
+
+
+@torch.no_grad()
+def _is_normed(module: nn.Module) -> bool:
+    weight = module.weight
+    assert isinstance(weight, torch.Tensor)
+    x = torch.linspace(-2, 3, len(weight), device=weight.device, dtype=weight.dtype)
+    return torch.allclose(normed(module, x), module(x), atol=1e-5, rtol=1e-5)
+
+
 def multiplies_here(llm: Llm) -> bool:
     """Whether it is a CPU that multiplies, in float32: only there is one way quicker."""
     return llm.device.type == "cpu" and llm.dtype == torch.float32
 
 
 @contextmanager
-def going(ways: Iterator[tuple[nn.Linear, Way]]) -> Iterator[None]:
-    """Within, each of these layers multiplies in its way; not those that have one already."""
-    changed: list[nn.Linear] = []
+def going(ways: Iterator[tuple[nn.Module, Way]]) -> Iterator[None]:
+    """Within, each of these layers does its work in its way; not those that have one already."""
+    changed: list[nn.Module] = []
     try:
         for module, way in ways:
             if "forward" not in module.__dict__:

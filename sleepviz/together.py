@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from statistics import median
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,13 +25,23 @@ from sleepviz.attention import rows_apart, settled
 from sleepviz.context import Ahead, Context, KvLayer
 from sleepviz.llm import Llm
 from sleepviz.observing import each_of_them
-from sleepviz.products import Way, by_onednn, going, multiplies_here, plainly, turned
+from sleepviz.products import (
+    Way,
+    by_onednn,
+    going,
+    multiplies_here,
+    normed,
+    norms_of,
+    plainly,
+    turned,
+)
 from sleepviz.rooms import in_parts, padding, room_of
 from sleepviz.rows import Row
 from sleepviz.stacked import rows_worn
 
 TRIED = 8  # layers of one shape, to see which way is quickest: more than a cache holds of most
 TRIALS = 3
+CLEARLY = 0.9  # times the seconds of torch's own way
 AGAIN = 32  # passes until the number of threads that was slower is tried again, at first
 MOST_APART = 1024  # passes: the most from one such try to the next
 
@@ -201,12 +212,14 @@ class _Traits:
     """What has to be known of a model.
 
     `rows_are_apart`: one row's position does not change how another one's is encoded. `linears`:
-    its Linear layers by shape. `quickest`: by shape, number of rows and of threads, as far as
-    measured. `threads`: by number of rows, and how many threads torch has.
+    its Linear layers by shape; `norms`: those that one operator stands for. `quickest`: by shape,
+    number of rows and of threads, as far as measured. `threads`: by number of rows, and how many
+    threads torch has.
     """
 
     rows_are_apart: bool
     linears: Mapping[torch.Size, list[nn.Linear]]
+    norms: list[nn.Module]
     quickest: dict[tuple[torch.Size, int, int], Way]
     threads: dict[tuple[int, int], Threads]
 
@@ -223,13 +236,14 @@ def _traits(llm: Llm) -> _Traits:
         for module in modules:
             if type(module) is nn.Linear:
                 linears.setdefault(module.weight.shape, []).append(module)
-        _known[llm] = _Traits(not any(s in kinds for s in scaled), linears, {}, {})
+        apart = not any(s in kinds for s in scaled)
+        _known[llm] = _Traits(apart, linears, norms_of(llm.model), {}, {})
     return _known[llm]
 
 
 @contextmanager
 def _quick_rows(llm: Llm, n_rows: int) -> Iterator[None]:
-    """Within, a CPU's Linear layers take about as long for a few rows as for one.
+    """Within, a CPU's layers take about as long for a few rows as for one.
 
     By itself torch takes up to 3 times as long for 2 to 8 rows on some processors; whether a second
     thread helps depends on the processor, too.
@@ -243,9 +257,10 @@ def _quick_rows(llm: Llm, n_rows: int) -> Iterator[None]:
     try:
         if n_threads != has:  # a thread that is new to torch meanwhile keeps this number
             torch.set_num_threads(n_threads)
-        found = _traits(llm).linears.values()
-        ways = [(m, _quickest(llm, alike, n_rows, n_threads)) for alike in found for m in alike]
-        with going(iter(ways)):
+        traits = _traits(llm)
+        each = [(a, _quickest(llm, a, n_rows, n_threads)) for a in traits.linears.values()]
+        ways = [(module, way) for alike, way in each for module in alike]
+        with going(chain(ways, ((norm, normed) for norm in traits.norms))):
             began = time.perf_counter()
             yield
             threads.passed(n_threads, time.perf_counter() - began)
@@ -255,7 +270,10 @@ def _quick_rows(llm: Llm, n_rows: int) -> Iterator[None]:
 
 
 def _quickest(llm: Llm, modules: Sequence[nn.Linear], n_rows: int, n_threads: int) -> Way:
-    """The quickest way for layers of this shape; measured at the first call (milliseconds)."""
+    """The quickest way for layers of this shape; measured at the first call (milliseconds).
+
+    Another than torch's own has to be clearly quicker: a moment's noise shall not decide for long.
+    """
     quickest, first = _traits(llm).quickest, modules[0]
     key = first.weight.shape, n_rows, n_threads
     if key not in quickest:
@@ -263,6 +281,7 @@ def _quickest(llm: Llm, modules: Sequence[nn.Linear], n_rows: int, n_threads: in
         ways = (plainly, turned, *([by_onednn] if torch.backends.mkldnn.is_available() else []))
         some = modules[:TRIED]
         took = {way: min(_seconds(way, some, x) for _ in range(TRIALS)) for way in ways}
+        took[plainly] *= CLEARLY
         quickest[key] = min(took, key=took.__getitem__)
     return quickest[key]
 

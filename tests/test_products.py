@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from architectures import FAMILIES, model_of
 from torch import nn
 
 from sleepviz import products
@@ -67,3 +68,16 @@ def test_predictions_of_however_many_rows_are_the_heads(tiny_llm: Llm, n_rows: i
     assert met.dtype == torch.float32
     assert not met.requires_grad
     torch.testing.assert_close(met, head(hidden).detach())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_norms_that_one_operator_stands_for_are_what_it_computes(family: str) -> None:
+    model = model_of(family).model
+    found = products.norms_of(model)
+    for norm in found:
+        weight = norm.weight
+        assert isinstance(weight, torch.Tensor)
+        x = torch.randn(3, 1, len(weight))
+        torch.testing.assert_close(products.normed(norm, x), norm(x), atol=1e-5, rtol=1e-5)
+    scaled = family in ("gemma3", "gpt2")  # 1 + weight; no such norms
+    assert bool(found) is not scaled
