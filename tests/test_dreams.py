@@ -8,6 +8,7 @@ import pytest
 
 from sleepviz.dreams import (
     EXCERPT_WORDS,
+    WHOLE,
     asks_for,
     content_words,
     excerpt,
@@ -202,7 +203,10 @@ def test_no_question_that_scores_a_story_is_dreamt_of(file: Path) -> None:
         asked = [p.question for p in story.probes]
         free, left = list(of_notes((story.text,))), list(of_notes((story.text,), asked))
         prompts = [asks_for(d.prompt) for d in left]
-        assert not any(f" {asks_for(q)} " in f" {p} " for q in asked for p in prompts)
+        held = [asks_for(q) for q in asked]
+        assert not set(held) & set(prompts)
+        whole = [q for q in held if len(q.split()) >= WHOLE]  # "Who won?" is part of many others
+        assert not any(f" {q} " in f" {p} " for q in whole for p in prompts)
         assert len(left) > 0.8 * len(free)
 
 
