@@ -11,7 +11,7 @@ from typing import Any
 
 from sleepviz import events as ev
 from sleepviz import odds
-from sleepviz.bench import ask_in_scope
+from sleepviz.bench import ask_all, ask_in_scope
 from sleepviz.keeping.record import against_gate
 from sleepviz.llm import Llm
 from sleepviz.session import Session
@@ -24,6 +24,8 @@ class OneNight:
     """One night: what was slept on, and which questions of every story so far were right after.
 
     `forced`: the limits that the sleep passed and was kept all the same; None if it passed none.
+    `awake`: the same questions asked of a context that holds all notes so far and never slept:
+    whatever it does not know, no sleep has lost.
     """
 
     story: str
@@ -33,6 +35,7 @@ class OneNight:
     known: dict[str, list[bool]] = field(default_factory=dict)
     controls: int = 0
     forced: str | None = None
+    awake: dict[str, list[bool]] = field(default_factory=dict)
 
 
 @dataclass
@@ -56,10 +59,14 @@ class Nights:
             "nights": [vars(n) for n in self.nights],
         }
 
-    def kept_of_first(self) -> float | None:
-        """Of the first night's questions that were right after it, the share right at the end."""
-        first = self.nights[0].known[self.nights[0].story]
-        last = self.nights[-1].known[self.nights[0].story]
+    def kept_of_first(self, *, awake: bool = False) -> float | None:
+        """Of the first night's questions that were right after it, the share right at the end.
+
+        `awake`: of the context that never slept.
+        """
+        story = self.nights[0].story
+        ends = [n.awake if awake else n.known for n in (self.nights[0], self.nights[-1])]
+        first, last = (end[story] for end in ends)
         known = sum(first)
         return sum(a and b for a, b in zip(first, last, strict=True)) / known if known else None
 
@@ -78,7 +85,7 @@ def measure_nights(
     A question that a later story asks again, with other answers, is a correction: from then on the
     later answers count.
     """
-    session = Session(llm, seed=seed)
+    session, awake = Session(llm, seed=seed), Session(llm, seed=seed)
     told: list[Story] = []
     told_of = ev.fingerprint([odds.RULE, *(repr(s) for s in stories), repr(controls)])
     result = Nights(
@@ -91,6 +98,8 @@ def measure_nights(
     held_out = tuple(p.question for s in stories for p in s.probes)
     for number, story in enumerate(stories, 1):
         told.append(story)
+        for _ in awake.read(story.text):
+            pass
         yield from session.read(story.text)
         yield from session.sleep(method, keep_anyway=keep_anyway, held_out=held_out)
         night = session.timeline.at().nights[-1]
@@ -109,6 +118,7 @@ def measure_nights(
         for earlier in told:
             probes = [latest[p.question] for p in earlier.probes]
             one.known[earlier.id] = ask_in_scope(slept, turns, probes)
+            one.awake[earlier.id] = ask_all((awake.context,), probes)
         one.controls = sum(ask_in_scope(slept, turns, controls))
         result.nights.append(one)
         yield ev.Progressed("nights", number, len(stories))

@@ -368,7 +368,9 @@ def test_nights_asks_after_every_night_for_all_that_was_told(
     runs = results(out)["runs"]
     assert [r["method"] for r in runs] == ["forget", "nap"]
     for run in runs:
-        assert [list(n["known"]) for n in run["nights"]] == [["ship"], ["ship", "boat"]]
+        for asked in ("known", "awake"):
+            assert [list(n[asked]) for n in run["nights"]] == [["ship"], ["ship", "boat"]]
+    assert runs[0]["nights"][1]["awake"] == runs[1]["nights"][1]["awake"], "whoever slept"
     rows = list(csv.DictReader(out.with_suffix(".csv").open(encoding="utf-8")))
     told = [(r["method"], r["after night"], r["slept on"], r["asked of"]) for r in rows[:3]]
     assert told == [
@@ -378,6 +380,9 @@ def test_nights_asks_after_every_night_for_all_that_was_told(
     ]
     assert [int(r["right"]) for r in rows] == [
         sum(known) for run in runs for n in run["nights"] for known in n["known"].values()
+    ]
+    assert [int(r["right awake"]) for r in rows] == [
+        sum(known) for run in runs for n in run["nights"] for known in n["awake"].values()
     ]
     assert "after night" in capsys.readouterr().out.replace("\n", " ")
 

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sleepviz.events import Event
-    from sleepviz.many_nights import Nights
+    from sleepviz.many_nights import Nights, OneNight
 
 _COLUMNS = (
     "method", "knobs", "seed", "after night", "slept on", "refused", "against the gate", "s",
     "dynamic weights (B)", "controls right", "controls", "asked of", "right", "questions",
+    "right awake",
 )  # fmt: skip
 _SAME = ("method", "knobs", "seed", "told", "nights")
 
@@ -75,22 +76,27 @@ def _collecting(work: Iterator[Event | Nights], finished: list[Nights]) -> Itera
 
 
 def _table(got: Nights) -> Table:
-    kept = got.kept_of_first()
-    share = f"; of night 1 kept to the end: {kept:.0%}" if kept is not None else ""
+    shares = got.kept_of_first(), got.kept_of_first(awake=True)
+    kept, awake = ("none known" if share is None else f"{share:.0%}" for share in shares)
     knobs = ", ".join(f"{k}={v}" for k, v in got.knobs.items())
-    table = Table(title=f"{got.method} ({knobs}), seed {got.seed}{share} (MEASURED)")
+    what = f"{got.method} ({knobs}), seed {got.seed}"
+    table = Table(
+        title=f"{what}; of night 1 kept to the end: {kept} (MEASURED)",
+        caption=f"In brackets: all notes in the context, never slept; of night 1 kept: {awake}",
+    )
     for column in ("after night", "slept on", *(n.story for n in got.nights), "controls", "s"):
         table.add_column(column, justify="right")
     for number, night in enumerate(got.nights, 1):
-        right = [_right(night.known.get(other.story)) for other in got.nights]
+        right = [_right(night, other.story) for other in got.nights]
         how = " (refused)" if night.refused else " (against the gate)" if night.forced else ""
         controls = f"{night.controls}/{got.n_controls}"
         table.add_row(str(number), night.story + how, *right, controls, f"{night.seconds:.0f}")
     return table
 
 
-def _right(known: Sequence[bool] | None) -> str:
-    return "" if known is None else f"{sum(known)}/{len(known)}"
+def _right(night: OneNight, story: str) -> str:
+    known = night.known.get(story)
+    return "" if known is None else f"{sum(known)}/{len(known)} ({sum(night.awake[story])})"
 
 
 def _read(out: Path, model: str) -> list[dict[str, Any]]:
@@ -129,7 +135,9 @@ def as_csv(runs: Sequence[dict[str, Any]]) -> str:
             after = [night["dynamic_bytes"], night["controls"], run["n_controls"]]
             for story, known in night["known"].items():
                 what = [run["method"], knobs, run["seed"], number, night["story"]]
-                rows.writerow([*what, *ended, *after, story, sum(known), len(known)])
+                awake = night.get("awake", {}).get(story)
+                asked = [story, sum(known), len(known), None if awake is None else sum(awake)]
+                rows.writerow([*what, *ended, *after, *asked])
     return lines.getvalue()
 
 
