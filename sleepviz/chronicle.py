@@ -145,6 +145,17 @@ class Chronicle:
     def _reverted(self, event: ev.WeightsReverted, at_s: float) -> None:
         self._new("remarks", at_s, f"sleep {event.night} undone")
 
+    def _timed(self, event: ev.AttentionTimed, at_s: float) -> None:
+        words = f"attention timed: {event.share:.1%} of a token after {event.n_context:,} tokens"
+        self._new("remarks", at_s, words)
+
+    def _checked(self, event: ev.Checked, at_s: float) -> None:
+        words = f"self-check: {event.name} {'holds' if event.ok else 'does not hold'}"
+        self._new("remarks", at_s, words)
+
+    def _unavailable(self, event: ev.ArmUnavailable, at_s: float) -> None:
+        self._new("questions", at_s, f"{event.arm}: {event.question} not asked. {event.reason}")
+
     def _noted(self, event: ev.Noted, at_s: float) -> None:
         self._new("remarks", at_s, event.text)
 
@@ -182,6 +193,9 @@ _TELLERS: dict[type, Callable[..., None]] = {
     ev.ScopeSwitched: Chronicle._switched,
     ev.NightWorn: Chronicle._worn,
     ev.WeightsReverted: Chronicle._reverted,
+    ev.AttentionTimed: Chronicle._timed,
+    ev.Checked: Chronicle._checked,
+    ev.ArmUnavailable: Chronicle._unavailable,
     ev.Noted: Chronicle._noted,
     ev.Failed: Chronicle._failed,
 }

@@ -14,7 +14,7 @@ from sleepviz import SleepvizError, controls, visitor, waiting
 from sleepviz.components import choosing
 from sleepviz.components.code import carried
 from sleepviz.components.lasting import lasting, painted, whole_run
-from sleepviz.components.markup import markup
+from sleepviz.components.markup import el, markup
 from sleepviz.components.pieces import empty, notice
 from sleepviz.components.session_line import session_line
 from sleepviz.components.strip import strip
@@ -24,6 +24,10 @@ from sleepviz.studio import studio
 from sleepviz.timeline import Timeline
 from sleepviz.views import View, views
 
+FOOTNOTE = (
+    "Sleep, dream and memory are metaphors: what runs is linear algebra, or a little training, on "
+    "this computer. About says how each number is found."
+)
 TOLD = "frame.told"  # in session_state: the last failure that was shown
 _ESCAPED = re.compile(r"[\\`*_{}\[\]()#+!<>~|$:-]")  # what Markdown would read
 CANCEL = {
@@ -118,6 +122,7 @@ def _show(view: View) -> None:
             st.rerun()
 
     st.fragment(body, run_every=waiting.TICK_S if moving else None, key=f"frame.{view.name}")()
+    markup(el("p", "small muted", FOOTNOTE), key="frame.footnote")
 
 
 def paint(view: View, timeline: Timeline, busy: bool) -> None:

@@ -20,6 +20,7 @@ from sleepviz import SleepvizError
 from sleepviz.context import Context
 from sleepviz.events import (
     EVERY,
+    LEAST_COMPARED,
     LOOKED_AT,
     MEASURES,
     MOST_COMPARED,
@@ -32,8 +33,7 @@ from sleepviz.llm import Llm
 from sleepviz.observing import Look, Observer, observed
 
 CHUNK = 256
-MAX_TOKENS = MOST_COMPARED
-LEAST_TOKENS = 8
+LEAST_TOKENS, MAX_TOKENS = LEAST_COMPARED, MOST_COMPARED
 SMALL = 2**16  # pairs of a query and a key that all heads are measured over at once
 LONGEST_CHARACTER = 4  # tokens that one character can take
 _ENDS_SENTENCE = (".", "!", "?", ":")

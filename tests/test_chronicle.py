@@ -128,3 +128,17 @@ def test_slots_with_little_say_and_with_all_of_it_are_told() -> None:
         ("remarks", "the slots begin with 22% of the say: scope -1.2 nat"),
         ("remarks", "slots have all of the say from now on"),
     ]
+
+
+def test_what_was_checked_timed_or_could_not_be_asked_is_told() -> None:
+    timeline = Timeline()
+    timeline.append(ev.Checked("rows sum to 1", 0.0, 1e-4, "weight", ""))
+    timeline.append(ev.Checked("KV bytes", None, 0, "B", "not asked"))
+    timeline.append(ev.AttentionTimed(200, 0.0, 1.0, 20.0, 5))
+    timeline.append(ev.ArmUnavailable("full", "Who?", "The notes do not fit."))
+    assert [(s.lane, s.words) for s in chronicle_of(timeline).stretches] == [
+        ("remarks", "self-check: rows sum to 1 holds"),
+        ("remarks", "self-check: KV bytes does not hold"),
+        ("remarks", "attention timed: 5.0% of a token after 200 tokens"),
+        ("questions", "full: Who? not asked. The notes do not fit."),
+    ]

@@ -816,7 +816,9 @@ def test_what_is_pinned_stays_beside_what_a_later_sleep_costs() -> None:
 
 def test_stretches_of_layers_lie_one_upon_the_other() -> None:
     state = Story().read(7).say(5).state
-    lower, upper = PICTURES["kv_by_layer"].draw(state).data
+    lower, upper, predicted = PICTURES["kv_by_layer"].draw(state).data
+    assert predicted.meta["kind"] == "DERIVED"
+    np.testing.assert_allclose(predicted.y[1:], [p.predicted_bytes / 2**20 for p in state.kv])
     assert (lower.fill, upper.fill) == ("tozeroy", "tonexty")
     assert (lower.name, upper.name) == ("layer 0", "layer 1")
     whole = _trace("kv_growth", state, "KV cache")
@@ -824,7 +826,9 @@ def test_stretches_of_layers_lie_one_upon_the_other() -> None:
     np.testing.assert_allclose(lower.y, np.asarray(whole.y) / N_LAYERS)
     np.testing.assert_allclose(upper.customdata[:, 0], lower.y)  # its own
     table = table_of(PICTURES["kv_by_layer"].draw(state))
-    assert table.names[1:] == ("layer 0 (MiB, MEASURED)", "layer 1 (MiB, MEASURED)")
+    assert table.names[1:3] == ("layer 0 (MiB, MEASURED)", "layer 1 (MiB, MEASURED)")
+    full = Story(20).read(18).state
+    assert "model limit" in str(PICTURES["kv_by_layer"].draw(full).layout.shapes)
     assert list(table.columns[2]) == pytest.approx(list(lower.y))  # not both of them
     assert PICTURES["kv_by_layer"].moment is PICTURES["kv_growth"].moment
     slides = _windowed(Story().read(10), (4, 0))

@@ -55,7 +55,8 @@ class Grid extends GridPicture {
     const i = row * shape[1] + column
     if (!gaps && !Number.isFinite(z[i])) return []
     const lines = linesOf(filled(hover, { x: x.raw[column], y: y.raw[row], z: z[i], custom: custom.map((c) => c[i]) }))
-    return lines.some((line) => line.trim()) ? lines : []
+    const told = lines.map((line) => line.replace(/\bnone \S+$/, "none")) // of what there is not, no unit
+    return told.some((line) => line.trim()) ? told : []
   }
 
   point(cell) {

@@ -20,6 +20,7 @@ from sleepviz.components.picture import figure, picture
 from sleepviz.components.pieces import empty, notice
 from sleepviz.events import (
     EVERY,
+    LEAST_COMPARED,
     LOOKED_AT,
     MOST_COMPARED,
     HeadsFollowed,
@@ -65,7 +66,10 @@ def all_heads(state: State, may_look: bool, opened: Callable[[int, int], None]) 
                 f"{MOST_COMPARED:,} tokens. Nothing changes.",
             )
         if seen is None:
-            hint = "It takes about as long as reading the text: press Compare all heads."
+            hint = (
+                f"At least {LEAST_COMPARED} tokens are needed. It takes about as long as "
+                "reading the text: press Compare all heads."
+            )
             markup(empty("What does each head look at?", hint), key="look.no_heads")
             looking(state)
             return

@@ -82,7 +82,8 @@ def read_by(captured: AttentionCaptured, query: int, hide_sink: bool) -> list[Ba
     shown = []
     if sink_shown:  # the first token can read nothing else
         sink = f"{shares.plain(captured.tokens[0].text)} (the first token)"
-        hover = f"share {row[0]:.4f}"
+        first = captured.tokens[0]
+        hover = f"share {row[0]:.4f}; position {first.position}, {query} tokens before"
         shown.append(Bar(sink, float(row[0]) / top, _share(row[0]), "plain", hover=hover, pick="0"))
     if slots > 0:
         words, hover = "slots of dynamic weights", f"share {slots:.4f}"

@@ -78,7 +78,7 @@ def about(state: State) -> tuple[str, ...]:
     facts = state.facts
     sees = (
         "Each piece is one token; its ground says whether it is in the cache, in dynamic weights, "
-        "or gone. What the model cannot read again is dimmed."
+        "or gone. What the model cannot read again is dimmed; what has just come is outlined."
     )
     is_not = "In the weights does not mean known: ask about it on the page Compare."
     if facts is None:

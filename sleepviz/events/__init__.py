@@ -19,6 +19,7 @@ from sleepviz.events.asking import (
 )
 from sleepviz.events.looking import (
     EVERY,
+    LEAST_COMPARED,
     LOOKED_AT,
     MEASURES,
     MOST_COMPARED,
@@ -61,6 +62,7 @@ from sleepviz.events.working import Checked, Failed, JobEnded, JobStarted, Noted
 __all__ = [
     "EVERY",
     "LEAK_SPAN",
+    "LEAST_COMPARED",
     "LOOKED_AT",
     "MEASURES",
     "MOST_COMPARED",

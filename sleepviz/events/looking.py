@@ -72,7 +72,7 @@ class CacheSeen:
 
 LOOKED_AT = "tokens looked at"  # what `Progressed` says of a look
 MOST_SEEN = 4096  # tokens of one head's tile: a picture of more would hold over 64 MiB
-MOST_COMPARED = 8192  # tokens that all heads are compared over
+LEAST_COMPARED, MOST_COMPARED = 8, 8192  # tokens that all heads are compared over
 EVERY = 8  # tokens, of those that come after all heads were compared, of which one is seen
 MEASURES = ("sink", "entropy", "distance", "previous", "induction", "names", "slots")
 

@@ -128,7 +128,8 @@ class SleepReport:
     delta_norms: Annotated[_BY_MATRIX, Told(Kind.DERIVED, "1")] = ()
     # (module, singular values of dW)
     spectra: Annotated[tuple[tuple[str, tuple[float, ...]], ...], Told(Kind.MEASURED, "1")] = ()
-    delta_bytes: tuple[tuple[str, int], ...] = ()  # (module, measured bytes of its change)
+    # (module, bytes of its change)
+    delta_bytes: Annotated[tuple[tuple[str, int], ...], Told(Kind.MEASURED, "B")] = ()
     leaves: str = "all"  # of the tokens: all, "kept tokens" (that a head kept), or "nothing"
     details: str = ""
     forced: str = ""  # the limits that it was kept against, as a file tells them

@@ -97,7 +97,7 @@ def cost_elsewhere(state: State) -> go.Figure:
             taken(GateReading, "value", [nll for _, nll in told]),
             name="plain text, NLL by that of what it stands in for" + (" (right)" if asked else ""),
             x=[night for night, _ in told],
-            hover="%{y:.3f} ×",
+            hover="%{y:.3f} ×, the median of four plain texts",
             colour=theme.PROCESS,
             right=bool(asked),
         )

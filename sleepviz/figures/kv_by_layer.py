@@ -17,7 +17,8 @@ from sleepviz.state import KvPoint, State
 TITLE = "KV cache by layer"
 SEES = (
     "Stretches of layers, one upon the other: where all layers attend to everything they grow "
-    "alike; a layer that keeps only the newest tokens stops growing."
+    "alike; a layer that keeps only the newest tokens stops growing. The dashes say what all of "
+    "them should hold by the formula."
 )
 IS_NOT = "A layer that holds more bytes does not know more: each keeps one key and value a token."
 
@@ -61,6 +62,17 @@ def kv_by_layer(state: State) -> go.Figure:
             ends=len(keep) <= 2,
             own=0,
         )
+    if any(p.predicted_bytes for p in state.kv):
+        traces.line(
+            figure,
+            theme.in_mib(series(KvPoint, "predicted_bytes", state.kv).after(0)[keep]),
+            name="predicted by the formula",
+            x=told[keep],
+            hover="%{y:,.2f} MiB, all layers",
+            colour=theme.INK,
+            width=1.25,
+        )
+    kv_growth.near_limit(figure, state)
     for night in state.nights:
         theme.mark(
             figure,
@@ -89,7 +101,11 @@ def formula(state: State) -> str:
         return text
     now = held[-1]
     each = f"{theme.size(now.min())} to {theme.size(now.max())}"
-    return f"{text} A layer holds {each} now; {len(now)} layers, {theme.size(now.sum())}."
+    predicted = theme.size(state.kv[-1].predicted_bytes)
+    return (
+        f"{text} A layer holds {each} now; {len(now)} layers, {theme.size(now.sum())}. "
+        f"{Kind.DERIVED}: the dashes, from the model's shape as in “KV cache”: {predicted} now."
+    )
 
 
 def _held(state: State) -> Series:

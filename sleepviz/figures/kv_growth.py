@@ -60,7 +60,7 @@ def kv_growth(state: State, choice: str = "tokens") -> go.Figure:
     custom = [n_tokens[keep], (n_bytes - predicted).values[keep], each[keep]]
     hover = (
         "%{y:,.2f} MiB<br>%{customdata[0]:,.0f} tokens in it, %{customdata[2]:,.2f} KiB each; "
-        "measured − predicted: %{customdata[1]:+,.0f} B"
+        "measured − predicted: %{customdata[1]:+,.0f} B (both derived)"
     )
     sliding = _sliding_mib(state, keep)
     if sliding is not None:
@@ -104,7 +104,7 @@ def kv_growth(state: State, choice: str = "tokens") -> go.Figure:
             step=timed,
         )
     _add_dynamic_weights(figure, state, told, timed)
-    _add_limit(figure, state)
+    near_limit(figure, state)
     for night in state.nights:
         label = theme.night_label(night)
         if timed:
@@ -273,7 +273,8 @@ def _add_dynamic_weights(figure: Draft, state: State, told: np.ndarray, timed: b
     )
 
 
-def _add_limit(figure: Draft, state: State) -> None:
+def near_limit(figure: Draft, state: State) -> None:
+    """The line that the cache cannot cross, once it comes near."""
     facts = state.facts
     if facts is None:
         return

@@ -155,7 +155,7 @@ def _add_dots(
     columns = [1000 / np.maximum(y, 1e-9), [t.n_tokens for t in timings]]
     hover = (
         "%{y:,.2f} ms per token<br>"
-        "%{customdata[0]:,.1f} tokens per second, %{customdata[1]:,.0f} at once"
+        "%{customdata[0]:,.1f} tokens per second (derived), %{customdata[1]:,.0f} at once"
     )
     if unseen_ms is not None:
         columns.append(y - unseen_ms)

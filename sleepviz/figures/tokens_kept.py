@@ -81,9 +81,10 @@ def alt(state: State, choice: str = "") -> str:
             f"of {len(counts):,} tokens: {' '.join(kept[:_MOST_WORDS]) or 'no words known'}{more}."
         )
     named = ", ".join(f"{text} ({n})" for text, n in _most(state, night, counts))
+    others = ", the others by none" if n_kept < len(counts) else ""
     return (
         f"{TITLE}, {theme.night_label(night)}: of {len(counts):,} tokens, "
-        f"{n_kept:,} are kept by at least one KV head, the others by none. "
+        f"{n_kept:,} are kept by at least one KV head{others}. "
         f"Most: {named or 'no words known'}."
     )
 

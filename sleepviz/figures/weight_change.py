@@ -15,7 +15,7 @@ from sleepviz.events import SleepReport
 from sleepviz.figures import theme, traces
 from sleepviz.figures.draft import Draft
 from sleepviz.figures.spectrum import effective_rank
-from sleepviz.quantities import Kind, taken
+from sleepviz.quantities import Kind, declared, taken
 from sleepviz.state import State
 
 TITLE = "Where the weights changed"
@@ -28,9 +28,9 @@ _Norms = tuple[tuple[str, float], ...]  # (module, ratio)
 _SCALES = np.array([100.0, 1.0, 1.0, 1 / 1024], dtype=np.float32)  # as the hover text tells them
 _NUMBERS = (
     "‖ΔW‖ / ‖W‖ (%)",
-    f"rank (count, {Kind.MEASURED})",
+    f"rank (count, {declared(SleepReport, 'spectra').kind})",
     "effective rank (count)",
-    f"size (KiB, {Kind.MEASURED})",
+    f"size (KiB, {declared(SleepReport, 'delta_bytes').kind})",
 )
 _IN_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(?:.*\.)?(\w+)$")
 
@@ -55,8 +55,11 @@ def weight_change(state: State) -> go.Figure:
         TITLE, alt(state), x="matrix (name)", y="layer (number)", xaxis={"type": "category"}
     )
     _add_cells(figure, told, modules, bool(_spectra(state)), _limits(state))
-    if elsewhere:
-        theme.note(figure, f"outside the layers: {', '.join(elsewhere)}")
+    notes = [f"outside the layers: {', '.join(elsewhere)}"] if elsewhere else []
+    if state.scale != 1 and not state.asleep:
+        notes.append(f"as learnt; in force are ×{state.scale:g} of it")
+    if notes:
+        theme.note(figure, "; ".join(notes))
     return figure.made()
 
 

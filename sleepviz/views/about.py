@@ -12,9 +12,9 @@ import streamlit as st
 from sleepviz import controls
 from sleepviz.components.markup import Node, el, markup, tag
 from sleepviz.components.pieces import empty
-from sleepviz.events import Checked
+from sleepviz.events import Checked, GateReading
 from sleepviz.last_check import LastCheck, last
-from sleepviz.quantities import Kind
+from sleepviz.quantities import Kind, declared
 from sleepviz.state import State
 from sleepviz.timeline import Timeline
 
@@ -74,8 +74,8 @@ KNOWN: tuple[tuple[str, Kind, str], ...] = (
     ),
     (
         "Harm",
-        Kind.MEASURED,
-        "Unrelated questions and texts that no sleep has practised, before and after.",
+        declared(GateReading, "value").kind,
+        "Unrelated questions and texts that no sleep has practised, measured before and after.",
     ),
     (
         "When a sleep pays",

@@ -119,7 +119,8 @@ def _cards(state: State) -> list[Card]:
     kept = [n.report for n in state.nights_kept if n.report and n.report.slept_here]
     freed = Card("Freed by the last sleep", "–", note="no sleep yet", kind=None)
     if kept:
-        held = f"sleeping itself held {theme.size(kept[-1].peak_tensor_bytes)} at most"
+        peak = quantity(kept[-1], "peak_tensor_bytes")
+        held = f"sleeping itself held {theme.size(float(peak))} at most ({peak.kind.value.lower()})"
         freed = Card.of(freed.name, quantity(kept[-1], "kv_bytes"), held)
     in_force = f"of {theme.counted(len(state.nights_in_force), 'night')} in force"
     return [
@@ -182,6 +183,7 @@ def _attention(state: State) -> None:
             key="numbers.attention.go",
             disabled=controls.locked() or not state.n_cached,
             on_click=controls.time_attention,
+            help=None if state.n_cached else "It needs tokens in the cache: read or say something.",
         )
     n_slots = round(_slots(state))
     now_at = (max(state.n_cached, int(not n_slots)), n_slots)

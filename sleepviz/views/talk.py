@@ -63,7 +63,8 @@ def render(timeline: Timeline, position: int | None) -> None:
 
 def _beginning(busy: bool) -> None:
     hint = (
-        "Pick a story and let the model read it, or just say hello. Nothing leaves this computer."
+        "Pick a story and let the model read it, or just say hello. Every word will appear here, "
+        "and stay visible after the model has forgotten it. Nothing leaves this computer."
     )
     markup(empty("Tell it something first", hint), key="talk.empty")
     _notes_form(busy)
