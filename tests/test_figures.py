@@ -708,7 +708,9 @@ def test_facts_stand_under_the_night_whose_weights_answered() -> None:
     story.answer("Who?", "cleared", -4.5, night=0)
     cells = PICTURES["facts_by_night"].draw(story.state).data[0]
     assert list(cells.text[0]) == ["✓<br>+3.5", "✗<br>0.0", "✓<br>+3.5", "✗<br>−4.5"]
-    assert (cells.zmin, cells.zmax) == (-4.5, 4.5)
+    assert (cells.zmin, cells.zmax) == (-5, 5)  # 4.5, rounded up
+    (kept,) = PICTURES["facts_kept"].draw(story.state).data
+    assert (kept.zmin, kept.zmax) == (-5, 5), "one scale for both"
     assert "Of 1 known after night 1, 0 are known after night 2" in PICTURES[
         "facts_by_night"
     ].formula(story.state)

@@ -15,6 +15,7 @@ from sleepviz.events import Answered
 from sleepviz.figures import theme, traces
 from sleepviz.figures.draft import Draft
 from sleepviz.quantities import Series, taken
+from sleepviz.state import State
 
 GAIN = "gain over the notes gone (nat)"
 TRACE = math.log(10)  # nats: ten times as likely as with the notes gone, and yet not said
@@ -49,12 +50,38 @@ def of(answer: Answered, cleared: Answered | None, hover: str) -> Cell:
     return replace(cell, mark="~") if trace else cell
 
 
+def span(state: State) -> float:
+    """Nats at which the colours end: of all answers, so that pictures of some share one scale."""
+    given: dict[tuple[str, bool], list[float]] = {}
+    for _, answer in state.answers:
+        if answer.gold_logprob is not None:
+            with_nothing = answer.arm == "cleared"
+            given.setdefault((answer.question, with_nothing), []).append(answer.gold_logprob)
+    gains = [
+        abs(now - base)
+        for (question, with_nothing), all_of_it in given.items()
+        if not with_nothing
+        for now in all_of_it
+        for base in given.get((question, True), ())
+    ]
+    return float(math.ceil(max([1.0, *gains])))
+
+
+def scale(state: State) -> str:
+    """The scale in words."""
+    return f"Colours: ±{span(state):g} nat, the same in both pictures of facts."
+
+
 def add(
-    figure: Draft, grid: Sequence[Sequence[Cell]], *, x: Sequence[str], y: Sequence[str]
+    figure: Draft,
+    state: State,
+    grid: Sequence[Sequence[Cell]],
+    *,
+    x: Sequence[str],
+    y: Sequence[str],
 ) -> None:
     """Add the cells [row, column]: the mark and the gain in each, and the gain as its colour."""
-    gains = [abs(c.gain) for line in grid for c in line if not np.isnan(c.gain)]
-    span = max([1.0, *gains])
+    ends = span(state)
     traces.cells(
         figure,
         # without a gain: a mark without a colour
@@ -62,7 +89,7 @@ def add(
         name=GAIN,
         x=x,
         y=y,
-        limits=(-span, span),
+        limits=(-ends, ends),
         colours=[list(stop) for stop in theme.DIVERGING],
         marks=[[_written(c) for c in line] for line in grid],
         custom=[[c.hover for c in line] for line in grid],

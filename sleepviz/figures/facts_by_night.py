@@ -62,6 +62,7 @@ def facts_by_night(state: State) -> go.Figure:
         grid.append([_cell(q, answer, cleared, when) for answer, when in given])
     fact_cells.add(
         figure,
+        state,
         grid,
         x=[*(_BEFORE[arm][0] for arm in arms), *map(_column, nights)],
         y=[theme.safe(theme.shortened(q, thinning.at_most(52))) for q in shown],
@@ -91,7 +92,7 @@ def formula(state: State) -> str:
     text = (
         f"{Kind.MEASURED}: greedy answers, without notes, under one night’s weights. "
         f"{Kind.DERIVED}: Δ = ln p(answer | night) − ln p(answer | notes gone), in nats. "
-        f"{fact_cells.RULE}"
+        f"{fact_cells.RULE} {fact_cells.scale(state)}"
     )
     rows, asked = _rows(state), []
     for night in state.nights_kept:

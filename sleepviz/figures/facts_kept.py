@@ -80,7 +80,7 @@ def formula(state: State) -> str:
     text = (
         f"{Kind.MEASURED}: ✓ and ✗, greedy answers compared with the expected ones. "
         f"{Kind.DERIVED}: Δ = ln p(answer | arm) − ln p(answer | notes gone), in nats. "
-        f"{fact_cells.RULE}"
+        f"{fact_cells.RULE} {fact_cells.scale(state)}"
     )
     arms = ("full", "cleared", "slept")
     asked = {q: row for q, row in _rows(state).items() if all(arm in row for arm in arms)}
@@ -177,7 +177,7 @@ def _add_grid(
     gap = [Cell()] * len(arms)
     grid = [gap if q == _BETWEEN else [_cell(state, rows, q, a) for a in arms] for q in questions]
     x = [_wrapped(_ARMS.get(arm, arm), 9) for arm in arms]
-    fact_cells.add(figure, grid, x=x, y=_labels(questions))
+    fact_cells.add(figure, state, grid, x=x, y=_labels(questions))
 
 
 def _labels(questions: Sequence[str]) -> list[str]:
