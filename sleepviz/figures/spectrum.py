@@ -27,7 +27,10 @@ _ENERGY = 0.99
 
 
 def spectrum(state: State, choice: str = "") -> go.Figure:
-    """Singular values (dots) and their cumulative energy (line, right) of one matrix's change."""
+    """Singular values and their cumulative energy (line, right) of one matrix's change.
+
+    The values are dots, not bars, so that those of the sleep before can stand among them.
+    """
     found = _found(state, choice)
     if found is None:
         return theme.empty(TITLE, _EMPTY)

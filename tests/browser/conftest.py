@@ -267,7 +267,21 @@ def n_cached(page: Page) -> int:
     return int(text.split("/")[0].replace(",", ""))
 
 
+MOST_PIXELS = 6000  # of a page, from top to bottom
+
+
 def shot(page: Page, name: str) -> None:
-    """Keep a picture of the page as it is, once every figure on it is painted."""
+    """Keep a picture of the page as it is, once every figure on it is painted.
+
+    Where all is done, also of what lies below the window.
+    """
     expect(page.locator('[data-testid="stSkeleton"]')).to_have_count(0)
     page.screenshot(path=SHOTS / f"{name}.png")
+    window = page.viewport_size
+    if "-done-" not in name or window is None:
+        return
+    whole = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+    page.set_viewport_size({"width": window["width"], "height": min(int(whole), MOST_PIXELS)})
+    page.wait_for_timeout(500)  # what comes into view is painted
+    page.screenshot(path=SHOTS / f"{name}-whole.png")
+    page.set_viewport_size(window)
