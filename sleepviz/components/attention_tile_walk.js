@@ -1,7 +1,7 @@
 // Lets people walk about in an attention tile: hover, click, wheel, drag, pinch, keys. Joined to the end of
 // attention_tile.js; it knows what a gesture means, not how a cell is drawn. Texts go through textContent only.
 const TILES = new WeakMap()
-const HINT = "Scroll to zoom, drag to move, double-click for all. Arrow keys walk from cell to cell, Shift-click or Shift-Enter pins one."
+const HINT = "Scroll to zoom, drag to move, double-click for all. Arrow keys walk, Shift-click or Shift-Enter pins a cell."
 const TOUCH = "Pinch or press + to zoom, drag to move, tap a cell."
 const NOTHING = "Nothing has been read yet, so there is nothing to look back at."
 const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }
