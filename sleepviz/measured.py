@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from sleepviz.quantities import Kind, Told
+from sleepviz.quantities import Kind, MeasuredSeconds, Told
 
 FILE = Path(__file__).parent / "sleep" / "measured.json"
 
@@ -27,13 +27,24 @@ class Measured:
     """
 
     kept: Annotated[float, Told(Kind.DERIVED, "")]
-    lost: float
-    n_controls: int
-    seconds: float
-    mib: float
+    lost: Annotated[float, Told(Kind.DERIVED, "count")]
+    n_controls: Annotated[int, Told(Kind.MEASURED, "count")]
+    seconds: Annotated[float, Told(Kind.DERIVED, "s")]
+    mib: Annotated[float, Told(Kind.DERIVED, "MiB")]
     n_runs: int
     n_timed: int
     on: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slept:
+    """What one sleep of a session kept and cost, told like the means of a method."""
+
+    kept: Annotated[float, Told(Kind.DERIVED, "")]
+    lost: Annotated[int, Told(Kind.DERIVED, "count")]
+    n_controls: Annotated[int, Told(Kind.MEASURED, "count")]
+    seconds: MeasuredSeconds
+    mib: Annotated[float, Told(Kind.MEASURED, "MiB")]
 
 
 @cache

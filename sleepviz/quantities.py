@@ -101,6 +101,11 @@ class Series:
         """Some of them, chosen as of an array."""
         return Series(self.values[which], self.unit, self.kind)
 
+    def at(self, which: int) -> Quantity:
+        """One of them."""
+        value = float(self.values[which])
+        return Quantity(None if math.isnan(value) else value, self.unit, self.kind)
+
     def __sub__(self, other: Series) -> Series:
         if self.unit != other.unit:
             raise ValueError(f"{self.unit} and {other.unit} differ.")

@@ -58,7 +58,7 @@ class Timing:
 
     index: int
     phase: str  # "prefill", "decode" or "look"
-    n_tokens: int
+    n_tokens: Annotated[int, Told(Kind.MEASURED, "tokens")]
     n_context: int
     ms: MeasuredMs
     watched: bool = False

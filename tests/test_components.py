@@ -37,7 +37,7 @@ from sleepviz.figures.facts_by_night import facts_by_night
 from sleepviz.figures.facts_kept import facts_kept
 from sleepviz.figures.memory_over_time import memory_over_time, moment
 from sleepviz.figures.tokens_kept import tokens_kept
-from sleepviz.quantities import Kind, Quantity
+from sleepviz.quantities import Kind, Quantity, derived, measured
 from sleepviz.state import Night, SeenToken, State, Turn
 from sleepviz.timeline import Timeline
 
@@ -817,6 +817,30 @@ def test_bars_are_packed_with_their_rows_parts_and_kinds() -> None:
 )  # fmt: skip
 def test_a_click_on_a_part_is_checked(told: object, part: tuple[int, int] | None) -> None:
     assert bars.chosen(told, lying()) == part
+
+
+def test_upright_bars_are_painted_with_lines_and_dots() -> None:
+    figure = go.Figure([go.Bar(x=[1, 2], y=[3, 4], width=0.5), go.Scatter(x=[1, 2], y=[0, 1])])
+    assert paints(figure)
+    data = packed_chart(figure, height=200)
+    header = json.loads(data[4 : 4 + int.from_bytes(data[:4], "little")])
+    assert [(s["bar"], s["line"], s["marker"]) for s in header["series"]] == [
+        (0.5, False, ""),
+        (0, True, ""),
+    ]
+    assert not paints(go.Figure(go.Bar(x=[1], y=["a"], orientation="h")))
+
+
+def test_bars_say_once_what_all_of_them_are_or_each_of_itself() -> None:
+    one, other = derived(1.0, "s"), measured(2.0, "s")
+    alike = json.dumps(pieces.bars([pieces.Bar("a", one, 2), pieces.Bar("b", one, 2, limit=1)]))
+    assert alike.count("DERIVED") == 1
+    assert alike.count('"width": "50.00%"') == 2
+    assert '"left": "50.00%"' in alike
+    both = json.dumps(pieces.bars([pieces.Bar("a", one, 2), pieces.Bar("b", other, 2, "two")]))
+    assert (both.count("DERIVED"), both.count("MEASURED")) == (1, 1)
+    assert "1 s" in both
+    assert "two" in both
 
 
 def test_other_figures_are_no_bars() -> None:

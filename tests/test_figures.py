@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -299,6 +300,25 @@ def test_dots_refuse_an_estimate() -> None:
     y = Series(np.array([0, 1]), "MiB", Kind.ESTIMATE)
     with pytest.raises(ValueError, match="dots cannot say"):
         traces.dots(theme.blank("T", "t", x="x", y="y"), y, name="n", x=[0, 1], hover="", colour="")
+
+
+def test_bars_refuse_an_estimate() -> None:
+    y = Series(np.array([0, 1]), "1", Kind.ESTIMATE)
+    with pytest.raises(ValueError, match="bars cannot say"):
+        traces.bars(theme.blank("T", "t", x="x", y="y"), y, name="n", x=[0, 1], hover="", colour="")
+
+
+def test_a_hover_text_tells_the_kind_of_what_is_not_of_the_kind_that_is_drawn() -> None:
+    figure = theme.blank("T", "t", x="x", y="y")
+    y = Series(np.array([1.0, 2.0]), "MiB", Kind.MEASURED)
+    half = y.by(lambda n: n / 2, "MiB")
+    draw = partial(traces.line, figure, y, name="n", x=[0, 1], colour=theme.KV)
+    with pytest.raises(ValueError, match="a number that is DERIVED beside others"):
+        draw(custom=(y, half), hover="%{y}<br>derived %{customdata[0]}<br>%{customdata[1]}")
+    draw(custom=(half, ["a", "b"]), hover="%{y}<br>%{customdata[0]} (derived) %{customdata[1]}")
+    draw(custom=(y,), hover="%{y}, %{customdata[0]}")
+    assert figure.data[0].customdata.tolist() == [[0.5, "a"], [1.0, "b"]]
+    assert figure.data[1].customdata.tolist() == [[1.0], [2.0]]
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -750,7 +770,7 @@ def test_what_was_slept_on_in_two_nights_took_both_and_is_read_again_as_a_whole(
 
 def test_a_sleep_is_weighed_by_the_memory_that_each_way_holds_too() -> None:
     story = Story().read(100).sleep(1)
-    for ms in (800.0, 1000.0, 1200.0):
+    for ms in (9000.0, 800.0, 1000.0, 1200.0):  # the first one warms up
         story.answer("Who?", "full", -1.0, ms=ms, night=0)
     story.answer("Who?", "slept", -1.0, ms=1000.0)
     picture, report = PICTURES["break_even"], story.state.nights[0].report
@@ -869,7 +889,8 @@ def test_tokens_that_were_said_while_a_head_was_recorded_are_marked() -> None:
     )
     said = _trace("time_per_token", story.state, "generated")
     watched = _trace("time_per_token", story.state, "generated while attention is seen")
-    assert (len(said.x), len(watched.x)) == (3, 1)
+    first = _trace("time_per_token", story.state, "the first generated, in no median")
+    assert (len(first.x), len(said.x), len(watched.x)) == (1, 2, 1)
     assert said.marker.symbol != watched.marker.symbol
     assert "30.00 ms per token generated while" in PICTURES["time_per_token"].alt(story.state)
 
@@ -883,7 +904,7 @@ def test_a_cell_of_the_cache_map_tells_its_positions_and_bytes() -> None:
     names = table_of(PICTURES["kv_map"].draw(Story().read(600).state)).names
     assert names[2:] == (
         "‖K‖ (norm, MEASURED)",
-        "last position (number, MEASURED)",
+        "last position (tokens, MEASURED)",
         "size (KiB, DERIVED)",
     )
 
@@ -895,7 +916,7 @@ def test_a_dozen_controls_are_told_with_the_room_that_they_leave() -> None:
     story.answer("Is ice cold?", "cleared", -1.0, kind="control", night=0)
     story.answer("Is ice cold?", "slept", -3.0, kind="control")
     right = _trace("cost_elsewhere", story.state, "controls right")
-    assert "no longer right: Is ice cold?" in right.customdata[1][2]
+    assert "no longer right: Is ice cold?" in right.customdata[1][3]
 
 
 def test_the_report_of_a_sleep_leaves_as_a_table() -> None:
@@ -982,7 +1003,10 @@ def test_a_spectrum_is_compared_with_that_of_the_sleep_before() -> None:
         "energy so far (right)",
     ]
     state = story.read(8).sleep(2).state
-    (before,) = [t for t in picture.draw(state, name).data if t.name == "after sleep 1"]
+    drawn = {t.name: t for t in picture.draw(state, name).data}
+    before = drawn["after sleep 1"]
+    assert drawn["singular value"].type == "bar"
+    assert (drawn["singular value"].width, before.type) == (0.8, "scatter")
     assert list(before.y) == [0.5, 0.1, 0.01]
     assert "After sleep 1 it was 2 of 3" in picture.alt(state, name)
 

@@ -266,7 +266,7 @@ def test_a_click_in_the_tile_chooses_its_row_and_marks_it(
     assert marked[-2:] == [None, 5]  # painted again with the mark
     seen = session_of(app).timeline.at().attention
     assert f"“{shares.plain(seen.tokens[5].text)}”" in painted(app)
-    assert f"gave {seen.weights[5, 2]:.1%} to" in painted(app)
+    assert f"gave {100 * seen.weights[5, 2]:.1f} % to" in painted(app)
     formula = shares.about_tile(session_of(app).timeline.at().facts, seen, 5)[2]
     assert formula not in painted(app)  # made only while it is open
     app.session_state["look.tile.more"] = True
@@ -274,7 +274,7 @@ def test_a_click_in_the_tile_chooses_its_row_and_marks_it(
     assert formula in painted(app)
     clicks.append((5, 1))  # another cell of the same row
     app.run()
-    assert f"gave {seen.weights[5, 1]:.1%} to" in painted(app)
+    assert f"gave {100 * seen.weights[5, 1]:.1f} % to" in painted(app)
 
 
 # the weights of each night ------------------------------------------------------------------------
@@ -358,11 +358,11 @@ def test_a_share_that_is_there_is_never_told_as_nothing() -> None:
     seen = capture(3)
     weights = np.array([[1, 0, 0], [0.5, 0.5, 0], [0.4, 0.0002, 0.5998]], dtype=np.float32)
     bars = read_by(replace(seen, weights=weights), 2, hide_sink=False)
-    assert [bar.amount for bar in bars[-2:]] == ["60.0%", "< 0.1%"]
+    assert [bar.words for bar in bars[-2:]] == ["60.0%", "< 0.1%"]
     assert [bar.pick for bar in bars[-2:]] == ["2", "1"]
     assert bars[-1].hover.startswith("share 0.0002; position 1, 1 tokens before")
     only = read_by(replace(seen, weights=weights), 0, hide_sink=True)
-    assert [bar.amount for bar in only] == ["100.0%"]  # it can read nothing else
+    assert [bar.words for bar in only] == ["100.0%"]  # it can read nothing else
 
 
 def test_slots_count_as_what_attention_reads_now_unless_they_are_off() -> None:

@@ -26,6 +26,7 @@ from sleepviz.events import Answered
 from sleepviz.state import State
 from sleepviz.stories import Probe
 
+AWAKE = "It has not slept yet: there are no dynamic weights to ask."
 PINNED = "compare.pinned"  # in session_state: the session, and the answers that were pinned
 
 
@@ -33,7 +34,8 @@ def answered(state: State, probe: Probe | None) -> None:
     """The last answers to a question; beneath them those that were pinned."""
     question = probe.question if probe else ""
     got = last_answers(state, question)
-    missing = {u.arm: u.reason for u in state.unavailable if u.question == question}
+    missing = {} if state.nights_in_force else dict.fromkeys(("slept", "both"), AWAKE)
+    missing |= {u.arm: u.reason for u in state.unavailable if u.question == question}
     step = _replayed(got) if got else None
     title = f"One question, four answers: “{question}”" if got else ""
     markup(answers(got, missing, outdated(state, got), step), key="compare.answers", title=title)

@@ -27,6 +27,7 @@ ARMS: Mapping[str, tuple[str, str, str]] = {
     "both": ("both", "the text and the dynamic weights", "green"),
 }
 """What each arm is called, what the model has in it, and its colour."""
+ASK = "Ask a question to compare."
 ANSWERS_SEE = (
     "One question, answered greedily in four arms; a word that is pointed at tells how likely each "
     "of its tokens was."
@@ -68,7 +69,7 @@ def answers(
         *[
             _answer(arm, got[arm], first, outdated.get(arm, ""), step)
             if arm in got
-            else _nothing(arm, missing.get(arm, "Not asked yet."))
+            else _nothing(arm, missing.get(arm, ASK))
             for arm in ARMS
         ],
     )

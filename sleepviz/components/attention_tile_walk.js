@@ -2,7 +2,8 @@
 // attention_tile.js; it knows what a gesture means, not how a cell is drawn. Texts go through textContent only.
 const TILES = new WeakMap()
 const HINT = "Scroll to zoom, drag to move, double-click for all. Arrow keys walk, Shift-click or Shift-Enter pins a cell."
-const TOUCH = "Pinch or press + to zoom, drag to move, tap a cell."
+const TOUCH = "Pinch or press + to zoom, drag to move, tap a cell; hold it to pin it."
+const HELD = 500 // ms: a finger that stays longer pins
 const NOTHING = "Nothing has been read yet, so there is nothing to look back at."
 const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }
 
@@ -46,6 +47,7 @@ class Tile extends Marked {
     addEventListener("scroll", this.disarm, { capture: true, passive: true })
     map.addEventListener("wheel", e => this.wheel(e), { passive: false })
     map.ondblclick = () => this.reset()
+    map.oncontextmenu = e => { if (e.pointerType && e.pointerType !== "mouse") e.preventDefault() } // a finger that stays
     map.onpointerdown = e => this.down(e)
     map.onpointermove = e => this.move(e)
     map.onpointerup = e => this.up(e)
@@ -194,7 +196,7 @@ class Tile extends Marked {
   down(e) {
     this.map.setPointerCapture(e.pointerId)
     this.pointers.set(e.pointerId, e)
-    this.drag = { x: e.offsetX, y: e.offsetY, view: this.view, moved: this.pointers.size > 1 }
+    this.drag = { x: e.offsetX, y: e.offsetY, at: e.timeStamp, view: this.view, moved: this.pointers.size > 1 }
     if (this.pointers.size === 2) this.spread = this.apart()
   }
 
@@ -235,7 +237,8 @@ class Tile extends Marked {
     const cell = drag && !drag.moved ? this.cellAt(e.offsetX, e.offsetY) : null
     if (e.pointerType !== "mouse" && cell) this.point(cell, e.offsetX, e.offsetY)
     if (!cell || cell.k > cell.q || (cell.k >= 0 && cell.k < this.grid.reach(cell.q))) return
-    if (e.shiftKey && cell.k >= 0) this.pin(cell)
+    const held = e.pointerType !== "mouse" && e.timeStamp - drag.at >= HELD
+    if ((e.shiftKey || held) && cell.k >= 0) this.pin(cell)
     else this.select(cell, 0)
   }
 

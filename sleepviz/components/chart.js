@@ -62,7 +62,9 @@ class ChartPicture extends Painted {
     button.type = "button"
     const colour = this.colour(series.colour)
     const dash = (DASHES[series.dash] || []).map((d) => d * 0.6).join(" ")
-    const sign = series.line
+    const sign = series.bar
+      ? `<rect x="5" width="8" height="10" fill="${colour}"/>`
+      : series.line
       ? `<rect width="18" height="10" rx="3" fill="${colour}" opacity="${series.fill ? 0.25 : 0}"/>` +
         `<path d="M1 5H17" stroke="${colour}" stroke-width="${Math.min(3, series.width + 0.5)}" stroke-dasharray="${dash}" stroke-linecap="round"/>`
       : series.marker.startsWith("triangle")
@@ -117,8 +119,8 @@ class ChartPicture extends Painted {
     let high = -Infinity
     for (const s of this.message.series) {
       if (!s.x.length) continue
-      low = Math.min(low, s.x[0])
-      high = Math.max(high, s.x[s.x.length - 1])
+      low = Math.min(low, s.x[0] - s.bar / 2)
+      high = Math.max(high, s.x[s.x.length - 1] + s.bar / 2)
     }
     for (const s of this.message.shapes) {
       if (s.kind !== "band") continue
@@ -157,7 +159,7 @@ class ChartPicture extends Painted {
         }
       }
     }
-    for (const s of this.message.shapes) if (s.kind === "level" && name === "y") high = Math.max(high, s.at * 1.04)
+    for (const s of this.message.shapes) if (s.kind === "level" && s.axis === name) high = Math.max(high, s.at * 1.04)
     if (!(high >= low)) return steps(0, 1, rows)
     if (axis.log) return logSteps(low, high, rows)
     if (high === low) high = low + (Math.abs(low) || 1)
@@ -191,6 +193,7 @@ class ChartPicture extends Painted {
     const scale = (s) => axes[s.axis] || axes.y
     for (const [at, s] of this.shown.entries())
       if (s.fill) paintFill(pen, s, axes.x, scale(s), this.tone(s), s.fill === "below" && this.shown[at - 1])
+    for (const s of this.shown) if (s.bar) paintBars(pen, s, axes.x, scale(s), this.tone(s))
     for (const s of this.shown) if (s.spread.length) paintSpread(pen, s, axes.x, scale(s), this.tone(s))
     for (const s of this.shown) if (s.marker && !s.line) paintDots(pen, s, axes.x, scale(s), this.tone(s))
     for (const s of this.shown) if (s.line) paintLine(pen, s, axes.x, scale(s), this.tone(s))

@@ -1,7 +1,7 @@
 """A figure on a canvas that keeps its zoom, hover and hidden lines while the data moves on.
 
-Knows how to pack the lines, dots, bands and notes of a plotly figure, and that grid.py shows a
-heatmap; tells the x that was clicked; does not know what they mean.
+Knows how to pack the lines, dots, bars, bands and notes of a plotly figure, and that grid.py shows
+a heatmap; tells the x that was clicked; does not know what they mean.
 Streamlit's own plotly element is taken down and put up again at each change of the data; this is
 not.
 """
@@ -123,8 +123,12 @@ def untitled(figure: go.Figure, height: int) -> go.Figure:
 
 
 def paints(figure: go.Figure) -> bool:
-    """Whether the canvas can paint all of a figure: scatter traces on one x axis, or none."""
-    return all(t.type == "scatter" and (t.xaxis or "x") == "x" for t in figure.data)
+    """Whether the canvas can paint it all: lines, dots and upright bars on one x axis, or none."""
+    return all(
+        (t.type == "scatter" or (t.type == "bar" and t.orientation != "h"))
+        and (t.xaxis or "x") == "x"
+        for t in figure.data
+    )
 
 
 def packed(
@@ -175,9 +179,11 @@ def _series(trace: Json, columns: Columns, number: int) -> dict[str, object]:
     x = np.asarray(_told(trace, "x", np.arange(len(y))), dtype=float)
     custom = np.asarray(_told(trace, "customdata", np.empty((len(y), 0)))).reshape(len(y), -1)
     keep = thinning.thin(y)
+    upright = trace.get("type") == "bar"
     mode, line, marker = trace.get("mode") or "lines", trace.get("line"), trace.get("marker")
-    line, marker = line or {}, marker or {}
-    colour = line.get("color") or (marker.get("color") if "markers" in mode else None)
+    mode, line, marker = "" if upright else mode, line or {}, marker or {}
+    marked = upright or "markers" in mode
+    colour = line.get("color") or (marker.get("color") if marked else None)
     if not isinstance(colour, str):
         colour = theme.COLOURWAY[number % len(theme.COLOURWAY)]
     return {
@@ -193,6 +199,7 @@ def _series(trace: Json, columns: Columns, number: int) -> dict[str, object]:
         "step": line.get("shape") == "hv",
         "fill": {"tozeroy": "zero", "tonexty": "below"}.get(trace.get("fill") or "", ""),
         "marker": (marker.get("symbol") or "circle") if "markers" in mode else "",
+        "bar": (trace.get("width") or 0.8) if upright else 0,  # its width in units of x
         "size": marker.get("size") or 6,
         "opacity": _told(trace, "opacity", 1.0),
         "axis": trace.get("yaxis") or "y",
@@ -239,6 +246,7 @@ def _shapes(shapes: Iterable[Json]) -> list[dict[str, object]]:
         found.append(
             {
                 "kind": kind,
+                "axis": shape.get("yref") if kind == "level" else "y",
                 "at": shape["y0"] if across else shape["x0"],
                 "to": shape["y1"] if across else shape["x1"],
                 "label": shape.get("label", {}).get("text") or "",

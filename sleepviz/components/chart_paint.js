@@ -137,9 +137,24 @@ function paintDot(pen, series, px, py) {
   pen.fill()
 }
 
-/** What stands before a series' name: a piece of its line, or one of its dots. */
+/** Bars from the zero line, a series' width wide. */
+function paintBars(pen, series, x, y, colour) {
+  pen.fillStyle = colour
+  pen.globalAlpha = series.opacity
+  const zero = y.px(Math.max(0, y.low))
+  for (let i = 0; i < series.x.length; i++) {
+    if (!Number.isFinite(series.y[i])) continue
+    const [left, right] = [-0.5, 0.5].map((half) => x.px(series.x[i] + half * series.bar))
+    const top = y.px(series.y[i])
+    pen.fillRect(left, Math.min(top, zero), Math.max(1, right - left), Math.abs(zero - top))
+  }
+  pen.globalAlpha = 1
+}
+
+/** What stands before a series' name: a piece of its line, one of its dots, or a bar. */
 function paintSign(pen, series, x, y, colour) {
   pen.strokeStyle = pen.fillStyle = colour
+  if (series.bar) return pen.fillRect(x + 5, y - 6, 8, 12)
   if (!series.line) return paintDot(pen, { ...series, size: 8 }, x + 9, y)
   pen.lineWidth = Math.min(3, series.width + 0.5)
   pen.setLineDash((DASHES[series.dash] || []).map((d) => d * 0.6))
@@ -159,7 +174,7 @@ function paintShape(pen, shape, box, axes, colour) {
     pen.fillRect(from, box.top, Math.max(1, Math.min(box.right, axes.x.px(shape.to)) - from), box.bottom - box.top)
   } else if (shape.kind !== "label") {
     const upright = shape.kind === "moment"
-    const at = upright ? axes.x.px(shape.at) : axes.y.px(shape.at)
+    const at = upright ? axes.x.px(shape.at) : (axes[shape.axis] || axes.y).px(shape.at)
     pen.globalAlpha = 0.8
     pen.strokeStyle = colour
     pen.lineWidth = 1.5
@@ -195,7 +210,7 @@ function paintLabels(pen, shapes, box, axes, colours, rows) {
       continue
     }
     if (!level) ends[row] = at + width + 8
-    const top = level ? axes.y.px(shape.at) - 14 : box.top + 3 + 14 * row
+    const top = level ? (axes[shape.axis] || axes.y).px(shape.at) - 14 : box.top + 3 + 14 * row
     pen.strokeStyle = colours.background
     pen.globalAlpha = 0.85
     pen.strokeText(shape.label, at, top)

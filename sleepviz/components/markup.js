@@ -8,7 +8,8 @@ function spark(attributes, values) {
   svg.setAttribute("class", attributes.class)
   svg.setAttribute("viewBox", "0 0 100 30")
   svg.setAttribute("preserveAspectRatio", "none")
-  svg.setAttribute("aria-hidden", "true")
+  svg.setAttribute("role", "img")
+  svg.setAttribute("aria-label", attributes.label)
   if (values.length < 2) return svg
   const points = values.map((v, i) => `${(i / (values.length - 1) * 100).toFixed(2)},${(28 - v * 26).toFixed(2)}`)
   const area = document.createElementNS(SVG, "polygon")

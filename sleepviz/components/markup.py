@@ -33,10 +33,14 @@ def el(tag: str, cls: str, *children: Node | None, title: str = "", **attributes
     return [tag, known, [child for child in children if child is not None]]
 
 
-def sparkline(values: list[float], cls: str = "") -> Node:
-    """A small line without axes; the values are drawn from 0 to their highest."""
+def sparkline(values: list[float], label: str, cls: str = "") -> Node:
+    """A small line without axes; the values are drawn from 0 to their highest.
+
+    `label` says in words what it shows.
+    """
     top = max(values, default=0.0) or 1.0
-    return ["spark", {"class": f"spark {cls}"}, [round(v / top, 4) for v in values]]
+    drawn = [round(v / top, 4) for v in values]
+    return ["spark", {"class": f"spark {cls}", "label": label}, drawn]
 
 
 def markup(*nodes: Node | None, key: str, title: str = "") -> None:

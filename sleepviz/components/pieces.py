@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from sleepviz.components.markup import Node, el, sparkline, tag
 from sleepviz.figures import theme
-from sleepviz.quantities import Kind, Quantity
+from sleepviz.quantities import Kind, Quantity, Series
 
+_MOST_DRAWN = 120  # values of a card's small line
 SIGNS = {"orange": "!", "green": "✓", "violet": "☾", "blue": "i", "plain": "·"}
 
 
@@ -24,7 +25,7 @@ class Card:
     unit: str = ""
     note: str = ""
     kind: Kind | None = field(kw_only=True)
-    series: tuple[float, ...] = ()
+    series: Series | None = None  # how it came to be so: drawn small, without axes
     tone: str = "violet"
 
     @classmethod
@@ -36,7 +37,7 @@ class Card:
         *,
         digits: int = 0,
         sign: str = "",
-        series: tuple[float, ...] = (),
+        series: Series | None = None,
         tone: str = "violet",
     ) -> Card:
         """A card of a number that brings its unit and kind along; bytes in a unit that suits."""
@@ -48,13 +49,17 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar: `share` of the row from 0 to 1; `limit` likewise, as a line across."""
+    """One bar: an amount, of which `of` fills the row; its unit is that of `limit`, too.
+
+    `words`: the amount in words, where a number with its unit does not say it.
+    """
 
     label: str
-    share: float
-    amount: str
+    amount: Quantity
+    of: float
+    words: str = ""
     tone: str = "violet"
-    limit: float | None = None
+    limit: float | None = None  # a line across
     hover: str = ""
     code: bool = False
     pick: str = ""  # what `choice` of markup returns when it is clicked
@@ -66,20 +71,32 @@ def cards(shown: Sequence[Card]) -> Node:
 
 
 def _card(card: Card) -> Node:
-    line = sparkline(list(card.series[-120:]), card.tone) if len(card.series) > 1 else None
     return el(
         "div",
         "card",
-        line,
+        None if card.series is None else _line(card.name, card.series, card.tone),
         el("div", "name", el("span", "", card.name), tag(card.kind)),
         el("div", "value", card.value, el("span", "unit", card.unit) if card.unit else None),
         el("div", "note", card.note or "\u00a0"),
     )
 
 
+def _line(name: str, series: Series, tone: str) -> Node | None:
+    """The last of the values as a small line; nothing of less than two."""
+    last = series[-_MOST_DRAWN:]
+    if len(last) < 2:
+        return None
+    first, highest, now = (
+        in_words(Quantity(float(v), last.unit, last.kind), 1)
+        for v in (last.values[0], last.values.max(), last.values[-1])
+    )
+    words = f"{name}, the last {len(last)} values, {last.kind}: from {first} to {now}"
+    return sparkline(last.values.tolist(), f"{words}, the highest {highest}.", tone)
+
+
 def told(words: str, number: Quantity, digits: int = 0) -> Node:
     """Words with a number in the place of their `{}`, and what that number is."""
-    text = words.replace("{}", number.told(digits))
+    text = words.replace("{}", number.told(digits), 1)
     return el("span", "", f"{text} ", tag(number.kind))
 
 
@@ -106,18 +123,32 @@ def empty(what: str, hint: str = "") -> Node:
 
 
 def bars(shown: Sequence[Bar]) -> Node:
-    """Bars under each other, with their amounts in words."""
-    return el("div", "bars", *[_bar(bar) for bar in shown])
+    """Bars under each other, with their amounts in words and what these are.
+
+    That is said of each of them, or where all are alike once, beneath them.
+    """
+    kinds = {bar.amount.kind for bar in shown}
+    alike = el("div", "alike", tag(kinds.pop())) if len(kinds) == 1 else None
+    return el("div", "bars", *[_bar(bar, alike is None) for bar in shown], alike)
 
 
-def _bar(bar: Bar) -> Node:
+def _bar(bar: Bar, tagged: bool) -> Node:
+    full = bar.of or 1.0
     limit = None
     if bar.limit is not None:
-        limit = el("div", "limit", left=f"{min(bar.limit, 0.995):.2%}")
-    line = el("div", "track", _fill(bar.share, bar.tone), limit)
+        limit = el("div", "limit", left=f"{min(bar.limit / full, 0.995):.2%}")
+    line = el("div", "track", _fill(float(bar.amount) / full, bar.tone), limit)
     label = el("div", "label code" if bar.code else "label", bar.label, title=bar.label)
-    amount = el("div", "amount", bar.amount)
+    words = bar.words or in_words(bar.amount)
+    amount = el(
+        "div", "amount", words, " " if tagged else None, tag(bar.amount.kind if tagged else None)
+    )
     return el("div", "bar", label, line, amount, title=bar.hover, pick=bar.pick)
+
+
+def in_words(amount: Quantity, digits: int = 0) -> str:
+    """A number with its unit; bytes in a unit that suits."""
+    return theme.size(float(amount)) if amount.unit == "B" else amount.told(digits)
 
 
 def track(share: float, tone: str = "violet") -> Node:

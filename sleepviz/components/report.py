@@ -52,7 +52,7 @@ def outcome(night: Night) -> Node:
         el("b", "", f"Sleep {night.number} · {night.started.method}"),
         chip(words, tone),
         chip("kept against the gate", "orange") if forced else None,
-        el("span", "muted small", f"{night.started.n_tokens:,} tokens {took}"),
+        el("span", "muted small", f"{night.started.n_tokens:,} tokens {took} ", tag(Kind.MEASURED)),
         el("span", "muted small", knobs) if knobs else None,
     )
 
@@ -110,7 +110,7 @@ def report(
         bars(_bytes(got, where)),
         verdict(got.gate),
         _bill(got, started),
-        el("div", "small muted", got.details) if got.details else None,
+        _details(got),
     )
 
 
@@ -150,7 +150,12 @@ def _taken(got: SleepReport) -> Node:
         Card.of("Dynamic weights", quantity(got, "dynamic_bytes"), worth(got), tone="orange"),
         Card.of("They stand for", _stood_for(got), f"{got.n_tokens:,} tokens of KV"),
     ]
-    return el("div", "talk", cards(shown), el("div", "small muted", got.details))
+    return el("div", "talk", cards(shown), _details(got))
+
+
+def _details(got: SleepReport) -> Node | None:
+    """What the method counted."""
+    return el("div", "small muted", f"{got.details} ", tag(Kind.MEASURED)) if got.details else None
 
 
 def _stood_for(got: SleepReport) -> Quantity:
@@ -215,14 +220,18 @@ def _bill(got: SleepReport, started: SleepStarted | None) -> Node | None:
 
 
 def _bytes(got: SleepReport, where: str) -> list[Bar]:
-    top = max(got.kv_bytes, got.dynamic_bytes, got.peak_tensor_bytes, got.peak_extra_bytes, 1)
     rows = (
-        ("KV cache, freed", got.kv_bytes, "violet"),
-        (f"dynamic weights, {_since(got)}", got.dynamic_bytes, "orange"),
-        ("tensors at once while asleep, at most", got.peak_tensor_bytes, "plain"),
-        (f"growth of the {where}, {Kind.DERIVED.lower()}", got.peak_extra_bytes, "plain"),
+        ("KV cache, freed", _freed(got), "violet"),
+        (f"dynamic weights, {_since(got)}", quantity(got, "dynamic_bytes"), "orange"),
+        ("tensors at once while asleep, at most", quantity(got, "peak_tensor_bytes"), "plain"),
+        (f"growth of the {where}", quantity(got, "peak_extra_bytes"), "plain"),
     )
-    return [Bar(name, n / top, theme.size(n), tone) for name, n, tone in rows]
+    top = max(float(n_bytes) for _, n_bytes, _ in rows)
+    return [Bar(name, n_bytes, top, tone=tone) for name, n_bytes, tone in rows]
+
+
+def _freed(got: SleepReport) -> Quantity:
+    return quantity(got, "kv_bytes") if got.slept_here else _stood_for(got)
 
 
 def _since(got: SleepReport) -> str:
@@ -241,9 +250,9 @@ def verdict(readings: tuple[GateReading, ...]) -> Node | None:
         mark = "✓" if r.passed else "✗"
         words = f"{mark} {r.value:.3f} {r.unit} · limit {r.limit:g}"
         tone = "green" if r.passed else "orange"
-        shown.append(Bar(r.name, r.value / top, words, tone, r.limit / top, r.name))
+        amount = quantity(r, "value")
+        shown.append(Bar(r.name, amount, top, words, tone, limit=r.limit, hover=r.name))
     n_asked = max(r.n_asked for r in readings)
     asked = f", {n_asked} unrelated questions asked" if n_asked else ""
-    words = f"The gate: harm to everything else{asked} "
-    heading = el("div", "small muted", words, tag(Kind.DERIVED))
+    heading = el("div", "small muted", f"The gate: harm to everything else{asked}")
     return el("div", "talk", heading, bars(shown))

@@ -9,10 +9,10 @@ import numpy as np
 import streamlit as st
 
 from sleepviz.components import choosing, shares
-from sleepviz.components.markup import Node, choice, el, tag
-from sleepviz.components.pieces import Bar, bars
+from sleepviz.components.markup import Node, choice, el
+from sleepviz.components.pieces import Bar, bars, told
 from sleepviz.events import AttentionCaptured, Token
-from sleepviz.quantities import Kind
+from sleepviz.quantities import Quantity, taken
 from sleepviz.state import State
 
 MOST_BARS = 12
@@ -39,18 +39,18 @@ def what_it_read(state: State, captured: AttentionCaptured, query: int, hide_sin
     ]
     if key is not None and key >= 0:
         to = captured.tokens[key]
-        share = captured.weights[query, key]
-        words = f"gave {share:.1%} to “{shares.plain(to.text)}”, {query - key} tokens before"
-        lines.append(el("div", "small", words))
+        to_it = f"“{shares.plain(to.text)}”, {query - key} tokens before"
+        words = f"gave {{}} to {to_it}"
+        lines.append(el("div", "small", told(words, _percent(captured, query, key), 1)))
     if hide_sink and query and not captured.first_read(query):
-        hidden = f"sink hidden: {captured.weights[query, 0]:.1%} of this row, not rescaled"
-        lines.append(el("div", "small amber", hidden))
+        hidden = "sink hidden: {} of this row, not rescaled"
+        lines.append(el("div", "small amber", told(hidden, _percent(captured, query, 0), 1)))
     lines.append(bars(read_by(captured, query, hide_sink)))
     words = (
         "Shares of this head’s attention; the longest bar is the largest of them. Click a cell or "
-        "a bar to choose its token. "
+        "a bar to choose its token."
     )
-    lines.append(el("p", "small muted", words, tag(Kind.MEASURED)))
+    lines.append(el("p", "small muted", words))
     where = f"layer {captured.layer}, head {captured.head}"
     title = f"What “{shares.plain(token.text)}” read in {where}"
     picked = choice(el("div", "talk", *lines), key="look.read", title=title)
@@ -74,6 +74,7 @@ def _clicked_key(captured: AttentionCaptured, query: int) -> int | None:
 def read_by(captured: AttentionCaptured, query: int, hide_sink: bool) -> list[Bar]:
     """The keys that a token gave most of its attention to, the sink and the slots apart."""
     row = captured.weights[query, : query + 1]
+    given = taken(AttentionCaptured, "weights", row)
     order = [int(k) for k in np.argsort(-row) if k > 0 and row[k] > 0][:MOST_BARS]
     slots = float(captured.slot_share[query])
     sink_shown = (not hide_sink or query == 0) and not captured.first_read(query)
@@ -84,19 +85,28 @@ def read_by(captured: AttentionCaptured, query: int, hide_sink: bool) -> list[Ba
         sink = f"{shares.plain(captured.tokens[0].text)} (the first token)"
         first = captured.tokens[0]
         hover = f"share {row[0]:.4f}; position {first.position}, {query} tokens before"
-        shown.append(Bar(sink, float(row[0]) / top, _share(row[0]), "plain", hover=hover, pick="0"))
+        words = _share(row[0])
+        shown.append(Bar(sink, given.at(0), top, words, "plain", hover=hover, pick="0"))
     if slots > 0:
-        words, hover = "slots of dynamic weights", f"share {slots:.4f}"
-        shown.append(Bar(words, slots / top, _share(slots), "orange", hover=hover))
+        to_slots = taken(AttentionCaptured, "slot_share", [slots]).at(0)
+        hover = f"share {slots:.4f}"
+        shown.append(
+            Bar("slots of dynamic weights", to_slots, top, _share(slots), "orange", hover=hover)
+        )
     for k in order:
         token = captured.tokens[k]
         hover = f"share {row[k]:.4f}; position {token.position}, {query - k} tokens before"
         label = shares.plain(token.text)
-        share = float(row[k]) / top
-        shown.append(
-            Bar(label, share, _share(row[k]), "violet", hover=hover, code=True, pick=str(k))
-        )
+        words = _share(row[k])
+        shown.append(Bar(label, given.at(k), top, words, hover=hover, code=True, pick=str(k)))
     return shown
+
+
+def _percent(captured: AttentionCaptured, query: int, key: int) -> Quantity:
+    """The share of a row that went to one key."""
+    return (
+        taken(AttentionCaptured, "weights", [captured.weights[query, key]]).at(0).told_in("%", 0.01)
+    )
 
 
 def _share(share: float) -> str:

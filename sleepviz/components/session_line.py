@@ -20,6 +20,7 @@ from sleepviz.components.code import component
 from sleepviz.components.export import beneath_words
 from sleepviz.components.packing import as_json
 from sleepviz.components.tables import Table
+from sleepviz.quantities import Kind
 from sleepviz.state import SeenToken
 from sleepviz.timeline import Timeline
 
@@ -49,7 +50,7 @@ SEES = (
 )
 IS_NOT = (
     "To look back undoes nothing, and the model computes nothing again: what was measured then is "
-    "shown. Seconds are MEASURED; by event, an hour takes no more room than a moment."
+    "shown. By event, an hour takes no more room than a moment."
 )
 _chronicles: WeakKeyDictionary[Timeline, Chronicle] = WeakKeyDictionary()
 _lock = Lock()
@@ -77,7 +78,22 @@ def session_line(
 
     _MOUNT(data=as_json(pack(timeline, position, key, token)), key=key, on_position_change=moved)
     beneath_words(
-        partial(table, timeline), of=key, file="session", about=(SEES, IS_NOT), key=f"{key}.about"
+        partial(table, timeline),
+        of=key,
+        file="session",
+        about=(SEES, IS_NOT, formula(timeline)),
+        key=f"{key}.about",
+    )
+
+
+def formula(timeline: Timeline) -> str:
+    """How many events the line tells, with the numbers of its lanes filled in."""
+    stretches, n, seconds = _stretches(timeline)
+    told = Counter(s.lane for s in stretches)
+    counts = " + ".join(f"{told[lane]:,} {lane}" for lane in LANES if told[lane]) or "0"
+    return (
+        f"{Kind.MEASURED}: {n:,} events in {seconds:,.1f} s. {Kind.DERIVED}: what follows each "
+        f"other in a lane is one mark: {counts} = {len(stretches):,} marks."
     )
 
 

@@ -41,6 +41,7 @@ def strip(state: State, back: int | None = None) -> Node:
             "span",
             "gauge",
             el("span", "num", f"{state.n_cached:,} / {room:,} tokens"),
+            tag(Kind.MEASURED),
             track(state.n_cached / room if room > 0 else 0.0),
             title="Tokens in the context now, of those that it has room for: this model was "
             f"trained for {facts.context_limit:,}"

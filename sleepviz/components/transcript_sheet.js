@@ -24,6 +24,25 @@ function paintFate(pen, fate, x, y, w, h, colours) {
   pen.globalAlpha = 1
 }
 
+/** The outline of what has just come. */
+function paintFresh(pen, x, y, w, h, colours) {
+  pen.globalAlpha = 0.7
+  pen.strokeStyle = colours.blue
+  pen.lineWidth = 1.5
+  pen.strokeRect(x - 0.5, y - 0.5, w + 1, h + 1)
+  pen.globalAlpha = 1
+}
+
+/** The sign of a fate in the legend: what is gone is struck through, as its words are. */
+function paintSwatch(pen, fate, x, y, colours) {
+  paintFate(pen, fate, x, y - 7, 18, 14, colours)
+  if (fate !== "gone") return
+  pen.globalAlpha = 0.58
+  pen.fillStyle = colours.text
+  pen.fillRect(x + 2, y - 0.75, 14, 1.5)
+  pen.globalAlpha = 1
+}
+
 /** A canvas with all that was said, its legend and a title. */
 function sheetOfTalk({ said, d }) {
   const read = (name) => getComputedStyle(said).getPropertyValue(`--st-${name}-color`).trim()
@@ -36,6 +55,9 @@ function sheetOfTalk({ said, d }) {
   pen.textBaseline = "middle"
   for (const chip of said.querySelectorAll(".chip"))
     for (const r of chip.getClientRects()) paintFate(pen, chip.dataset.fate, across(r), down(r), r.width, r.height, colours)
+  const fresh = said.querySelectorAll(".chip.fresh")
+  for (const chip of fresh)
+    for (const r of chip.getClientRects()) paintFresh(pen, across(r), down(r), r.width, r.height, colours)
   for (const chip of said.querySelectorAll(".chip[data-night]")) {
     const [r] = chip.getClientRects()
     if (!r) continue
@@ -47,8 +69,9 @@ function sheetOfTalk({ said, d }) {
   while (texts.nextNode()) writeWords(pen, texts.currentNode, (r) => [across(r), down(r)])
   const legend = FATES.map(([fate, name]) => ({
     name: `${name} ${number(d.counts[fate])}`,
-    paint: (g, x, y) => paintFate(g, fate, x, y - 7, 18, 14, colours),
+    paint: (g, x, y) => paintSwatch(g, fate, x, y, colours),
   }))
+  if (fresh.length) legend.push({ name: `new ${number(fresh.length)}`, paint: (g, x, y) => paintFresh(g, x, y - 7, 18, 14, colours) })
   const note = said.scrollHeight > LONGEST ? "Only the beginning: it is longer than an image can be." : ""
   return sheetOf({ canvas, size, title: "Transcript with the fate of each token", legend, note, colours })
 }

@@ -29,7 +29,9 @@ from sleepviz import SleepvizError
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-_NOT_PICTURES = frozenset({"draft", "fact_cells", "paying", "theme", "thinning", "traces"})
+_NOT_PICTURES = frozenset(
+    {"beside", "draft", "fact_cells", "paying", "theme", "thinning", "traces"}
+)
 
 
 @dataclass(frozen=True, slots=True)

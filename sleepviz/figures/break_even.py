@@ -103,12 +103,13 @@ def _add_way(figure: Draft, way: Way, x: np.ndarray, name: str, colour: str, *, 
     tenths = ""
     if way.spread[0] < way.spread[1]:
         tenths = "<br>p10 to p90: %{customdata[0]:,.1f} to %{customdata[1]:,.1f} " + unit
+    costs_so_far = Series(np.array([float(way.after(n)) for n in x]), unit, way.after(1).kind)
     traces.line(
         figure,
-        Series(np.array([float(way.after(n)) for n in x]), unit, way.after(1).kind),
+        costs_so_far,
         name=name,
         x=x,
-        custom=spread,
+        custom=[Series(edge, unit, costs_so_far.kind) for edge in spread.T],
         spread=None if thin else spread,
         edges=("p10", "p90"),
         hover=f"%{{y:,.1f}} {unit}<br>{once}%{{x:,.0f}} · {way.each.told(2)}{tenths}",
@@ -161,7 +162,8 @@ def formula(state: State, choice: str = "seconds") -> str:
         f"notes {now.reading.told(2)}. {now.sleep.kind}: asleep {now.sleep.told(2)}, kept cache "
         f"{theme.size(now.kv_bytes)}, dynamic weights {theme.size(now.dynamic_bytes)}. Shaded, "
         "p10 to p90: were all questions as quick as the tenth percentile of those asked, or as "
-        "slow as the ninetieth."
+        "slow as the ninetieth. The session’s first answer and first pass, in which all is warmed "
+        "up, are left out where there are others."
     )
 
 

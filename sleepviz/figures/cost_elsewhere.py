@@ -9,7 +9,6 @@ import math
 import re
 from dataclasses import dataclass
 
-import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.events import Answered, GateReading
@@ -21,7 +20,7 @@ TITLE = "What it cost elsewhere"
 SEES = (
     "Questions that have nothing to do with the notes, before any sleep (0) and after each: how "
     "many are still right; and by how much plain text is less expected than by what the sleep "
-    "stands in for (1: not at all)."
+    "stands in for (1: not at all). A line: where the gate refuses."
 )
 IS_NOT = (
     "A dozen questions are a sample: one of them is eight per cent. They say nothing of what was "
@@ -45,7 +44,7 @@ class _Point:
     night: int
     right: int
     asked: int
-    nll: float | None
+    nll: tuple[float, float] | None  # with the gate's limit
     changed: tuple[str, ...]  # controls that were right before and are not now
     silent: int = 0  # answers that say nothing, or that they will not
 
@@ -55,10 +54,10 @@ def cost_elsewhere(state: State) -> go.Figure:
     points = _points(state)
     if not points:
         return theme.empty(TITLE, _EMPTY)
-    told = [(p.night, p.nll) for p in points if p.nll is not None]
+    told = [(p.night, *p.nll) for p in points if p.nll is not None]
     asked = [p for p in points if p.asked]
     ratio = "text NLL, a ratio (×)"
-    right = {"yaxis2": theme.right_axis(ratio)} if told and asked else {}
+    right = {"yaxis2": theme.right_axis(ratio, from_0=False)} if told and asked else {}
     figure = theme.blank(
         TITLE,
         alt(state),
@@ -68,25 +67,32 @@ def cost_elsewhere(state: State) -> go.Figure:
         **right,
     )
     if asked:
-        right_of = np.array([(p.right, p.asked) for p in asked])
+        right_of = taken(Answered, "correct", [(p.right, p.asked) for p in asked])
         traces.line(
             figure,
-            taken(Answered, "correct", right_of).by(lambda n: 100 * n[:, 0] / n[:, 1], "%"),
+            right_of.by(lambda n: 100 * n[:, 0] / n[:, 1], "%"),
             name="controls right",
             x=[p.night for p in asked],
-            custom=np.array([_words(p) for p in asked], dtype=object),
-            hover="%{y:.0f} %, %{customdata[0]}<br>%{customdata[1]}<br>%{customdata[2]}",
+            custom=(
+                right_of[:, 0],
+                right_of[:, 1],
+                [_general(p) for p in asked],
+                [_lost(p) for p in asked],
+            ),
+            hover="%{y:.0f} %: %{customdata[0]:.0f} of %{customdata[1]:.0f}, measured"
+            "<br>%{customdata[2]}<br>%{customdata[3]}",
             colour=theme.CONTROL,
             ends=True,
         )
-        silent_of = np.array([(p.silent, p.asked) for p in asked])
+        silent_of = taken(Answered, "correct", [(p.silent, p.asked) for p in asked])
         traces.line(
             figure,
-            taken(Answered, "correct", silent_of).by(lambda n: 100 * n[:, 0] / n[:, 1], "%"),
+            silent_of.by(lambda n: 100 * n[:, 0] / n[:, 1], "%"),
             name="empty or refused",
             x=[p.night for p in asked],
-            custom=silent_of,
-            hover="%{y:.0f} %, %{customdata[0]} of %{customdata[1]} say nothing or refuse",
+            custom=(silent_of[:, 0], silent_of[:, 1]),
+            hover="%{y:.0f} %: %{customdata[0]:.0f} of %{customdata[1]:.0f} say nothing or refuse, "
+            "measured",
             colour=theme.RESERVED,
             width=1.5,
             ends=True,
@@ -94,13 +100,15 @@ def cost_elsewhere(state: State) -> go.Figure:
     if told:
         traces.dots(
             figure,
-            taken(GateReading, "value", [nll for _, nll in told]),
+            taken(GateReading, "value", [nll for _, nll, _ in told]),
             name="plain text, NLL by that of what it stands in for" + (" (right)" if asked else ""),
-            x=[night for night, _ in told],
+            x=[night for night, *_ in told],
             hover="%{y:.3f} ×, the median of four plain texts",
             colour=theme.PROCESS,
             right=bool(asked),
         )
+        most = min(limit for *_, limit in told)
+        theme.limit(figure, most, f"the gate’s limit, {most:g} ×", right=bool(asked))
     if not asked:
         theme.note(figure, "no control was asked yet")
     return figure
@@ -133,15 +141,18 @@ def formula(state: State) -> str:
     return f"{text} {lost} {last.night}."
 
 
-def _words(point: _Point) -> tuple[str, str, str]:
-    """How many were right, what that says of others, and which are no longer right."""
-    low, high = interval(point.right, point.asked)
-    lost = ", ".join(point.changed)
-    return (
-        f"{point.right} of {point.asked}",
-        f"of all such questions, {100 * low:.0f} to {100 * high:.0f} % (Wilson’s 95 % interval)",
-        theme.safe(f"no longer right: {lost}") if lost else "none was lost" if point.night else "",
-    )
+def _general(point: _Point) -> str:
+    """What those that were asked say of others."""
+    low, high = (100 * end for end in interval(point.right, point.asked))
+    estimate = f"{Kind.ESTIMATE.lower()}, Wilson’s 95 % interval"
+    return f"of all such questions, {low:.0f} to {high:.0f} % ({estimate})"
+
+
+def _lost(point: _Point) -> str:
+    """Which are no longer right; nothing before any night."""
+    if not point.changed:
+        return "none was lost" if point.night else ""
+    return theme.safe(f"no longer right: {', '.join(point.changed)}")
 
 
 def interval(right: int, of: int) -> tuple[float, float]:
@@ -205,7 +216,10 @@ def _points(state: State) -> list[_Point]:
 
 
 def _point(
-    night: int, before: dict[str, Answered], after: dict[str, Answered], nll: float | None
+    night: int,
+    before: dict[str, Answered],
+    after: dict[str, Answered],
+    nll: tuple[float, float] | None,
 ) -> _Point:
     changed = tuple(
         q for q, a in before.items() if a.correct and q in after and not after[q].correct
@@ -220,9 +234,9 @@ def says_nothing(reply: str) -> bool:
     return not re.search(r"\w", reply) or bool(_REFUSES.match(reply.replace("’", "'").lower()))
 
 
-def _nll(night: Night) -> float | None:
+def _nll(night: Night) -> tuple[float, float] | None:
     gate = night.report.gate if night.report else ()
-    return next((r.value for r in gate if r.name.startswith(_NLL)), None)
+    return next(((r.value, r.limit) for r in gate if r.name.startswith(_NLL)), None)
 
 
 def _told(point: _Point) -> str:
@@ -231,7 +245,7 @@ def _told(point: _Point) -> str:
     if point.asked and point.silent:
         said.append(f"{point.silent} of them empty or refused")
     said += (
-        [f"plain-text NLL {point.nll:.3f} × that of what it stands in for"]
+        [f"plain-text NLL {point.nll[0]:.3f} × that of what it stands in for"]
         if point.nll is not None
         else []
     )

@@ -92,7 +92,7 @@ def add(
         limits=(-ends, ends),
         colours=[list(stop) for stop in theme.DIVERGING],
         marks=[[_written(c) for c in line] for line in grid],
-        custom=[[c.hover for c in line] for line in grid],
+        words=[[c.hover for c in line] for line in grid],
         hover="%{customdata}",
     )
 

@@ -39,9 +39,9 @@ def falling_asleep(state: State) -> go.Figure:
     )
     x = _running_steps(steps)
     began = next((a.seconds for a, b in pairwise(night.steps) if b is steps[0]), 0.0)
-    ms = 1e3 * np.diff([s.seconds for s in steps], prepend=began)
-    custom = np.empty((len(steps), 2), dtype=object)
-    custom[:, 0], custom[:, 1] = ms, [_practised(s) for s in steps]
+    seconds = series(SleepStepped, "seconds", steps)
+    ms = seconds.by(lambda s: 1e3 * np.diff(s, prepend=began), "ms")
+    practised = [_practised(s) for s in steps]
     dreamt, others = (series(SleepStepped, field, steps) for field in ("loss", "anchor_loss"))
     sampled = np.array([s.sampled for s in steps])
     for name, colour, width, losses, which in (
@@ -61,8 +61,8 @@ def falling_asleep(state: State) -> go.Figure:
             y[keep],
             name=name,
             x=x[known][keep],
-            custom=custom[known][keep, : 2 if of_dreams else 1],
-            hover="%{y:,.3f} nat per token, a step of %{customdata[0]:,.0f} ms"
+            custom=(ms[known][keep], *([[practised[i] for i in known[keep]]] if of_dreams else [])),
+            hover="%{y:,.3f} nat per token<br>a step of %{customdata[0]:,.0f} ms (derived)"
             + ("%{customdata[1]}" if of_dreams else ""),
             colour=colour,
             width=width,

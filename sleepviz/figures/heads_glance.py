@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from sleepviz.events import EVERY, MEASURES, HeadsFollowed, HeadsSeen
 from sleepviz.figures import theme, traces
-from sleepviz.quantities import Kind, taken
+from sleepviz.quantities import Kind, Series, taken
 from sleepviz.state import State
 
 TITLE = "Heads at a glance"
@@ -66,8 +66,8 @@ def heads_glance(state: State, choice: str = "sink") -> go.Figure:
         x=np.arange(n_heads),
         y=np.arange(n_layers),
         limits=(0.0, _end_of_scale(unit, top)),
-        custom=np.moveaxis(measures, 0, -1) * _SCALES,
-        numbers=[f"{_NAMES[name]} ({_UNITS.get(name, '%')})" for name in MEASURES],
+        custom=[_as_told(type(seen), name, measures) for name in MEASURES],
+        numbers=[_NAMES[name] for name in MEASURES],
         bar=theme.colour_bar(f"{_NAMES[choice]} ({unit})".replace("share (share)", "(share)")),
         hover="layer %{y}, head %{x}<br>" + "<br>".join(_hover(name) for name in _NAMES),
     )
@@ -131,12 +131,17 @@ def _told(choice: str, value: float) -> str:
     return f"{value:,.2f} {_UNITS[choice]}" if choice in _UNITS else f"{value:.1%}"
 
 
+def _as_told(record: type, name: str, measures: np.ndarray) -> Series:
+    """One measure of every head in the unit in which it is told; shares in per cent."""
+    values = taken(record, "measures", measures[MEASURES.index(name)])
+    return values.told_in(_UNITS[name], 1) if name in _UNITS else values.told_in("%", 0.01)
+
+
 def _hover(name: str) -> str:
     at = f"%{{customdata[{MEASURES.index(name)}]:,.1f}}"
     return f"{_NAMES[name]} {at} {_UNITS.get(name, '%')}"
 
 
-_SCALES = np.array([1.0 if name in _UNITS else 100.0 for name in MEASURES], dtype=np.float32)
 _NOTHING = dict.fromkeys(CHOICES, "Nothing of this kind in the text.") | {
     "names": "No word with a capital letter within a sentence is in the text.",
     "induction": "No token occurs twice in the text.",

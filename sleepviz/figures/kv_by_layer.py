@@ -46,14 +46,16 @@ def kv_by_layer(state: State) -> go.Figure:
     upon = theme.in_mib(held.of_parts(lambda n: n.cumsum(1)))  # up to each layer, with it
     keep = thinning.thin(upon.values[:, -1])
     for at, (first, end) in enumerate(blocks):
-        own = held.values[keep, first:end].sum(1) / 2**20
+        here = held[keep, first:end]
+        own = theme.in_mib(here.of_parts(lambda n: n.sum(1)))
+        each = here.by(lambda n: n.mean(1) / 1024, "KiB")
         traces.line(
             figure,
             upon[keep, end - 1],
             name=_named(first, end),
             x=told[keep],
-            custom=np.column_stack([own, own * 1024 / (end - first)]),
-            hover="%{customdata[0]:,.2f} MiB, %{customdata[1]:,.0f} KiB a layer"
+            custom=(own, each),
+            hover="%{customdata[0]:,.2f} MiB<br>%{customdata[1]:,.0f} KiB a layer (derived)"
             + ("<br>all layers: %{y:,.2f} MiB" if end == n_layers else ""),
             colour=_COLOURS[at],
             width=1.5,

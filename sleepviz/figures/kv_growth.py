@@ -51,27 +51,27 @@ def kv_growth(state: State, choice: str = "tokens") -> go.Figure:
         xaxis={"unifiedhovertitle": {"text": "%{x:,.1f} s" if timed else _AFTER}},
     )
     told = along(state, choice)
-    n_tokens = np.array([0, *(p.n_tokens for p in state.kv)])
-    n_bytes, predicted = (
-        series(KvPoint, field, state.kv).after(0) for field in ("n_bytes", "predicted_bytes")
+    n_tokens, n_bytes, predicted = (
+        series(KvPoint, field, state.kv).after(0)
+        for field in ("n_tokens", "n_bytes", "predicted_bytes")
     )
     keep = thinning.thin(n_bytes.values)
-    each = n_bytes.values / 1024 / np.maximum(n_tokens, 1)
-    custom = [n_tokens[keep], (n_bytes - predicted).values[keep], each[keep]]
+    each = n_bytes.by(lambda n: n / 1024 / np.maximum(n_tokens.values, 1), "KiB")
+    custom = [n_tokens[keep], (n_bytes - predicted)[keep], each[keep]]
     hover = (
         "%{y:,.2f} MiB<br>%{customdata[0]:,.0f} tokens in it, %{customdata[2]:,.2f} KiB each; "
         "measured − predicted: %{customdata[1]:+,.0f} B (both derived)"
     )
     sliding = _sliding_mib(state, keep)
     if sliding is not None:
-        custom.append((theme.in_mib(n_bytes[keep]) - sliding).values)
-        hover += "<br>full-attention layers: %{customdata[3]:,.2f} MiB"
+        custom.append(theme.in_mib(n_bytes[keep]) - sliding)
+        hover += "<br>full-attention layers: %{customdata[3]:,.2f} MiB (derived)"
     traces.line(
         figure,
         theme.in_mib(n_bytes[keep]),
         name="KV cache, measured",
         x=told[keep],
-        custom=np.column_stack(custom),
+        custom=custom,
         hover=hover,
         colour=theme.KV,
         width=3.5,  # so that the dashes lie on it, not over it

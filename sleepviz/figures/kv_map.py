@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 
 from sleepviz.events import CacheSeen
 from sleepviz.figures import theme, thinning, traces
-from sleepviz.quantities import Kind, taken
-from sleepviz.state import State
+from sleepviz.quantities import Kind, Series, taken
+from sleepviz.state import KvPoint, State
 
 TITLE = "KV cache map"
 SEES = "Each column is a token in the cache, each row a layer; brighter is a larger key or value."
@@ -50,13 +50,17 @@ def kv_map(state: State, choice: str = "keys") -> go.Figure:
         x=first,
         y=np.arange(n_layers),
         limits=(low, high),
-        custom=np.dstack([pooled, np.broadcast_to(last, pooled.shape), _kib(state, norms, pool)]),
+        custom=(
+            taken(CacheSeen, choice, pooled),
+            taken(KvPoint, "n_tokens", np.broadcast_to(last, pooled.shape)),
+            _kib(state, norms, pool),
+        ),
         bar=theme.colour_bar(
             f"{sign} (log scale)", tickvals=ticks, ticktext=[f"{10**t:,.3g}" for t in ticks]
         ),
         hover=f"layer %{{y}}, {where}<br>{sign} %{{customdata[0]:,.2f}}"
         "<br>%{customdata[2]:,.2f} KiB of keys and values (derived)",
-        numbers=(f"{sign} (norm)", "last position (number)", f"size (KiB, {Kind.DERIVED})"),
+        numbers=(sign, "last position", "size"),
     )
     if pool > 1:
         theme.note(figure, f"{pool} tokens a column, the largest shown; the CSV has all")
@@ -117,11 +121,12 @@ def _pooled(norms: np.ndarray, pool: int) -> np.ndarray:
     return np.where(np.isnan(blocks).all(-1), np.nan, np.nanmax(np.nan_to_num(blocks, nan=-1), -1))
 
 
-def _kib(state: State, norms: np.ndarray, pool: int) -> np.ndarray:
+def _kib(state: State, norms: np.ndarray, pool: int) -> Series:
     """KiB of keys and values that every `pool` tokens hold in each layer, [layer, column]."""
     there = np.pad(~np.isnan(norms), ((0, 0), (0, -norms.shape[1] % pool)))
     each = np.array(state.facts.kv_layer_bytes(1) if state.facts else [np.nan] * len(norms))
-    return there.reshape(len(norms), -1, pool).sum(-1) * each[:, None] / 1024
+    in_it = there.reshape(len(norms), -1, pool).sum(-1)
+    return Series(in_it * each[:, None] / 1024, "KiB", Kind.DERIVED)
 
 
 def _sign(choice: str) -> str:

@@ -185,15 +185,15 @@ def _machine(state: State) -> list[_Line]:
 
 def _add_line(figure: Draft, places: np.ndarray, line: _Line) -> None:
     mib = theme.in_mib(line.held)
-    since = np.diff(mib.values, prepend=np.nan)
+    since = mib.by(lambda n: np.diff(n, prepend=np.nan), mib.unit)
     keep = thinning.thin(mib.values)
     traces.line(
         figure,
         mib[keep],
         name=line.name,
         x=places[keep],
-        custom=since[keep, None],
-        hover="%{y:,.2f} MiB (Δ %{customdata[0]:+,.2f} MiB)",
+        custom=(since[keep],),
+        hover="%{y:,.2f} MiB<br>Δ %{customdata[0]:+,.2f} MiB since the event before (derived)",
         colour=line.colour,
         width=1.25 if line.right else 2.5,
         step=True,

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated
 
-import numpy as np
 import plotly.graph_objects as go
 
 from sleepviz.events import Answered
 from sleepviz.figures import cost_elsewhere, theme, traces
-from sleepviz.measured import Measured, means
-from sleepviz.quantities import Kind, Told, taken
+from sleepviz.measured import Measured, Slept, means
+from sleepviz.quantities import Kind, declared, series, taken
 from sleepviz.state import Night, State
 
 TITLE = "Methods against each other"
@@ -36,17 +33,6 @@ _COLOURS = (
     *(theme.OPTIMISER, theme.ACTIVATIONS, theme.PROCESS, theme.CONTROL),
 )
 _SMALLEST, _PER_TENFOLD = 7.0, 5.0  # px across: of a sleep of no time; more for ten times as long
-
-
-@dataclass(frozen=True, slots=True)
-class _Slept:
-    """What one sleep of this session kept and cost."""
-
-    kept: Annotated[float, Told(Kind.DERIVED, "")]
-    lost: int
-    n_controls: int
-    seconds: float
-    mib: float
 
 
 def methods_compared(state: State) -> go.Figure:
@@ -71,17 +57,20 @@ def methods_compared(state: State) -> go.Figure:
 
 
 def _add(
-    figure: go.Figure, got: Measured | _Slept, name: str, words: str, colour: str, symbol: str
+    figure: go.Figure, got: Measured | Slept, name: str, words: str, colour: str, symbol: str
 ) -> None:
     kept = taken(type(got), "kept", [got.kept]).by(lambda n: 100 * n, "%")
+    more = [series(type(got), field, [got]) for field in ("lost", "n_controls", "seconds", "mib")]
+    kind = declared(type(got), "seconds").kind.lower()
     traces.dots(
         figure,
         kept,
         name=name,
         x=[float(got.lost)],
-        custom=np.array([[got.lost, got.n_controls, got.seconds, got.mib]]),
-        hover="%{y:.0f} % kept<br>%{customdata[0]:.2g} of %{customdata[1]:.0f} controls lost<br>"
-        f"%{{customdata[2]:,.0f}} s, %{{customdata[3]:,.1f}} MiB; {words}",
+        custom=more,
+        hover="%{y:.0f} % kept<br>%{customdata[0]:.2g} controls lost"
+        "<br>of %{customdata[1]:.0f} asked (measured)"
+        f"<br>%{{customdata[2]:,.0f}} s, %{{customdata[3]:,.1f}} MiB ({kind})<br>{words}",
         colour=colour,
         symbol=symbol,
         size=_SMALLEST + _PER_TENFOLD * math.log10(1 + got.seconds),
@@ -117,11 +106,11 @@ def formula(state: State) -> str:
     )
 
 
-def _told(got: Measured | _Slept) -> str:
+def _told(got: Measured | Slept) -> str:
     return f"kept {got.kept:.0%}, lost {got.lost:.2g} of {got.n_controls}, {got.seconds:,.0f} s"
 
 
-def _own(state: State) -> Iterator[tuple[Night, _Slept]]:
+def _own(state: State) -> Iterator[tuple[Night, Slept]]:
     """The last sleep in force, made here, if facts and controls are known after it."""
     for night in state.nights_in_force[-1:]:
         full, cleared, slept = _right(state, night)
@@ -131,7 +120,7 @@ def _own(state: State) -> Iterator[tuple[Night, _Slept]]:
             continue
         share = (slept - cleared) / (full - cleared)
         mib = report.dynamic_bytes / 2**20
-        yield night, _Slept(share, max(0, before - after), n_asked, report.seconds, mib)
+        yield night, Slept(share, max(0, before - after), n_asked, report.seconds, mib)
 
 
 def _right(state: State, night: Night) -> tuple[int, int, int]:

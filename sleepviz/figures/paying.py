@@ -127,7 +127,10 @@ def costs(state: State) -> Costs | None:
     timed = [a for _, a in state.answers if a.ms > 0 and not state.other_notes(a)]
     given = {arm: [a for a in timed if a.arm == arm] for arm in ("full", "slept")}
     given["slept"] = [a for a in given["slept"] if a.night == night.number and state.in_force(a)]
+    for arm, some in given.items():  # the very first warms everything up
+        given[arm] = [a for a in some if a is not timed[0]] or some
     passes = [t for t in state.timings if t.phase == "prefill"]
+    passes = passes[1:] or passes
     passes = [t for t in passes if not t.watched] or passes  # looking on takes time, too
     passes = [t for t in passes if t.n_tokens >= MANY] or passes
     if not (given["full"] and given["slept"] and passes):

@@ -17,7 +17,7 @@ from sleepviz.state import Night, State
 
 TITLE = "Inside one change"
 SEES = (
-    "The longer the dots stay high, the more directions the change uses; the line adds them up. "
+    "The longer the bars stay high, the more directions the change uses; the line adds them up. "
     "Grey diamonds: the same matrix after the sleep before."
 )
 IS_NOT = "A direction that is used is not a fact; one fact is spread over many matrices."
@@ -27,9 +27,9 @@ _ENERGY = 0.99
 
 
 def spectrum(state: State, choice: str = "") -> go.Figure:
-    """Singular values and their cumulative energy (line, right) of one matrix's change.
+    """Singular values (bars) and their cumulative energy (line, right) of one matrix's change.
 
-    The values are dots, not bars, so that those of the sleep before can stand among them.
+    Diamonds are the values of the same matrix after the sleep before.
     """
     found = _found(state, choice)
     if found is None:
@@ -44,7 +44,7 @@ def spectrum(state: State, choice: str = "") -> go.Figure:
         yaxis2=theme.right_axis("energy so far (%)"),
     )
     at = np.arange(1, len(values) + 1)
-    traces.dots(
+    traces.bars(
         figure,
         taken(SleepReport, "spectra", values),
         name="singular value",

@@ -142,13 +142,13 @@ def grid(
     )
 
 
-def right_axis(title: str) -> dict[str, object]:
-    """A second y axis, on the right, without lines of its own; it begins at 0."""
+def right_axis(title: str, *, from_0: bool = True) -> dict[str, object]:
+    """A second y axis, on the right, without lines of its own; it begins at 0, or where all is."""
     return {
         "title": {"text": title},
         "overlaying": "y",
         "side": "right",
-        "rangemode": "tozero",
+        "rangemode": "tozero" if from_0 else "normal",
         "showgrid": False,
     }
 
@@ -225,10 +225,10 @@ def mark(figure: Drawn, x: float, label: str) -> None:
     )
 
 
-def limit(figure: Drawn, y: float, label: str) -> None:
-    """Draw a labelled thin horizontal line at `y`: what cannot be passed."""
+def limit(figure: Drawn, y: float, label: str, *, right: bool = False) -> None:
+    """Draw a labelled thin horizontal line at `y`: what cannot be passed; `right`: of that axis."""
     figure.add_shape(
-        type="line", x0=0, x1=1, xref="x domain", y0=y, y1=y, yref="y",
+        type="line", x0=0, x1=1, xref="x domain", y0=y, y1=y, yref="y2" if right else "y",
         line={"color": INK, "width": 1},
         label={"text": label, "textposition": "start", "font": {"size": 11}},
     )  # fmt: skip

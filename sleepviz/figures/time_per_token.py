@@ -41,7 +41,8 @@ def time_per_token(state: State, choice: str = "linear") -> go.Figure:
     """Milliseconds per token over the tokens in the context, from 0 or on a logarithmic scale.
 
     ● one generated, ■ one generated while attention was seen, ▲ a chunk read, ◆ all read again to
-    look inside (a capture).
+    look inside (a capture). The first of the session to generate, and to read, warm everything up:
+    they are marked, and in no median.
     """
     if not state.timings:
         return theme.empty(TITLE, _EMPTY)
@@ -59,7 +60,10 @@ def time_per_token(state: State, choice: str = "linear") -> go.Figure:
     read = _Dots("read, a chunk at a time", theme.CONTROL, "triangle-up")
     looked = _Dots("looked inside, read again", theme.PROCESS, "diamond")
     read_watched = _Dots("read while attention is seen", theme.RESERVED, "triangle-up")
+    kinds = _by_kind(state)
     looks = {
+        "decode, first": _Dots("the first generated, in no median", theme.INK, "circle"),
+        "prefill, first": _Dots("the first read, in no median", theme.INK, "triangle-up"),
         "decode": said,
         "decode, watched": watched,
         "prefill": read,
@@ -67,9 +71,9 @@ def time_per_token(state: State, choice: str = "linear") -> go.Figure:
         "look": looked,
     }
     for how, look in looks.items():
-        timings = sorted((t for t in state.timings if _how(t) == how), key=lambda t: t.n_context)
-        if timings:
-            _add_dots(figure, timings, look, _unseen_ms(state, how))
+        if how in kinds:
+            timings = sorted(kinds[how], key=lambda t: t.n_context)
+            _add_dots(figure, timings, look, _unseen_ms(kinds, how))
     return figure.made()
 
 
@@ -86,7 +90,8 @@ def formula(state: State, _choice: str = "linear") -> str:
     text = (
         f"{Kind.MEASURED}: milliseconds of a pass that generated one token. "
         f"{Kind.DERIVED}: milliseconds of a pass that read a chunk, or of a look inside, / its "
-        "tokens; the dashed lines, running medians."
+        "tokens; the dashed lines, running medians. The session’s first pass to generate, and to "
+        "read, are in none where there are others: all is warmed up in them."
     )
     return f"{text} Medians: {_medians(state)}." if state.timings else text
 
@@ -109,7 +114,7 @@ def _most(state: State) -> int:
 
 
 def _medians(state: State) -> str:
-    told = []
+    told, kinds = [], _by_kind(state)
     for how, words in (
         ("decode", "generated"),
         ("decode, watched", "generated while attention is seen"),
@@ -117,21 +122,33 @@ def _medians(state: State) -> str:
         ("prefill, watched", "read while attention is seen"),
         ("look", "looked at"),
     ):
-        each = [_each_ms(t) for t in state.timings if _how(t) == how]
+        each = [_each_ms(t) for t in kinds.get(how, ())]
         if each:
             told.append(f"{np.median(each):,.2f} ms per token {words} ({len(each):,} passes)")
     return ", ".join(told)
+
+
+def _by_kind(state: State) -> dict[str, list[Timing]]:
+    """The passes of each kind; the first that generated or read apart, where there are others."""
+    found: dict[str, list[Timing]] = {}
+    for timing in state.timings:
+        found.setdefault(_how(timing), []).append(timing)
+    for phase in ("decode", "prefill"):
+        first = next((t for t in state.timings if t.phase == phase), None)
+        if first is not None and len(of_its_kind := found[_how(first)]) > 1:
+            found[f"{phase}, first"] = [of_its_kind.pop(0)]
+    return found
 
 
 def _how(timing: Timing) -> str:
     return f"{timing.phase}, watched" if timing.watched else timing.phase
 
 
-def _unseen_ms(state: State, how: str) -> float | None:
+def _unseen_ms(kinds: dict[str, list[Timing]], how: str) -> float | None:
     """Of passes that were watched, the median of the same without; None of others."""
-    phase, _, watched = how.partition(", ")
-    each = [_each_ms(t) for t in state.timings if _how(t) == phase]
-    return float(np.median(each)) if watched and each else None
+    phase, _, more = how.partition(", ")
+    each = [_each_ms(t) for t in kinds.get(phase, ())]
+    return float(np.median(each)) if more == "watched" and each else None
 
 
 def _each_ms(timing: Timing) -> float:
@@ -152,20 +169,21 @@ def _add_dots(
     each = _each(timings)
     y = each.values
     keep = thinning.thin(y)
-    columns = [1000 / np.maximum(y, 1e-9), [t.n_tokens for t in timings]]
+    rate = each.by(lambda ms: 1000 / np.maximum(ms, 1e-9), "1/s")
+    columns = [rate[keep], series(Timing, "n_tokens", timings)[keep]]
     hover = (
-        "%{y:,.2f} ms per token<br>"
-        "%{customdata[0]:,.1f} tokens per second (derived), %{customdata[1]:,.0f} at once"
+        "%{y:,.2f} ms per token<br>%{customdata[0]:,.1f} tokens per second (derived)"
+        "<br>%{customdata[1]:,.0f} at once (measured)"
     )
     if unseen_ms is not None:
-        columns.append(y - unseen_ms)
-        hover += "<br>%{customdata[2]:+,.2f} ms against the median without"
+        columns.append(each.by(lambda ms: ms - unseen_ms, each.unit)[keep])
+        hover += "<br>%{customdata[2]:+,.2f} ms against the median without (derived)"
     traces.dots(
         figure,
         each[keep],
         name=look.name,
         x=x[keep],
-        custom=np.column_stack(columns)[keep],
+        custom=columns,
         hover=hover,
         colour=look.colour,
         symbol=look.symbol,

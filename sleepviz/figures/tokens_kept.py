@@ -44,7 +44,7 @@ def tokens_kept(state: State, choice: str = "") -> go.Figure:
         taken(SleepReport, "kept_by", counts[keep]),
         name="kept by this head" if one else "heads that keep the token",
         x=keep.astype(float),
-        custom=np.array(words)[keep, None] if words else None,
+        custom=[[words[i] for i in keep]] if words else (),
         hover="%{y:,.0f}" + (" KV heads" if not one else "") + _quoted(words),
         colour=theme.DYNAMIC,
         width=1.5,

@@ -1,4 +1,4 @@
-"""How data is drawn on every picture: lines, dots, cells, and the parts of a bar.
+"""How data is drawn on every picture: lines, dots, bars, cells, and the parts of a bar.
 
 Knows that the dash of a line comes from what its numbers are, and that the numbers say that
 themselves; does not know what is drawn, or where.
@@ -12,6 +12,8 @@ from types import MappingProxyType
 import numpy as np
 import plotly.graph_objects as go
 
+from sleepviz.figures import beside
+from sleepviz.figures.beside import Beside
 from sleepviz.figures.draft import Drawn
 from sleepviz.figures.theme import SEQUENTIAL
 from sleepviz.quantities import Kind, Quantity, Series
@@ -36,7 +38,7 @@ def line(
     hover: str,
     colour: str,
     width: float = 2.5,
-    custom: np.ndarray | None = None,
+    custom: Sequence[Beside] = (),
     spread: np.ndarray | None = None,
     edges: tuple[str, str] = ("low", "high"),
     step: bool = False,
@@ -48,7 +50,8 @@ def line(
 ) -> None:
     """Add a line, dashed as its numbers are: MEASURED solid, DERIVED dashed, ESTIMATE dotted.
 
-    `hover` is the template of what a point says, `custom` [point, column] more numbers for it.
+    `hover` is the template of what a point says, `custom` more numbers and words for it: see
+    `beside`, which raises `ValueError` where the template does not tell the kind of one.
     `spread` [point, 2]: the edges of a ribbon around the line, called `edges`. step: a value holds
     until the next. fill: what is under it is shaded; `upon` the line before it, which has the same
     x. ends: dots as well, where there are too few for a line. right: on the right axis.
@@ -61,7 +64,7 @@ def line(
         name=name,
         x=x,
         y=y.values,
-        customdata=custom,
+        customdata=beside.columns(custom, y.kind, hover),
         hovertemplate=hover,
         mode="lines+markers" if ends else "lines",
         line={
@@ -94,7 +97,7 @@ def dots(
     symbol: str = "circle",
     size: float = 7,
     opacity: float = 1.0,
-    custom: np.ndarray | None = None,
+    custom: Sequence[Beside] = (),
     right: bool = False,
 ) -> None:
     """Add dots. They have no dash, so an ESTIMATE cannot be among them: it would look measured.
@@ -110,12 +113,43 @@ def dots(
         name=name,
         x=x,
         y=y.values,
-        customdata=custom,
+        customdata=beside.columns(custom, y.kind, hover),
         hovertemplate=hover,
         mode="markers",
         marker={"color": colour, "symbol": symbol, "size": size},
         opacity=opacity,
         yaxis="y2" if right else None,
+    )
+    figure.add_trace(trace)
+
+
+def bars(
+    figure: Drawn,
+    y: Series,
+    *,
+    name: str,
+    x: Numbers,
+    hover: str,
+    colour: str,
+    width: float = 0.8,
+    custom: Sequence[Beside] = (),
+) -> None:
+    """Add bars that stand on the zero line, `width` of the distance of whole numbers wide.
+
+    An ESTIMATE cannot be among them, as among dots: it would look measured (`ValueError`).
+    """
+    if y.kind is Kind.ESTIMATE:
+        raise ValueError(f"{name} is an {y.kind}, which bars cannot say.")
+    trace = go.Bar(
+        **UNCHECKED,
+        meta={"kind": y.kind.value},
+        name=name,
+        x=x,
+        y=y.values,
+        width=width,
+        customdata=beside.columns(custom, y.kind, hover),
+        hovertemplate=hover,
+        marker={"color": colour},
     )
     figure.add_trace(trace)
 
@@ -129,7 +163,8 @@ def cells(
     limits: tuple[float, float],
     hover: str,
     colours: Sequence[Sequence[object]] = SEQUENTIAL,
-    custom: Sequence[Sequence[object]] | np.ndarray | None = None,
+    custom: Sequence[Series] = (),
+    words: Sequence[Sequence[str]] | None = None,
     marks: Sequence[Sequence[str]] | None = None,
     bar: Mapping[str, object] | None = None,
     numbers: Sequence[str] = (),
@@ -138,13 +173,15 @@ def cells(
     """Add a grid of coloured cells, `z` [y, x] from `limits[0]` to `limits[1]`; NaN is absent.
 
     `marks` [y, x] are written into the cells. Without a `bar` (see `colour_bar`) none is drawn.
-    `numbers`: what the numbers of `custom` [y, x, number] are, each with its unit: a table has them
-    in place of z. `name`: what z is, where no bar says it.
+    `custom`: more numbers of each cell, each [y, x], for the hover text (see `beside`); `words`
+    [y, x] in their place. `numbers`: what those are: a table has them in place of z. `name`: what z
+    is, where no bar says it.
     """
+    more = beside.columns(custom, z.kind, hover)
     gap = 3 if marks is not None else 1 if len(x) <= MOST_APART else 0
     trace = go.Heatmap(
         **UNCHECKED,
-        meta={"kind": z.kind.value, "numbers": list(numbers)},
+        meta={"kind": z.kind.value, "numbers": _headings(numbers, custom)},
         **({"name": name} if name else {}),
         x=x,
         y=y,
@@ -152,7 +189,7 @@ def cells(
         zmin=limits[0],
         zmax=limits[1],
         colorscale=colours,
-        customdata=custom,
+        customdata=more if words is None else words,
         hovertemplate=f"{hover}<extra></extra>",
         hoverongaps=marks is not None,  # where words stand, an absent number has its reason
         text=marks,
@@ -164,6 +201,14 @@ def cells(
         ygap=gap,
     )
     figure.add_trace(trace)
+
+
+def _headings(names: Sequence[str], numbers: Sequence[Series]) -> list[str]:
+    """What heads a column of a table: the name of its numbers, their unit and their kind."""
+    return [
+        f"{name} ({', '.join(filter(None, (column.unit, column.kind)))})"
+        for name, column in zip(names, numbers, strict=False)
+    ]
 
 
 def part(

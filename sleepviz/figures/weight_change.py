@@ -15,7 +15,7 @@ from sleepviz.events import SleepReport
 from sleepviz.figures import theme, traces
 from sleepviz.figures.draft import Draft
 from sleepviz.figures.spectrum import effective_rank
-from sleepviz.quantities import Kind, declared, taken
+from sleepviz.quantities import Kind, taken
 from sleepviz.state import State
 
 TITLE = "Where the weights changed"
@@ -25,13 +25,7 @@ IS_NOT = "A large change is not where a fact lives. An empty cell was not touche
 _EMPTY = "Nothing has been learnt: all weights are as shipped."
 _ORDER = ("q", "k", "v", "o", "gate", "up", "down")
 _Norms = tuple[tuple[str, float], ...]  # (module, ratio)
-_SCALES = np.array([100.0, 1.0, 1.0, 1 / 1024], dtype=np.float32)  # as the hover text tells them
-_NUMBERS = (
-    "‖ΔW‖ / ‖W‖ (%)",
-    f"rank (count, {declared(SleepReport, 'spectra').kind})",
-    "effective rank (count)",
-    f"size (KiB, {declared(SleepReport, 'delta_bytes').kind})",
-)
+_NUMBERS = ("‖ΔW‖ / ‖W‖", "rank", "effective rank", "size")
 _IN_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(?:.*\.)?(\w+)$")
 
 
@@ -208,11 +202,14 @@ def _add_cells(
     """Colour the ratios of `told` [layer, matrix, number]; `settled`: the other three are known."""
     ratio = taken(SleepReport, "delta_norms", told[:, :, 0])
     ticks = np.linspace(*limits, 4)
+    rank = taken(SleepReport, "spectra", told[:, :, 1])
+    n_bytes = taken(SleepReport, "delta_bytes", told[:, :, 3])
     hover = "layer %{y}, %{x}<br>changed by %{customdata[0]:.3f} % of its size"
     if settled:
         hover += (
-            "<br>rank %{customdata[1]:,.0f}, effective rank %{customdata[2]:.1f}"
-            "<br>%{customdata[3]:,.1f} KiB"
+            f"<br>rank %{{customdata[1]:,.0f}} ({rank.kind.lower()}), "
+            "effective rank %{customdata[2]:.1f} (derived)"
+            f"<br>%{{customdata[3]:,.1f}} KiB ({n_bytes.kind.lower()})"
         )
     traces.cells(
         figure,
@@ -220,7 +217,12 @@ def _add_cells(
         x=words,
         y=np.arange(len(ratio)),
         limits=limits,
-        custom=told * _SCALES,
+        custom=(
+            ratio.told_in("%", 0.01),
+            rank.told_in("count", 1),
+            rank.by(lambda _: told[:, :, 2], "count"),
+            n_bytes.told_in("KiB", 1024),
+        ),
         bar=theme.colour_bar(
             "‖ΔW‖ / ‖W‖ (%, log scale)",
             tickvals=ticks,

@@ -21,7 +21,7 @@ from sleepviz.components.tables import Table
 from sleepviz.components.turns import in_turn
 from sleepviz.events import SessionStarted
 from sleepviz.figures import memory_over_time, pictures, theme
-from sleepviz.quantities import Kind, quantity, series
+from sleepviz.quantities import Kind, derived, quantity, series
 from sleepviz.state import State, Timing
 from sleepviz.timeline import Timeline
 
@@ -193,7 +193,8 @@ def _attention(state: State) -> None:
     for n, slots in at:
         share, is_now = formulas.attention_share(n, facts, slots), (n, slots) == now_at
         words = f"{now_words} (now)" if is_now else f"{n:,} tokens"
-        shown.append(Bar(words, share, f"{share:.1%}", "violet" if is_now else "plain"))
+        tone = "violet" if is_now else "plain"
+        shown.append(Bar(words, derived(100 * share, "%"), 100, f"{share:.1%}", tone))
     now = formulas.attention_flops(now_at[0], facts, n_slots), formulas.other_flops(facts)
     formula = (
         f"{Kind.DERIVED}: operations for one more token. Attention: "

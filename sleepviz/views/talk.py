@@ -19,10 +19,11 @@ from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Card, cards, empty
 from sleepviz.components.report import worth
 from sleepviz.components.scoped import last_weighed, say_told, scope_told
+from sleepviz.events import MemorySampled
 from sleepviz.figures import theme
 from sleepviz.odds import say
 from sleepviz.quantities import quantity, series
-from sleepviz.state import State, Timing
+from sleepviz.state import KvPoint, State, Timing
 from sleepviz.stories import presets, told_in
 from sleepviz.timeline import Timeline
 
@@ -248,7 +249,7 @@ def _kv_card(state: State) -> Card:
     facts = state.facts
     alike = facts is not None and not any(facts.windows)
     each = f" × {theme.size(facts.kv_bytes_per_token)}" if facts and alike else ""
-    told = tuple(float(p.n_bytes) for p in state.kv)
+    told = series(KvPoint, "n_bytes", state.kv)
     return Card.of("KV cache", state.kv_held, f"{state.n_cached:,} tokens{each}", series=told)
 
 
@@ -261,8 +262,7 @@ def _time_card(state: State) -> Card:
         note = f"median of the last {min(LATEST, len(told))} said"
         if (weighed := last_weighed(state)) is not None and say(weighed.scope_score) < 1:
             note = "median; up to two passes each: with the slots, and without"
-        drawn = tuple(ms.values.tolist())
-        return Card.of(name, last, note, digits=1, series=drawn, tone="blue")
+        return Card.of(name, last, note, digits=1, series=ms, tone="blue")
     read = [t for t in state.timings if t.phase == "prefill"]
     if read:
         n_tokens = sum(t.n_tokens for t in read)
@@ -285,7 +285,7 @@ def _memory_card(state: State) -> Card:
         return Card("Memory", "–", note="sampled while the model works", kind=None)
     samples = [m.sample for m in state.memory]
     of_process = samples[-1].allocated is None
-    drawn = tuple(float(s.rss if s.allocated is None else s.allocated) for s in samples)
-    used = quantity(samples[-1], "rss" if of_process else "allocated")
+    field = "rss" if of_process else "allocated"
+    drawn, used = series(MemorySampled, field, samples), quantity(samples[-1], field)
     note = f"{'process' if of_process else 'accelerator'}, all in all"
     return Card.of("Memory in use", used, note, series=drawn, tone="green")
