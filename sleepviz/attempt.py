@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from random import Random
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -24,6 +25,7 @@ from sleepviz.llm import Llm
 from sleepviz.sleep import Notes, SleepMethod, Step, name_of
 from sleepviz.state import Turn
 from sleepviz.weights import Delta, DynamicWeights
+from sleepviz.words import Words
 
 T = TypeVar("T")
 FORMING_EVERY_S = 2.0  # how often weights in training are looked at
@@ -39,6 +41,8 @@ def forecast(method: SleepMethod, llm: Llm, notes: Notes, pace: Pace) -> Forecas
         with_notes = getattr(method, "continues", False)
         n_noted = notes.context.n_tokens if with_notes else 0
         work += gate.expected(llm, n_noted, _bfloat16(method))
+        if with_notes:
+            work += Work(numbers=sum(t.numel() for t in _words(notes.context).tensors()))
     n_bytes = work.numbers * torch.empty(0, dtype=llm.dtype).element_size()
     per_token = _numbers_per_token(llm)
     return Forecast(
@@ -124,6 +128,8 @@ class Attempt:
                 f"The method {name_of(self.method)} ended without weights.",
                 "Its last step must carry them.",
             )
+        if self.weights.slots and self.method.keeps_notes:
+            self.weights = replace(self.weights, words=_words(context))
         self.finite = all(bool(torch.isfinite(t).all()) for t in self.weights.tensors())
         if self.finite and self.method.keeps_notes:
             before = self.seconds
@@ -212,6 +218,13 @@ class Attempt:
             bytes_before=self.context.weights.n_bytes,
             **what_they_are(self.context.llm, self.weights),
         )
+
+
+def _words(context: Context) -> Words:
+    """Those of what slots stand for that take the place of a context: its own, and older ones."""
+    opening = context.llm.opening_turn()
+    begins = context.ids[: len(opening)] == opening
+    return context.weights.words + Words.of(context.ids[len(opening) if begins else 0 :])
 
 
 def _bfloat16(method: SleepMethod) -> object:

@@ -10,7 +10,11 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 ABOVE = 1.5  # standard deviations above the mean of what unrelated questions gain lie even odds
-RULE = f"mixture, who leads speaks, even odds {ABOVE:g} sd above the mean of unrelated questions"
+OF_WORDS = 0.05  # chance that a word of a question on the notes is drawn from theirs
+RULE = (
+    f"mixture, who leads speaks, even odds {ABOVE:g} sd above the mean of unrelated questions, "
+    f"{OF_WORDS:g} of a word is of the notes' own"
+)
 LIMIT = 0.0  # nats: at this score the slots have half of the say
 SURE = 7.0  # nats: one of both has all of the say but a thousandth, and the other is left out
 

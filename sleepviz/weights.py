@@ -18,6 +18,7 @@ from torch.nn.functional import linear
 from sleepviz.attention import slots_mounted
 from sleepviz.observing import ABSENT
 from sleepviz.rows import SlotBank
+from sleepviz.words import NO_WORDS, Words
 
 STRENGTH_LIMIT = 1.5
 """The highest strength at which dynamic weights are worn."""
@@ -76,12 +77,15 @@ class DynamicWeights:
 
     `next_position` is 0 where a conversation starts afresh (deltas only), and the length of the
     consolidated context where slots stand for it. `scale` is the strength: 1 as learnt, 0 off.
+    `words` are those of the text that slots stand for, in no order: by them a question is told to
+    be on it (scope.py); no word of an answer is said by them.
     """
 
     deltas: Mapping[str, Delta] = field(default_factory=dict)
     slots: Mapping[tuple[int, int], Slots] = field(default_factory=dict)
     next_position: int = 0
     scale: float = 1.0
+    words: Words = field(default=NO_WORDS, compare=False)
 
     @property
     def empty(self) -> bool:
@@ -164,6 +168,7 @@ class DynamicWeights:
             yield from (delta.a, delta.b)
         for slots in self.slots.values():
             yield from (slots.keys, slots.values, slots.bias)
+        yield from self.words.tensors()
 
     def _padded(self, heads: dict[int, Slots]) -> SlotBank:
         """One layer's slots, padded to the longest head; biases gain the strength's logarithm."""

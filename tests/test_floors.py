@@ -39,6 +39,7 @@ FLOORS = {
     "observing": 2,
     "attention": 2,
     "weights": 2,
+    "words": 2,
     "memory": 2,
     "counting": 2,
     "cost": 2,

@@ -115,7 +115,7 @@ def load(source: Path | bytes, llm: Llm, *, any_model: bool = False) -> Kept:
         deltas, model = adapter.read(files, llm, strength)
         named.append(model)
     _require_model(named, llm, any_model)
-    weights = DynamicWeights(deltas, worn.slots, worn.next_position, strength)
+    weights = DynamicWeights(deltas, worn.slots, worn.next_position, strength, worn.words)
     return Kept(weights, told or Origin(named[0]))
 
 

@@ -27,6 +27,7 @@ MAX_HEADER_BYTES = MIB  # of a safetensors header
 MAX_ENTRIES = 256  # files in a folder or a .zip
 ITEM_BYTES: Mapping[str, int] = {"F32": 4, "F16": 2, "BF16": 2}
 """The dtypes that dynamic weights may have, and the bytes of one number."""
+INTEGER: Mapping[str, int] = {"I32": 4}
 
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"}
 _DIRECTORY_BYTES = 64 * 1024  # of a .zip's table of contents
@@ -90,8 +91,10 @@ def read_json(data: bytes, name: str) -> dict[str, Any]:
     return value
 
 
-def read_header(data: bytes, name: str) -> Header:
+def read_header(data: bytes, name: str, integers: Sequence[str] = ()) -> Header:
     """The header of a safetensors file, checked against its bytes before any tensor is made.
+
+    All tensors are of floating-point numbers but those named as `integers`, of 32 bits.
 
     The format: 8 bytes little-endian header length, a JSON header, then the tensors without gaps or
     overlaps. https://huggingface.co/docs/safetensors. Raises `SleepvizError`.
@@ -106,7 +109,9 @@ def read_header(data: bytes, name: str) -> Header:
     spans: list[tuple[int, int]] = []
     tensors = {}
     for tensor, entry in entries.items():
-        tensors[tensor], span = _entry(entry, tensor, name)
+        tensors[tensor], span = _entry(
+            entry, tensor, name, INTEGER if tensor in integers else ITEM_BYTES
+        )
         spans.append(span)
     end = 0
     for begin, after in sorted(spans):
@@ -123,16 +128,18 @@ def refused(name: str, why: str) -> SleepvizError:
     return SleepvizError(f"{name} is refused: {why}.", "Nothing was changed. Choose another file.")
 
 
-def _entry(entry: Any, tensor: str, name: str) -> tuple[Entry, tuple[int, int]]:
+def _entry(
+    entry: Any, tensor: str, name: str, item_bytes: Mapping[str, int]
+) -> tuple[Entry, tuple[int, int]]:
     """One header entry, and where its bytes begin and end."""
     try:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         sound = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
     except (TypeError, ValueError, KeyError) as error:
         raise refused(name, f"the entry of {tensor!r} in its header is not valid") from error
-    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        raise refused(name, f"{tensor!r} is of dtype {dtype}, expected {', '.join(ITEM_BYTES)}")
-    if not sound or len(shape) > 4 or end - begin != math.prod(shape) * ITEM_BYTES[dtype]:
+    if not isinstance(dtype, str) or dtype not in item_bytes:
+        raise refused(name, f"{tensor!r} is of dtype {dtype}, expected {', '.join(item_bytes)}")
+    if not sound or len(shape) > 4 or end - begin != math.prod(shape) * item_bytes[dtype]:
         raise refused(name, f"{tensor!r} has shape {shape} but bytes {begin} to {end}")
     return Entry(dtype, tuple(shape)), (begin, end)
 

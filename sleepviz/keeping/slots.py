@@ -15,9 +15,12 @@ from safetensors.torch import save as tensors_out
 from sleepviz.keeping.parcel import Header, read_header, refused
 from sleepviz.llm import Llm
 from sleepviz.weights import STRENGTH_LIMIT, DynamicWeights, Slots
+from sleepviz.words import NO_WORDS, Words
 
 NAME = "slots.safetensors"
-FORMAT, VERSION = "sleepviz slots", "1"
+FORMAT, VERSION = "sleepviz slots", "2"
+READ = ("1", VERSION)  # the first has no words
+_WORDS = ("words.ids", "words.times")
 _PARTS = ("keys", "values", "bias")
 _KEY = re.compile(r"layers\.(0|[1-9]\d{0,4})\.kv_heads\.(0|[1-9]\d{0,4})\.(keys|values|bias)")
 
@@ -29,6 +32,7 @@ def written(weights: DynamicWeights, model: str) -> bytes:
         for (layer, head), slots in weights.slots.items()
         for part in _PARTS
     }
+    tensors |= zip(_WORDS, map(_own, weights.words.tensors()), strict=False)
     layers, heads = zip(*weights.slots, strict=True)
     some = next(iter(weights.slots.values()))
     metadata = {
@@ -50,7 +54,7 @@ def read(data: bytes, llm: Llm) -> tuple[DynamicWeights, str]:
     Raises `SleepvizError` for a layout that is not ours, for slots that do not fit the model, and
     for numbers that are not finite.
     """
-    header = read_header(data, NAME)
+    header = read_header(data, NAME, integers=_WORDS)
     position, strength = _where(header.metadata, llm)
     sizes = _sizes(header, llm, position)
     tensors = tensors_in(data)
@@ -66,8 +70,26 @@ def read(data: bytes, llm: Llm) -> tuple[DynamicWeights, str]:
             if not bool(torch.isfinite(tensor).all()):
                 where = f"layer {layer}, KV head {head}"
                 raise refused(NAME, f"{where} holds numbers that are not finite in {llm.dtype}")
-    weights = DynamicWeights({}, slots, position, strength)
+    words = _words(header, tensors, llm, position)
+    weights = DynamicWeights({}, slots, position, strength, words)
     return weights, header.metadata.get("model", "")
+
+
+def _words(header: Header, tensors: Mapping[str, torch.Tensor], llm: Llm, position: int) -> Words:
+    """The words of what the slots stand for; none in a file of the first version."""
+    found = [header.tensors.get(name) for name in _WORDS]
+    if found == [None, None]:
+        return NO_WORDS
+    shapes = [part.shape if part else None for part in found]
+    if len(shapes[0] or ()) != 1 or shapes[0] != shapes[1]:
+        raise refused(NAME, f"its words have shapes {shapes}, expected (n,) twice")
+    ids, times = (tensors[name].clone() for name in _WORDS)
+    known = len(llm.tokenizer)
+    if not bool(((ids >= 0) & (ids < known)).all()) or len(set(ids.tolist())) < len(ids):
+        raise refused(NAME, f"words.ids are not different tokens of the {known:,} of {llm.name}")
+    if not bool((times >= 1).all()) or int(times.long().sum()) > position:
+        raise refused(NAME, f"words.times are not counts of {position:,} positions")
+    return Words(ids, times)
 
 
 def _own(tensor: torch.Tensor) -> torch.Tensor:
@@ -77,8 +99,8 @@ def _own(tensor: torch.Tensor) -> torch.Tensor:
 
 def _where(metadata: Mapping[str, str], llm: Llm) -> tuple[int, float]:
     """The start position and the strength in the metadata, after its figures were compared."""
-    if (metadata.get("format"), metadata.get("version")) != (FORMAT, VERSION):
-        raise refused(NAME, f"its metadata do not say {FORMAT!r} version {VERSION}")
+    if metadata.get("format") != FORMAT or metadata.get("version") not in READ:
+        raise refused(NAME, f"its metadata do not say {FORMAT!r} version {' or '.join(READ)}")
     shape = llm.shape
     expected = {
         "n_layers": shape.n_layers,
@@ -105,7 +127,7 @@ def _sizes(header: Header, llm: Llm, position: int) -> dict[tuple[int, int], int
     """Slots per (layer, head): every head of every layer, each with three tensors that fit."""
     shape = llm.shape
     heads = [(n, h) for n in range(shape.n_layers) for h in range(shape.n_kv_heads)]
-    for key in header.tensors:
+    for key in set(header.tensors) - set(_WORDS):
         at = _KEY.fullmatch(key)
         if at is None or (int(at[1]), int(at[2])) not in heads:
             raise refused(NAME, f"{key!r:.200} is no tensor of {llm.name}'s slots")

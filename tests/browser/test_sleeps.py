@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from conftest import (  # type: ignore[import-not-found]
@@ -28,6 +29,12 @@ from sleepviz import models
 
 pytestmark = [pytest.mark.browser, pytest.mark.model]
 
+LOOKS: list[tuple[Literal["light", "dark"], int, int]] = [
+    ("light", 1280, 720),
+    ("dark", 1280, 720),
+    ("light", 390, 844),
+]
+REPAINTED_MS = 400  # after another size, or another colour scheme
 NOTES = "The lighthouse keeper is called Orla Finch. Her goat is named Pickle.\n"
 
 
@@ -56,6 +63,30 @@ def asleep(page: Page) -> None:
     )
 
 
+def test_every_page_shows_that_a_deep_sleep_goes_on(visit: Visit) -> None:
+    page = visit()
+    begin(page, "talk.read")
+    done(page)
+    go(page, "Sleep")
+    click(page, "sleep.choose.deep")
+    settled(page)
+    begin(page, "sleep.go")
+    asleep(page)
+    for name, title in PAGES.items():
+        page.set_viewport_size({"width": 1280, "height": 720})
+        go(page, title)
+        for scheme, width, height in LOOKS:
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({"width": width, "height": height})
+            page.wait_for_timeout(REPAINTED_MS)
+            expect(page.locator(".st-key-frame-cancel")).to_be_visible()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            shot(page, f"{name}-busy-deep-{scheme}-{width}")
+    begin(page, "frame.cancel")
+    done(page)
+    page.context.close()
+
+
 def test_a_deep_sleep_is_cancelled_refused_kept_anyway_and_undone(
     visit: Visit, notes: Path
 ) -> None:
@@ -68,12 +99,6 @@ def test_a_deep_sleep_is_cancelled_refused_kept_anyway_and_undone(
     settled(page)
     begin(page, "sleep.go")
     asleep(page)
-    shot(page, "sleep-busy-deep-light-1280")
-    for name, title in PAGES.items():
-        go(page, title)
-        expect(page.locator(".st-key-frame-cancel")).to_be_visible()
-        shot(page, f"{name}-busy-deep-light-1280")
-    go(page, "Sleep")
     begin(page, "frame.cancel")
     done(page)
     expect(page.locator(".st-key-sleep_report")).to_contain_text("cancelled")

@@ -162,6 +162,30 @@ def test_a_cell_stays_ringed_while_a_tile_moves_and_is_pooled_sooner(opened: Ope
     expect(tile).to_have_attribute("data-selected", "450,350")  # the strongest link in that cell
 
 
+def test_a_finger_that_stays_on_a_cell_pins_it(opened: Open) -> None:
+    page = opened()
+    tile = part(page, "small", "canvas.map")
+    held = """(canvas, [x, y, ms]) => {
+      const box = canvas.getBoundingClientRect()
+      const at = { clientX: box.x + x, clientY: box.y + y, bubbles: true }
+      const told = (name) => canvas.dispatchEvent(
+        new PointerEvent(name, { pointerId: 7, pointerType: "touch", ...at }))
+      canvas.setPointerCapture = () => {}
+      told("pointerdown")
+      return new Promise((over) => setTimeout(() => over(told("pointerup")), ms))
+    }"""
+    box = tile.bounding_box()
+    assert box is not None
+    where = [box["width"] * 0.3, box["height"] * 0.7]
+    tile.evaluate(held, [*where, 650])
+    pins = part(page, "small", ".pins li")
+    expect(pins).to_have_count(1)
+    expect(page.get_by_text("small clicked None")).to_be_visible()  # a pin chooses nothing
+    tile.evaluate(held, [*where, 50])
+    expect(page.get_by_text("small clicked None")).to_have_count(0)  # a tap does
+    expect(pins).to_have_count(1)
+
+
 def test_a_pinned_cell_stays_told_until_it_is_pinned_again(opened: Open) -> None:
     page = opened()
     tile = canvas(page, "small")
