@@ -225,6 +225,13 @@ def test_what_is_no_safetensors_file_is_refused(tiny_llm: Llm, data: bytes) -> N
         assert name in refusal(tiny_llm, {**good_files(tiny_llm), name: data})
 
 
+def words(ids: list[int], times: list[int] | None = None) -> dict[str, torch.Tensor]:
+    """A bag of words, as a file has it."""
+    counts = times or [1] * len(ids)
+    both = {"words.ids": ids, "words.times": counts}
+    return {name: torch.tensor(of, dtype=torch.int32) for name, of in both.items()}
+
+
 SLOT_TENSORS: dict[str, tuple[Callable[[dict[str, torch.Tensor]], object], str]] = {
     "a number is not finite": (lambda t: t[K].__setitem__((0, 0), torch.nan), "not finite"),
     "a bias is infinite": (lambda t: t[BIAS].__setitem__(0, torch.inf), "not finite"),
@@ -248,6 +255,18 @@ SLOT_TENSORS: dict[str, tuple[Callable[[dict[str, torch.Tensor]], object], str]]
         "no tensor of",
     ),
     "another name": (lambda t: t.update({"model.norm.weight": torch.zeros(3)}), "no tensor of"),
+    "words of no token": (lambda t: t.update(words([0, 10**6])), "words.ids are not different"),
+    "a word below 0": (lambda t: t.update(words([-1, 3])), "words.ids are not different"),
+    "a word twice": (lambda t: t.update(words([3, 3])), "words.ids are not different"),
+    "a word no times": (lambda t: t.update(words([3, 4], [1, 0])), "words.times are not counts"),
+    "more words than fit": (lambda t: t.update(words([3, 4], [40, 1])), "counts of 40 positions"),
+    "half of the words": (lambda t: [t.update(words([3, 4])), t.pop("words.times")], "its words"),
+    "words of other sizes": (lambda t: t.update(words([3, 4], [1])), "its words have shapes"),
+    "words that are no integers": (
+        lambda t: t.update({n: x.float() for n, x in words([3, 4]).items()}),
+        "is of dtype F32, expected I32",
+    ),
+    "keys that are integers": (lambda t: t.update({K: t[K].int()}), "is of dtype I32"),
 }
 VALUES, BIAS = "layers.0.kv_heads.0.values", "layers.0.kv_heads.0.bias"
 
@@ -263,7 +282,7 @@ def test_slots_that_do_not_fit_are_refused(tiny_llm: Llm, case: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("version", "2", "version 1"),
+        ("version", "3", "version 1 or 2"),
         ("format", "other", "'sleepviz slots'"),
         ("n_layers", "30", "n_layers = '30', and tiny has 2"),
         ("head_dim", "64", "head_dim"),

@@ -19,6 +19,7 @@ from sleepviz.llm import Llm
 from sleepviz.session import Session
 from sleepviz.stories import Probe
 from sleepviz.weights import Delta, DynamicWeights
+from sleepviz.words import NO_WORDS, Words
 
 
 def logits_of(llm: Llm, weights: DynamicWeights) -> torch.Tensor:
@@ -131,6 +132,7 @@ def test_what_comes_back_is_what_left(
         slots(tiny_llm) if held != "deltas" else {},
         40 if held != "deltas" else 0,
         strength,
+        Words.of([7, 7, 3, 250]) if held != "deltas" else NO_WORDS,
     )
     if as_zip:
         kept = keeping.load(keeping.zipped(weights, ORIGIN), tiny_llm)

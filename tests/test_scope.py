@@ -28,6 +28,7 @@ from sleepviz.stories import Probe
 from sleepviz.together import feed_together
 from sleepviz.views import talk
 from sleepviz.weights import Delta, DynamicWeights
+from sleepviz.words import NO_WORDS
 
 NOTES = "The blue heron Pim sleeps in the old mill. Ada feeds it herring."
 QUESTION = "Where does Pim sleep?"
@@ -79,6 +80,45 @@ def test_expectation_is_that_of_the_plain_model(tiny_llm: Llm) -> None:
     words = range(len(lead) + 1, len(lead) + len(text))
     told = [float(logprobs[at - 1, ids[at]]) for at in words]
     assert found == pytest.approx(sum(told) + float(logprobs[-1].max()), abs=1e-3)
+
+
+def test_a_word_of_a_question_may_be_drawn_from_those_of_the_notes(tiny_llm: Llm) -> None:
+    weights = slept(tiny_llm).weights
+    assert weights.words.counts.keys() > set(tiny_llm.encode_plain(" Pim"))
+    worn = tiny_llm.context(weights).opened()
+    silent = tiny_llm.context(replace(weights, words=NO_WORDS)).opened()
+    _, text, _ = tiny_llm.turn_pieces(QUESTION, first=worn.fresh)
+    bag, rest = weights.words, text[1:]
+    n = sum(bag.counts.values())
+    [without], [drawn] = expectation(silent, [QUESTION]), expectation(worn, [QUESTION])
+    lead, _, tail = tiny_llm.turn_pieces(QUESTION, first=worn.fresh)
+    [met] = logprobs_many(silent, [[*lead, text[0]]], [[*rest, *tail, 0]])
+    each = [float(met[at, token]) for at, token in enumerate(rest)]
+    chance = odds.OF_WORDS
+    mixed = [
+        math.log((1 - chance) * math.exp(p) + chance * bag.counts.get(token, 0) / n)
+        for token, p in zip(rest, each, strict=True)
+    ]
+    assert drawn - without == pytest.approx(sum(mixed) - sum(each), abs=1e-3)
+    off = tiny_llm.context(weights.scaled(0.0)).opened()
+    plain = tiny_llm.context().opened()
+    assert expectation(off, [QUESTION]) == pytest.approx(expectation(plain, [QUESTION]))
+
+
+def test_a_second_night_stands_for_the_words_of_both_and_forgetting_for_no_others(
+    tiny_llm: Llm,
+) -> None:
+    session = slept(tiny_llm)
+    first = session.weights.words.counts
+    for method, more in (("nap", True), ("forget", False)):
+        before = sum(session.weights.words.counts.values())
+        for _ in session.read("A zebra."):
+            pass
+        for _ in session.sleep(sleep.make(method), keep_anyway=True):
+            pass
+        now = session.weights.words.counts
+        assert all(now[token] >= n for token, n in first.items())
+        assert (sum(now.values()) > before) is more
 
 
 def test_a_context_stays_as_it_is_and_rows_do_not_touch_each_other(tiny_llm: Llm) -> None:

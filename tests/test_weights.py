@@ -8,6 +8,7 @@ from tiny import byte_tokenizer, tiny_model
 
 from sleepviz.llm import Llm
 from sleepviz.weights import Delta, DynamicWeights, Slots
+from sleepviz.words import NO_WORDS, Words
 
 NAME = "model.layers.1.mlp.down_proj"
 
@@ -66,6 +67,18 @@ def test_bytes_are_counted_ragged() -> None:
         (0, 1): Slots(torch.zeros(5, 8), torch.zeros(5, 8), torch.zeros(5)),
     }
     assert DynamicWeights({}, slots, 9).n_bytes == 4 * (8 * (8 + 8 + 1))
+    told = DynamicWeights({}, slots, 9, words=Words.of([5, 5, 6]))
+    assert told.n_bytes == 4 * (8 * (8 + 8 + 1) + 2 * 2)
+
+
+def test_a_bag_of_words_tells_how_often_each_was_said() -> None:
+    bag = Words.of([9, 2, 9]) + Words.of([2])
+    assert bag.counts == {2: 2, 9: 2}
+    assert bag.shares([9, 2, 9, 7]).tolist() == [0.5, 0.5, 0.5, 0.0]
+    assert list(bag.ids) == [2, 9]
+    assert [t.dtype for t in bag.tensors()] == [torch.int32] * 2
+    assert not list(NO_WORDS.tensors())
+    assert NO_WORDS.shares([3]).tolist() == [0.0]
 
 
 def test_new_slots_keep_the_deltas_as_strong_as_they_were(tiny_llm: Llm, delta: Delta) -> None:

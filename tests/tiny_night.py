@@ -66,7 +66,7 @@ def tensors_of(weights: DynamicWeights) -> dict[object, torch.Tensor]:
         found |= {(name, "a"): delta.a, (name, "b"): delta.b}
     for at, kept in weights.slots.items():
         found |= {(at, "k"): kept.keys, (at, "v"): kept.values, (at, "bias"): kept.bias}
-    return found
+    return found | {("words", n): told for n, told in enumerate(weights.words.tensors())}
 
 
 def zip_of(files: dict[str, bytes]) -> bytes:

@@ -82,6 +82,7 @@ def test_every_page_shows_that_a_deep_sleep_goes_on(visit: Visit) -> None:
             expect(page.locator(".st-key-frame-cancel")).to_be_visible()
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             shot(page, f"{name}-busy-deep-{scheme}-{width}")
+    page.set_viewport_size({"width": 1280, "height": 720})
     begin(page, "frame.cancel")
     done(page)
     page.context.close()

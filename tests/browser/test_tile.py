@@ -174,15 +174,17 @@ def test_a_finger_that_stays_on_a_cell_pins_it(opened: Open) -> None:
       told("pointerdown")
       return new Promise((over) => setTimeout(() => over(told("pointerup")), ms))
     }"""
-    box = tile.bounding_box()
-    assert box is not None
-    where = [box["width"] * 0.3, box["height"] * 0.7]
-    tile.evaluate(held, [*where, 650])
+
+    def touch(ms: int) -> None:
+        place = at(tile, 30, 23)
+        tile.evaluate(held, [place["x"], place["y"], ms])
+
+    touch(650)
     pins = part(page, "small", ".pins li")
     expect(pins).to_have_count(1)
     expect(page.get_by_text("small clicked None")).to_be_visible()  # a pin chooses nothing
-    tile.evaluate(held, [*where, 50])
-    expect(page.get_by_text("small clicked None")).to_have_count(0)  # a tap does
+    touch(50)
+    expect(page.get_by_text("small clicked (30, 23)")).to_be_visible()  # a tap does
     expect(pins).to_have_count(1)
 
 
