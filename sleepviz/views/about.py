@@ -101,6 +101,7 @@ PAPERS = (
     ("Fast KV Compaction via Attention Matching", "https://arxiv.org/abs/2602.16284"),
     ("Cartridges", "https://arxiv.org/abs/2506.06266"),
     ("SERAC (scope of an edit)", "https://arxiv.org/abs/2206.06520"),
+    ("A cache language model (words of a question)", "https://doi.org/10.1109/34.56193"),
     ("LoRA", "https://arxiv.org/abs/2106.09685"),
 )
 
