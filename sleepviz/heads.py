@@ -200,4 +200,6 @@ def tally(slots: Mapping[At, Slots], heads: Mapping[At, Head]) -> str:
     """How many slots of how many were kept, as a sentence for the report."""
     sizes = [len(s) for s in slots.values()]
     whole = sum(len(h) for h in heads.values())
-    return f"{sum(sizes):,} of {whole:,} slots kept; {min(sizes)} to {max(sizes)} per head"
+    return (
+        f"{sum(sizes):,} of {whole:,} slots kept; {min(sizes)} to {max(sizes)} per head (measured)"
+    )

@@ -106,7 +106,7 @@ def report(
         "div",
         "talk",
         cards(shown),
-        el("div", "small muted", "Bytes against bytes ", tag(Kind.MEASURED)),
+        el("div", "small muted", "Bytes against bytes"),
         bars(_bytes(got, where)),
         verdict(got.gate),
         _bill(got, started),
@@ -155,7 +155,7 @@ def _taken(got: SleepReport) -> Node:
 
 def _details(got: SleepReport) -> Node | None:
     """What the method counted."""
-    return el("div", "small muted", f"{got.details} ", tag(Kind.MEASURED)) if got.details else None
+    return el("div", "small muted", got.details) if got.details else None
 
 
 def _stood_for(got: SleepReport) -> Quantity:

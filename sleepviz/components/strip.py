@@ -40,20 +40,23 @@ def strip(state: State, back: int | None = None) -> Node:
         el(
             "span",
             "gauge",
-            el("span", "num", f"{state.n_cached:,} / {room:,} tokens"),
-            tag(Kind.MEASURED),
+            el(
+                "span",
+                "num",
+                f"{state.n_cached:,} / {room:,} tokens",
+                title="Tokens in the context now, of those that it has room for: this model was "
+                f"trained for {facts.context_limit:,}"
+                + (f", and slots stand at {state.n_behind:,} places." if state.n_behind else "."),
+            ),
             track(state.n_cached / room if room > 0 else 0.0),
-            title="Tokens in the context now, of those that it has room for: this model was "
-            f"trained for {facts.context_limit:,}"
-            + (f", and slots stand at {state.n_behind:,} places." if state.n_behind else "."),
-        ),
-        el(
-            "span",
-            "gauge",
-            el("span", "num", f"KV {theme.size(state.kv_bytes)}"),
+            el(
+                "span",
+                "num",
+                f"KV {theme.size(state.kv_bytes)}",
+                title=f"Bytes of the cached keys and values; {per_token} a token"
+                + (" until a sliding window is full." if any(facts.windows) else "."),
+            ),
             tag(Kind.MEASURED),
-            title=f"Bytes of the cached keys and values; {per_token} a token"
-            + (" until a sliding window is full." if any(facts.windows) else "."),
         ),
         chip(f"seed {facts.seed}", hover="What all chance in this session starts from."),
     )

@@ -63,6 +63,7 @@ def cost_elsewhere(state: State) -> go.Figure:
         alt(state),
         x="after sleep (number)",
         y="controls right (%)" if asked else ratio,
+        **({} if asked else {"yaxis": {"rangemode": "normal"}}),
         xaxis={"tickformat": ",d", "unifiedhovertitle": {"text": "after sleep %{x:,.0f}"}},
         **right,
     )

@@ -92,7 +92,7 @@ class Summary:
             1,
             1,
             weights=base.with_slots(slots, read.position),
-            details=f"{read.position} of {whole:,.0f} tokens kept: {len(ids)} of summary"
+            details=f"{read.position} of {whole:,.0f} tokens kept (measured): {len(ids)} of summary"
             f"{' (cut off there)' if len(ids) == budget else ''}, {around} of the turns around it. "
             f"It reads: {text}",
         )
