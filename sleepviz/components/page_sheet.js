@@ -5,6 +5,12 @@ const around = (a, b) => { // one rect with both
   return new DOMRect(left, top, Math.max(a.right, b.right) - left, Math.max(a.bottom, b.bottom) - top)
 }
 
+/** Whether an element lies in what is folded up: a browser may tell where it would stand. */
+const isFolded = (element) => {
+  const folded = element.closest("details:not([open])")
+  return Boolean(folded) && folded !== element && !element.closest("summary")
+}
+
 /** The pieces of a text as they stand on the page: [words, rect], one for each line that it is broken into. */
 function* piecesOf(node) {
   const range = document.createRange(), text = node.data
@@ -73,7 +79,7 @@ function paintGround(pen, style, [x, y], { width, height }) {
 /** An element and all in it, as far as it is shown. */
 function paintElement(pen, element, place, alpha) {
   const style = getComputedStyle(element), rect = element.getBoundingClientRect()
-  if (!rect.width || !rect.height || style.visibility === "hidden") return
+  if (!rect.width || !rect.height || style.visibility === "hidden" || isFolded(element)) return
   pen.save()
   pen.globalAlpha = alpha *= Number(style.opacity)
   paintGround(pen, style, place(rect), rect)

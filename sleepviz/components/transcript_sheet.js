@@ -53,12 +53,13 @@ function sheetOfTalk({ said, d }) {
   const pen = canvas.getContext("2d"), across = (r) => r.left - frame.left, down = (r) => r.top - frame.top + said.scrollTop
   pen.scale(ratio, ratio)
   pen.textBaseline = "middle"
-  for (const chip of said.querySelectorAll(".chip"))
+  const shown = (what) => [...said.querySelectorAll(what)].filter((chip) => !isFolded(chip))
+  for (const chip of shown(".chip"))
     for (const r of chip.getClientRects()) paintFate(pen, chip.dataset.fate, across(r), down(r), r.width, r.height, colours)
-  const fresh = said.querySelectorAll(".chip.fresh")
+  const fresh = shown(".chip.fresh")
   for (const chip of fresh)
     for (const r of chip.getClientRects()) paintFresh(pen, across(r), down(r), r.width, r.height, colours)
-  for (const chip of said.querySelectorAll(".chip[data-night]")) {
+  for (const chip of shown(".chip[data-night]")) {
     const [r] = chip.getClientRects()
     if (!r) continue
     pen.font = `600 9px ${colours.font}`
@@ -66,7 +67,8 @@ function sheetOfTalk({ said, d }) {
     pen.fillText(`v${chip.dataset.night}`, across(r) + 1, down(r) + 6)
   }
   const texts = document.createTreeWalker(said, NodeFilter.SHOW_TEXT)
-  while (texts.nextNode()) writeWords(pen, texts.currentNode, (r) => [across(r), down(r)])
+  while (texts.nextNode())
+    if (!isFolded(texts.currentNode.parentElement)) writeWords(pen, texts.currentNode, (r) => [across(r), down(r)])
   const legend = FATES.map(([fate, name]) => ({
     name: `${name} ${number(d.counts[fate])}`,
     paint: (g, x, y) => paintSwatch(g, fate, x, y, colours),
