@@ -71,12 +71,21 @@ def bars(n):
     return figure
 
 
+def upright(n):
+    figure = theme.blank("Upright", "Three bars.", x="value (number)", y="size (1)")
+    figure.add_bar(
+        name="bar", x=[1, 2, 3], y=[4, 2 + n, 1], width=0.8,
+        hovertemplate="%{y:.0f} high", marker_color="#D97706",
+    )
+    return figure
+
+
 def body():
     n = st.session_state.setdefault("n", 0)
     st.button("More", key="more", on_click=more)
     late = numbers(n) if n % 2 else theme.empty("Late", "Nothing yet.")
     figures = {"numbers": numbers(n), "marks": marks(n), "lines": lines(n), "late": late}
-    figures["bars"] = bars(n)
+    figures |= {"bars": bars(n), "upright": upright(n)}
     for name, figure in figures.items():
         cell = chart(figure, key=name, height=260)
         about = [f"{name.capitalize()} at {n}."]
@@ -247,6 +256,24 @@ def test_each_look_has_its_words_and_a_scale_that_stands_apart_from_its_page(ope
         page.screenshot(path=SHOTS / f"grid-{scheme}-1280.png")
     assert seen["light"][0] < 100 < 180 < seen["dark"][0]
     assert seen["light"][1] != seen["dark"][1]
+
+
+def test_upright_bars_stand_on_the_zero_line_and_are_told(opened: Open) -> None:
+    page = opened()
+    chart = part(page, "upright", "canvas")
+    box = chart.bounding_box()
+    assert box is not None
+    # the plot lies between the words of the axes: the second of three bars is in its middle
+    orange, above = ({"x": box["width"] * 0.5, "y": box["height"] * y} for y in (0.7, 0.2))
+    expect(chart).to_have_attribute("data-y", re.compile(r"^0,"))
+    red, _, blue, alpha = pixel(chart, orange)
+    assert (red > 150, blue < 80, alpha) == (True, True, 255)
+    assert pixel(chart, above)[3] < 200
+    chart.hover(position=orange)
+    expect(part(page, "upright", ".tip")).to_contain_text("2 high")
+    page.get_by_role("button", name="More").click()
+    chart.hover(position=orange)
+    expect(part(page, "upright", ".tip")).to_contain_text("3 high")
 
 
 @pytest.mark.parametrize("width", [320, 390])
