@@ -77,8 +77,8 @@ class DynamicWeights:
 
     `next_position` is 0 where a conversation starts afresh (deltas only), and the length of the
     consolidated context where slots stand for it. `scale` is the strength: 1 as learnt, 0 off.
-    `words` are those of the text that slots stand for, in no order: by them a question is told to
-    be on it (scope.py); no word of an answer is said by them.
+    `words` are those of the context that slots took the place of, in no order: by them a question
+    is told to be on it (scope.py); no word of an answer is said by them.
     """
 
     deltas: Mapping[str, Delta] = field(default_factory=dict)
@@ -100,12 +100,12 @@ class DynamicWeights:
     @property
     def n_numbers(self) -> int:
         """How many numbers they hold (ragged slots are counted as stored, without padding)."""
-        return sum(t.numel() for t in self.tensors())
+        return sum(t.numel() for t in self._stored())
 
     @property
     def n_bytes(self) -> int:
         """Measured bytes of the tensors (ragged slots as stored, without padding)."""
-        return sum(t.numel() * t.element_size() for t in self.tensors())
+        return sum(t.numel() * t.element_size() for t in self._stored())
 
     def scaled(self, scale: float) -> DynamicWeights:
         """The same weights at another strength."""
@@ -163,11 +163,14 @@ class DynamicWeights:
         return {layer: self._padded(heads) for layer, heads in layers.items()}
 
     def tensors(self) -> Iterator[torch.Tensor]:
-        """Every tensor they hold."""
+        """Every tensor that a model computes with."""
         for delta in self.deltas.values():
             yield from (delta.a, delta.b)
         for slots in self.slots.values():
             yield from (slots.keys, slots.values, slots.bias)
+
+    def _stored(self) -> Iterator[torch.Tensor]:
+        yield from self.tensors()
         yield from self.words.tensors()
 
     def _padded(self, heads: dict[int, Slots]) -> SlotBank:

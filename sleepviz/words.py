@@ -1,4 +1,4 @@
-"""Which words slots stand for: how often each token, in no order.
+"""The words of the context that slots took the place of: how often each token, in no order.
 
 Knows token ids; does not know what a scope is (scope.py), which asks how likely a bag's words are.
 """

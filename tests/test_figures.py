@@ -36,8 +36,9 @@ from sleepviz.figures import (
 )
 from sleepviz.figures.cost_elsewhere import interval
 from sleepviz.figures.draft import Draft
+from sleepviz.figures.paying import costs
 from sleepviz.quantities import Kind, Series
-from sleepviz.state import State
+from sleepviz.state import State, Timing
 from sleepviz.timeline import Timeline
 
 N_LAYERS, N_KV_HEADS, HEAD_DIM, ITEMSIZE = 2, 2, 8, 4
@@ -799,6 +800,20 @@ def test_a_sleep_is_weighed_by_the_memory_that_each_way_holds_too() -> None:
     assert "MiB·s" in picture.formula(story.state, "memory")
 
 
+def test_a_first_pass_that_warms_up_is_read_again_only_where_there_is_no_other_whole_one() -> None:
+    story = Story().read(100).sleep(1)
+    story.answer("Who?", "full", -1.0, ms=900.0, night=0)
+    story.answer("Who?", "slept", -1.0, ms=900.0)
+    state = story.state
+    each = [Timing(1, "prefill", 64, 64, 640.0), Timing(2, "prefill", 12, 76, 360.0)]
+    only = costs(replace(state, timings=tuple(each)))
+    two = costs(replace(state, timings=(*each, Timing(3, "prefill", 64, 140, 320.0))))
+    assert only is not None
+    assert two is not None
+    assert float(only.reading) == pytest.approx(100 * 10.0 / 1e3)
+    assert float(two.reading) == pytest.approx(100 * 5.0 / 1e3)
+
+
 def test_what_a_sleep_costs_is_told_in_money_once_there_is_a_price() -> None:
     story = Story().read(100).sleep(1)  # 5 s asleep
     story.answer("Who?", "full", -1.0, ms=1000.0, night=0).answer("Who?", "slept", -1.0, ms=500.0)
@@ -890,6 +905,7 @@ def test_tokens_that_were_said_while_a_head_was_recorded_are_marked() -> None:
     said = _trace("time_per_token", story.state, "generated")
     watched = _trace("time_per_token", story.state, "generated while attention is seen")
     first = _trace("time_per_token", story.state, "the first generated, in no median")
+    assert "per token generated (2 passes)" in PICTURES["time_per_token"].alt(story.state)
     assert (len(first.x), len(said.x), len(watched.x)) == (1, 2, 1)
     assert said.marker.symbol != watched.marker.symbol
     assert "30.00 ms per token generated while" in PICTURES["time_per_token"].alt(story.state)
@@ -907,6 +923,27 @@ def test_a_cell_of_the_cache_map_tells_its_positions_and_bytes() -> None:
         "last position (tokens, MEASURED)",
         "size (KiB, DERIVED)",
     )
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_gates_limit_on_plain_text_is_drawn_on_the_axis_of_its_ratio(asked: bool) -> None:
+    story = Story().read(8).sleep()
+    if asked:
+        story.answer("Is ice cold?", "cleared", -1.0, kind="control", night=0)
+    night = story.state.nights[0]
+    assert night.report is not None
+    gate = (ev.GateReading("plain-text NLL, after / before", 1.2, 1.1, "×"),)
+    state = replace(story.state, nights=(replace(night, report=replace(night.report, gate=gate)),))
+    figure = PICTURES["cost_elsewhere"].draw(state)
+    (line,) = figure.layout.shapes
+    axis = "y2" if asked else "y"
+    assert (line.yref, line.y0, line.label.text) == (axis, 1.1, "the gate’s limit, 1.1 ×")
+    (dots,) = [t for t in figure.data if t.mode == "markers"]
+    assert (list(dots.y), dots.yaxis) == ([1.2], "y2" if asked else None)
+    assert figure.layout["yaxis2" if asked else "yaxis"].rangemode == "normal"
+    header, _ = _unpacked(packed(figure, height=200))
+    assert [s["axis"] for s in header["shapes"] if s["kind"] == "level"] == [axis]  # type: ignore
+    assert "plain-text NLL 1.200 ×" in PICTURES["cost_elsewhere"].alt(state)
 
 
 def test_a_dozen_controls_are_told_with_the_room_that_they_leave() -> None:

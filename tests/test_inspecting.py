@@ -266,7 +266,7 @@ def test_a_click_in_the_tile_chooses_its_row_and_marks_it(
     assert marked[-2:] == [None, 5]  # painted again with the mark
     seen = session_of(app).timeline.at().attention
     assert f"“{shares.plain(seen.tokens[5].text)}”" in painted(app)
-    assert f"gave {100 * seen.weights[5, 2]:.1f} % to" in painted(app)
+    assert f"gave {seen.weights[5, 2]:.1%} to" in painted(app)
     formula = shares.about_tile(session_of(app).timeline.at().facts, seen, 5)[2]
     assert formula not in painted(app)  # made only while it is open
     app.session_state["look.tile.more"] = True
@@ -274,7 +274,7 @@ def test_a_click_in_the_tile_chooses_its_row_and_marks_it(
     assert formula in painted(app)
     clicks.append((5, 1))  # another cell of the same row
     app.run()
-    assert f"gave {100 * seen.weights[5, 1]:.1f} % to" in painted(app)
+    assert f"gave {seen.weights[5, 1]:.1%} to" in painted(app)
 
 
 # the weights of each night ------------------------------------------------------------------------

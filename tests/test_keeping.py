@@ -150,8 +150,9 @@ def test_a_night_of_every_method_comes_back(tiny_llm: Llm, tmp_path: Path) -> No
         if not method.keeps_notes:
             continue
         session = Session(tiny_llm)
-        all_of(session.read(SAID))
+        all_of(session.read(f"{SAID} " * 3))  # more than what stands around a summary
         all_of(session.sleep(sleep.make(name, quick.get(name, {})), keep_anyway=True))
+        assert bool(len(session.weights.words)) == bool(session.weights.slots)
         keeping.save(tmp_path / name, session.weights, ORIGIN)
         assert same(keeping.load(tmp_path / name, tiny_llm).weights, session.weights), name
 
@@ -252,6 +253,9 @@ def test_the_card_tells_story_method_and_scores_and_runs_no_markup(tiny_llm: Llm
     assert "<b>" not in card
     assert f"{weights.n_bytes:,}" in card
     assert "2 low-rank deltas of rank 4; 18 slots in 4 KV heads (3 to 6 each)" in card
+    assert "a bag of" not in card
+    told = DynamicWeights(deltas(), slots(tiny_llm), 40, words=Words.of([7, 7, 9]))
+    assert "a bag of 2 words" in keeping.files_of(told, ORIGIN)["README.md"].decode()
 
 
 def test_the_card_says_what_was_kept_against_the_gate(tiny_llm: Llm) -> None:

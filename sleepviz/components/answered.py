@@ -27,6 +27,7 @@ from sleepviz.state import State
 from sleepviz.stories import Probe
 
 AWAKE = "It has not slept yet: there are no dynamic weights to ask."
+OFF = "No sleep is in force: switch one on, or sleep."
 PINNED = "compare.pinned"  # in session_state: the session, and the answers that were pinned
 
 
@@ -34,7 +35,7 @@ def answered(state: State, probe: Probe | None) -> None:
     """The last answers to a question; beneath them those that were pinned."""
     question = probe.question if probe else ""
     got = last_answers(state, question)
-    missing = {} if state.nights_in_force else dict.fromkeys(("slept", "both"), AWAKE)
+    missing = {} if state.nights_in_force else _without_sleep(state)
     missing |= {u.arm: u.reason for u in state.unavailable if u.question == question}
     step = _replayed(got) if got else None
     title = f"One question, four answers: “{question}”" if got else ""
@@ -52,6 +53,11 @@ def answered(state: State, probe: Probe | None) -> None:
             about=(ANSWERS_SEE, ANSWERS_ARE_NOT, answers_formula(got)),
             key="compare.answers.about",
         )
+
+
+def _without_sleep(state: State) -> dict[str, str]:
+    """Why there is nothing to ask after sleep."""
+    return dict.fromkeys(("slept", "both"), OFF if state.nights else AWAKE)
 
 
 def last_answers(state: State, question: str) -> dict[str, Answered]:

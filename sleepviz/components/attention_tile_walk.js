@@ -217,7 +217,7 @@ class Tile extends Marked {
       return
     }
     const { drag, box } = this, dx = e.offsetX - drag.x, dy = e.offsetY - drag.y, { z } = drag.view
-    if (Math.hypot(dx, dy) > 4) drag.moved = true
+    if (Math.hypot(dx, dy) > (e.pointerType === "mouse" ? 4 : 9)) drag.moved = true
     if (!drag.moved || z === 1 || this.pointers.size > 1) return
     this.map.classList.add("dragging")
     this.point(null)

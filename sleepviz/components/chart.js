@@ -159,7 +159,11 @@ class ChartPicture extends Painted {
         }
       }
     }
-    for (const s of this.message.shapes) if (s.kind === "level" && s.axis === name) high = Math.max(high, s.at * 1.04)
+    for (const s of this.message.shapes) {
+      if (s.kind !== "level" || s.axis !== name) continue
+      high = Math.max(high, s.at * 1.04)
+      low = Math.min(low, s.at)
+    }
     if (!(high >= low)) return steps(0, 1, rows)
     if (axis.log) return logSteps(low, high, rows)
     if (high === low) high = low + (Math.abs(low) || 1)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from sleepviz.components.markup import Node, el, sparkline, tag
 from sleepviz.figures import theme
 from sleepviz.quantities import Kind, Quantity, Series
@@ -86,12 +88,10 @@ def _line(name: str, series: Series, tone: str) -> Node | None:
     last = series[-_MOST_DRAWN:]
     if len(last) < 2:
         return None
-    first, highest, now = (
-        in_words(Quantity(float(v), last.unit, last.kind), 1)
-        for v in (last.values[0], last.values.max(), last.values[-1])
-    )
+    highest = last.at(int(np.argmax(last.values)))
+    first, most, now = (in_words(one, 1) for one in (last.at(0), highest, last.at(-1)))
     words = f"{name}, the last {len(last)} values, {last.kind}: from {first} to {now}"
-    return sparkline(last.values.tolist(), f"{words}, the highest {highest}.", tone)
+    return sparkline(last.values.tolist(), f"{words}, the highest {most}.", tone)
 
 
 def told(words: str, number: Quantity, digits: int = 0) -> Node:

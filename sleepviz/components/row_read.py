@@ -9,10 +9,10 @@ import numpy as np
 import streamlit as st
 
 from sleepviz.components import choosing, shares
-from sleepviz.components.markup import Node, choice, el
-from sleepviz.components.pieces import Bar, bars, told
+from sleepviz.components.markup import Node, choice, el, tag
+from sleepviz.components.pieces import Bar, bars
 from sleepviz.events import AttentionCaptured, Token
-from sleepviz.quantities import Quantity, taken
+from sleepviz.quantities import declared, taken
 from sleepviz.state import State
 
 MOST_BARS = 12
@@ -27,7 +27,7 @@ def clicked(captured: AttentionCaptured, cell: tuple[int, int]) -> None:
 def what_it_read(state: State, captured: AttentionCaptured, query: int, hide_sink: bool) -> None:
     """The row of one token as bars, and the share of a clicked cell of it; a bar is clickable."""
     key = _clicked_key(captured, query)
-    token = captured.tokens[query]
+    token, kind = captured.tokens[query], tag(declared(AttentionCaptured, "weights").kind)
     st.markdown("##### What this token read")
     lines: list[Node | None] = [
         el(
@@ -39,12 +39,11 @@ def what_it_read(state: State, captured: AttentionCaptured, query: int, hide_sin
     ]
     if key is not None and key >= 0:
         to = captured.tokens[key]
-        to_it = f"“{shares.plain(to.text)}”, {query - key} tokens before"
-        words = f"gave {{}} to {to_it}"
-        lines.append(el("div", "small", told(words, _percent(captured, query, key), 1)))
+        gave = f"gave {_share(captured.weights[query, key])} to “{shares.plain(to.text)}”"
+        lines.append(el("div", "small", f"{gave}, {query - key} tokens before ", kind))
     if hide_sink and query and not captured.first_read(query):
-        hidden = "sink hidden: {} of this row, not rescaled"
-        lines.append(el("div", "small amber", told(hidden, _percent(captured, query, 0), 1)))
+        hidden = f"sink hidden: {_share(captured.weights[query, 0])} of this row, not rescaled "
+        lines.append(el("div", "small amber", hidden, kind))
     lines.append(bars(read_by(captured, query, hide_sink)))
     words = (
         "Shares of this head’s attention; the longest bar is the largest of them. Click a cell or "
@@ -100,13 +99,6 @@ def read_by(captured: AttentionCaptured, query: int, hide_sink: bool) -> list[Ba
         words = _share(row[k])
         shown.append(Bar(label, given.at(k), top, words, hover=hover, code=True, pick=str(k)))
     return shown
-
-
-def _percent(captured: AttentionCaptured, query: int, key: int) -> Quantity:
-    """The share of a row that went to one key."""
-    return (
-        taken(AttentionCaptured, "weights", [captured.weights[query, key]]).at(0).told_in("%", 0.01)
-    )
 
 
 def _share(share: float) -> str:

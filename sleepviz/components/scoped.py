@@ -32,10 +32,10 @@ def scope_told(last: ScopeWeighed) -> Node:
     """How much of the say the slots had as the last message was answered, and why."""
     about = (
         "ln P(the message after its first token, and the likeliest first token of an answer) with "
-        f"the slots ({OF_WORDS:.0%} of each word’s chance is its share of the notes’ own words, "
-        "which are kept beside them in no order), less that without them, less what unrelated "
-        f"questions gain of the same slots (mean and {ABOVE:g} standard deviations): "
-        f"{last.ms:,.0f} ms. Taken as the log-odds that "
+        f"the slots ({OF_WORDS:.0%} of each word’s chance is its share of the words of what was "
+        "slept on, where those are kept beside them, in no order), less that without them, less "
+        "what unrelated questions gain of the same slots (mean and "
+        f"{ABOVE:g} standard deviations): {last.ms:,.0f} ms. Taken as the log-odds that "
         "the message has to do with the notes, it says how much of the say the slots have as the "
         "reply begins; token by token what is said moves that (Bayes' rule), and whoever leads "
         "says the next word. The page Compare switches this off."
@@ -85,7 +85,8 @@ def scope_switch(state: State, busy: bool, again: Callable[[], tuple[Probe, ...]
         key=key,
         disabled=busy,
         on_change=switched,
-        help="Slots stand for a text. The less they, and the words of that text, let the model "
-        "expect a message and the beginning of its answer, the less of the say they have beside "
-        "the model without them. Off: all of it, always. The dial itself is read with all of it.",
+        help="Slots stand for a text. The less they, and the words of what was slept on, let the "
+        "model expect a message and the beginning of its answer, the less of the say they have "
+        "beside the model without them. Off: all of it, always. The dial itself is read with all "
+        "of it.",
     )

@@ -90,10 +90,11 @@ def formula(timeline: Timeline) -> str:
     """How many events the line tells, with the numbers of its lanes filled in."""
     stretches, n, seconds = _stretches(timeline)
     told = Counter(s.lane for s in stretches)
-    counts = " + ".join(f"{told[lane]:,} {lane}" for lane in LANES if told[lane]) or "0"
+    counts = " + ".join(f"{lane} {told[lane]:,}" for lane in LANES if told[lane]) or "0"
     return (
-        f"{Kind.MEASURED}: {n:,} events in {seconds:,.1f} s. {Kind.DERIVED}: what follows each "
-        f"other in a lane is one mark: {counts} = {len(stretches):,} marks."
+        f"{Kind.MEASURED}: {n:,} events in {seconds:,.1f} s. {Kind.DERIVED}: tokens that follow "
+        "each other are one mark, a sleep with its steps another, and so is each turn, question "
+        f"and remark. By lane, {counts} = {len(stretches):,} marks."
     )
 
 

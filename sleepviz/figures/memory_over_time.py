@@ -193,7 +193,7 @@ def _add_line(figure: Draft, places: np.ndarray, line: _Line) -> None:
         name=line.name,
         x=places[keep],
         custom=(since[keep],),
-        hover="%{y:,.2f} MiB<br>Δ %{customdata[0]:+,.2f} MiB since the event before (derived)",
+        hover="%{y:,.2f} MiB<br>Δ %{customdata[0]:+,.2f} MiB since the sample before (derived)",
         colour=line.colour,
         width=1.25 if line.right else 2.5,
         step=True,

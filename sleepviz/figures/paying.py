@@ -130,9 +130,10 @@ def costs(state: State) -> Costs | None:
     for arm, some in given.items():  # the very first warms everything up
         given[arm] = [a for a in some if a is not timed[0]] or some
     passes = [t for t in state.timings if t.phase == "prefill"]
-    passes = passes[1:] or passes
+    first = passes[:1]
     passes = [t for t in passes if not t.watched] or passes  # looking on takes time, too
     passes = [t for t in passes if t.n_tokens >= MANY] or passes
+    passes = [t for t in passes if t not in first] or passes
     if not (given["full"] and given["slept"] and passes):
         return None
     read = derived(sum(t.ms for t in passes) / 1e3, "s")

@@ -5,6 +5,7 @@ Knows milliseconds and phases; does not know why a pass took long.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,12 +132,12 @@ def _medians(state: State) -> str:
 def _by_kind(state: State) -> dict[str, list[Timing]]:
     """The passes of each kind; the first that generated or read apart, where there are others."""
     found: dict[str, list[Timing]] = {}
+    times = Counter(t.phase for t in state.timings)
+    apart = {phase for phase in ("decode", "prefill") if times[phase] > 1}
     for timing in state.timings:
-        found.setdefault(_how(timing), []).append(timing)
-    for phase in ("decode", "prefill"):
-        first = next((t for t in state.timings if t.phase == phase), None)
-        if first is not None and len(of_its_kind := found[_how(first)]) > 1:
-            found[f"{phase}, first"] = [of_its_kind.pop(0)]
+        how = f"{timing.phase}, first" if timing.phase in apart else _how(timing)
+        apart.discard(timing.phase)
+        found.setdefault(how, []).append(timing)
     return found
 
 

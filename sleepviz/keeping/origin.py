@@ -167,6 +167,8 @@ def _contents(weights: DynamicWeights) -> str:
             f"{sum(sizes):,} slots in {len(sizes)} KV heads ({_range(sizes)} each), in place of "
             f"{weights.next_position:,} positions"
         )
+    if len(weights.words):
+        what.append(f"a bag of {len(weights.words):,} words of what was slept on, without order")
     return "; ".join(what)
 
 

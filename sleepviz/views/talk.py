@@ -257,9 +257,9 @@ def _time_card(state: State) -> Card:
     name = "Time per token"
     told = [t for t in state.timings if t.phase == "decode"]
     if told:
-        ms = series(Timing, "ms", told)
+        ms = series(Timing, "ms", told[1:] or told)  # the first warms everything up
         last = ms[-LATEST:].one(np.median, ms.unit)
-        note = f"median of the last {min(LATEST, len(told))} said"
+        note = f"median of the last {min(LATEST, len(ms))} said"
         if (weighed := last_weighed(state)) is not None and say(weighed.scope_score) < 1:
             note = "median; up to two passes each: with the slots, and without"
         return Card.of(name, last, note, digits=1, series=ms, tone="blue")
