@@ -255,7 +255,8 @@ def _additive(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor)
         seen = torch.ones(n_query, n_key, dtype=torch.bool, device=query.device)
         mask = seen.tril(n_key - n_query)[None, None]
     if mask.dtype == torch.bool:
-        hidden = torch.full((), ABSENT, dtype=query.dtype, device=query.device)
+        least = max(ABSENT, torch.finfo(query.dtype).min)
+        hidden = torch.full((), least, dtype=query.dtype, device=query.device)
         return torch.where(mask, torch.zeros_like(hidden), hidden)
     return mask.to(query.dtype)
 

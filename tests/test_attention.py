@@ -88,6 +88,26 @@ def test_slots_that_are_the_whole_cache_give_the_same_logits(tiny_llm: Llm) -> N
     assert torch.allclose(worn.feed(asked), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_heads_with_unlike_numbers_of_slots_are_read_in_half_precision(dtype: torch.dtype) -> None:
+    logits = []
+    for precision in (torch.float32, dtype):
+        llm = Llm(tiny_model().to(precision), byte_tokenizer(), name="tiny")
+        whole = llm.context()
+        whole.feed(llm.encode_plain(NOTES))
+        slots = {
+            (layer, head): Slots(
+                cached.keys[0, head, head:], cached.values[0, head, head:], torch.zeros(n - head)
+            )
+            for layer, cached in enumerate(whole.cache.layers)
+            for head, n in ((0, cached.keys.shape[2]), (1, cached.keys.shape[2]))
+        }
+        worn = llm.context(DynamicWeights({}, slots, next_position=whole.position))
+        logits.append(worn.feed(llm.encode_plain("Who?")).float())
+    assert bool(torch.isfinite(logits[1]).all())
+    assert torch.allclose(*logits, atol=0.3)
+
+
 def test_a_second_pass_with_slots_stays_causal(tiny_llm: Llm) -> None:
     told, asked = tiny_llm.encode_plain(NOTES), tiny_llm.encode_plain("Who is it?")
     whole = tiny_llm.context()
