@@ -88,10 +88,9 @@ def test_slots_that_are_the_whole_cache_give_the_same_logits(tiny_llm: Llm) -> N
     assert torch.allclose(worn.feed(asked), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_heads_with_unlike_numbers_of_slots_are_read_in_half_precision(dtype: torch.dtype) -> None:
+def test_heads_with_unlike_numbers_of_slots_are_read_in_float16() -> None:
     logits = []
-    for precision in (torch.float32, dtype):
+    for precision in (torch.float32, torch.float16):
         llm = Llm(tiny_model().to(precision), byte_tokenizer(), name="tiny")
         whole = llm.context()
         whole.feed(llm.encode_plain(NOTES))
@@ -105,7 +104,7 @@ def test_heads_with_unlike_numbers_of_slots_are_read_in_half_precision(dtype: to
         worn = llm.context(DynamicWeights({}, slots, next_position=whole.position))
         logits.append(worn.feed(llm.encode_plain("Who?")).float())
     assert bool(torch.isfinite(logits[1]).all())
-    assert torch.allclose(*logits, atol=0.3)
+    assert torch.allclose(*logits, atol=0.05)
 
 
 def test_a_second_pass_with_slots_stays_causal(tiny_llm: Llm) -> None:
