@@ -188,8 +188,9 @@ def test_after_forgetting_slept_equals_cleared(tiny_llm: Llm) -> None:
 
 def test_a_nap_answers_otherwise_than_nothing(tiny_llm: Llm) -> None:
     run = measured(tiny_llm, sleep.make("nap", {"keep": 1.0}))
-    assert run.arms["slept"].kl < run.arms["cleared"].kl
-    assert run.arms["slept"].gold_logprob != run.arms["cleared"].gold_logprob
+    assert run.scope is not None
+    assert run.scope.worn.kl < run.arms["cleared"].kl  # with all of the say
+    assert run.scope.worn.gold_logprob != run.arms["cleared"].gold_logprob
 
 
 def test_a_refused_sleep_is_measured_as_no_sleep(refused: Run, tiny_llm: Llm) -> None:

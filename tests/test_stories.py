@@ -118,6 +118,7 @@ def test_controls_have_nothing_to_do_with_any_story() -> None:
         "nights_at_sea.json",
         "fresh_stories.json",
         "blind_stories.json",
+        "sealed_stories.json",
         None,
     ],
 )
