@@ -26,7 +26,8 @@ from sleepviz.views import View, views
 
 FOOTNOTE = (
     "Sleep, dream and memory are metaphors: what runs is linear algebra, or a little training, on "
-    "this computer. About says how each number is found."
+    "this computer. A count of tokens, steps or the like that does not say what it is was counted: "
+    "MEASURED. About says how each number is found."
 )
 TOLD = "frame.told"  # in session_state: the last failure that was shown
 _ESCAPED = re.compile(r"[\\`*_{}\[\]()#+!<>~|$:-]")  # what Markdown would read

@@ -33,7 +33,17 @@ KNOWN: tuple[tuple[str, Kind, str], ...] = (
         Kind.DERIVED,
         "2 · layers · KV heads · dimensions · bytes · tokens; at most a sliding layer’s window.",
     ),
-    ("Dynamic weights", Kind.MEASURED, "The bytes of the deltas and slots that a sleep has left."),
+    (
+        "Dynamic weights",
+        Kind.MEASURED,
+        "The bytes of the deltas and slots that a sleep has left, and of a bag of words beside "
+        "slots.",
+    ),
+    (
+        "Counts",
+        Kind.MEASURED,
+        "Tokens, slots, steps, dreams, questions, events: counted, also where it is not said.",
+    ),
     ("… in tokens of KV cache", Kind.DERIVED, "Numbers stored / numbers of one cached token."),
     ("Time per token", Kind.MEASURED, "The clock around one pass, on the thread that computes."),
     (
