@@ -24,6 +24,11 @@ ORDER = 90
 
 KNOWN: tuple[tuple[str, Kind, str], ...] = (
     (
+        "Counts",
+        Kind.MEASURED,
+        "Tokens, slots, steps, dreams, questions, events: counted, also where it is not said.",
+    ),
+    (
         "KV cache",
         Kind.MEASURED,
         "The bytes of the cached keys and values, added up tensor by tensor.",
@@ -36,13 +41,7 @@ KNOWN: tuple[tuple[str, Kind, str], ...] = (
     (
         "Dynamic weights",
         Kind.MEASURED,
-        "The bytes of the deltas and slots that a sleep has left, and of a bag of words beside "
-        "slots.",
-    ),
-    (
-        "Counts",
-        Kind.MEASURED,
-        "Tokens, slots, steps, dreams, questions, events: counted, also where it is not said.",
+        "The bytes of the deltas, slots and the slots’ bag of words that a sleep has left.",
     ),
     ("… in tokens of KV cache", Kind.DERIVED, "Numbers stored / numbers of one cached token."),
     ("Time per token", Kind.MEASURED, "The clock around one pass, on the thread that computes."),
