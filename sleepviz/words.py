@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -37,7 +38,7 @@ class Words:
         """Both in one bag."""
         return self._counted(Counter(self.counts) + Counter(other.counts))
 
-    @property
+    @cached_property
     def counts(self) -> dict[int, int]:
         """How often each token is in it."""
         return dict(zip(self.ids.tolist(), self.times.tolist(), strict=True))
