@@ -24,6 +24,7 @@ from sleepviz.llm import Llm
 from sleepviz.looking import captured
 from sleepviz.session import Session
 from sleepviz.sleep import Notes, SleepMethod
+from sleepviz.timeline import Timeline
 from sleepviz.trunk import untrainable
 from sleepviz.weights import DynamicWeights
 
@@ -37,6 +38,7 @@ MOST_HEADS = 12  # of one layer
 FEW_HEADS = 32  # of a model: all of them are compared
 ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-6}  # of an attention weight; else LOW_ROUNDING
 LOW_ROUNDING = 3e-2
+TOLD_AGAIN = ("kv", "tokens", "turns", "timings", "memory")  # parts of a state
 
 
 def checking(session: Session) -> Iterator[Event]:
@@ -222,10 +224,10 @@ def _trained(llm: Llm, notes: Notes) -> DynamicWeights:
 
 
 def _replay(llm: Llm) -> Iterator[Checked]:
-    """What is read again is what was lived."""
-    session = _read(llm)
+    """What is read again is what was lived, and what is told again."""
+    session, live = _read(llm), []
     for _ in session.say(QUESTION, max_new=N_SAID):
-        pass
+        live.append(session.timeline.at())  # event by event, as a page sees it
     again = llm.context(session.context.weights)
     for ids in session.context.fed:
         again.feed(ids)
@@ -233,6 +235,15 @@ def _replay(llm: Llm) -> Iterator[Checked]:
     assert session.context.logits is not None
     differ = float((again.logits - session.context.logits).abs().max())
     yield Checked("read again = lived", differ, 0.0, "logit", "largest difference of a logit")
+    told = Timeline()
+    for entry in session.timeline.since(0):
+        told.append(entry.event, entry.at_s)
+    apart = sum(
+        any(getattr(told.at(then.position), part) != getattr(then, part) for part in TOLD_AGAIN)
+        for then in live
+    )
+    note = f"that differ, of {len(live)} as they were seen and told again from the first event on"
+    yield Checked("replay = live", apart, 0.0, "moments", note)
 
 
 _CHECKS: tuple[Callable[[Llm], Iterator[Checked]], ...] = (

@@ -109,7 +109,8 @@ class Chronicle:
         self._new("remarks", at_s, f"cache cleared: {event.n_tokens:,} tokens, {freed:,.2f} MiB")
 
     def _answered(self, event: ev.Answered, at_s: float) -> None:
-        judged = {True: " (right)", False: " (wrong)", None: ""}[event.correct]
+        judged = {True: " (right)", False: " (wrong)", None: ""}[event.counted]
+        judged = " (leak audit failed)" if event.leaked else judged
         words = f"{event.arm}: {event.question} → {event.reply}{judged}"
         self._new("questions", at_s, words)
 

@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 from sleepviz import SleepvizError, odds
 from sleepviz.attention import settled
 from sleepviz.batch import MOST_ROWS, Replies, replying, row_groups
 from sleepviz.context import NO_WEIGHTS, Context
-from sleepviz.events import (
-    Answered,
-    ArmUnavailable,
-    Event,
-    Progressed,
-    fingerprint,
-)
+from sleepviz.events import Answered, ArmUnavailable, Event, Progressed, fingerprint
 from sleepviz.llm import Llm
 from sleepviz.mixture import Both, logprobs_of, rows_of, spoken
-from sleepviz.probes import ARMS, audit, worst
+from sleepviz.probes import ARMS, audited
 from sleepviz.retold import consolidated_ids, read_again
 from sleepviz.scope import Scope
 from sleepviz.state import Turn
@@ -128,13 +123,9 @@ class Comparison:
         read_ms = (time.perf_counter() - began) * 1e3
         gold = [llm.encode_plain(probe.answers[0])] if probe.answers else []
         [known] = self._met(speakers, prompts, gold, (score,)) or [None]
-        if arm in ("cleared", "slept"):
-            told = consolidated_ids(llm, self.told)
-            cached = [fork.cache.get_seq_length() for fork in forks]
-            yield worst(
-                audit(llm, arm, fork.ids, probe, told, n)
-                for fork, n in zip(forks, cached, strict=True)
-            )
+        read = [(fork.ids, fork.cache.get_seq_length()) for fork in forks]
+        audits = audited(llm, arm, probe, read, self._consolidated)
+        yield from audits
         said = []
         for one in spoken(forks, odds.lead(score), MAX_REPLY):
             said.append(one)
@@ -149,6 +140,7 @@ class Comparison:
             gold=known,
             top=[s.top for s in said],
             score=score,
+            leaked=not all(one.ok for one in audits),
         )
 
     def asked_many(self, probes: Sequence[Probe], arm: str) -> Iterator[Event]:
@@ -222,7 +214,7 @@ class Comparison:
         asked: Sequence[tuple[Probe, float | None]],
         prompts: Sequence[list[list[int]]],
     ) -> Iterator[Event]:
-        llm, told = self.llm, consolidated_ids(self.llm, self.told)
+        llm = self.llm
         golds = [llm.encode_plain(p.answers[0]) if p.answers else [] for p, _ in asked]
         each = [score for _, score in asked]
         met = self._met(speakers, prompts, golds, each)
@@ -232,13 +224,10 @@ class Comparison:
         for done in replying(said, context, first, MAX_REPLY, batch=rows):
             yield Progressed("tokens of these answers, at most", done, MAX_REPLY)
         for row, ((probe, score), prompt) in enumerate(zip(asked, first, strict=True)):
-            if arm in ("cleared", "slept"):
-                read = [[*s.ids, *its[row]] for s, its in zip(speakers, prompts, strict=True)]
-                cached = [said.n_cached[row], *map(len, read[1:])]
-                yield worst(
-                    audit(llm, arm, ids, probe, told, n)
-                    for ids, n in zip(read, cached, strict=True)
-                )
+            read = [[*s.ids, *its[row]] for s, its in zip(speakers, prompts, strict=True)]
+            cached = zip(read, [said.n_cached[row], *map(len, read[1:])], strict=True)
+            audits = audited(llm, arm, probe, list(cached), self._consolidated)
+            yield from audits
             ids = said.ids[row]
             held = [s.n_tokens + len(p[row]) for s, p in zip(speakers, prompts, strict=True)]
             beside = rows.n_beside if isinstance(rows, Both) else ()
@@ -253,7 +242,12 @@ class Comparison:
                 kv_bytes=sum(kv),
                 gold=met[row],
                 score=score,
+                leaked=not all(one.ok for one in audits),
             )
+
+    @cached_property
+    def _consolidated(self) -> list[list[int]]:
+        return consolidated_ids(self.llm, self.told)
 
     def _answer(
         self,
@@ -267,6 +261,7 @@ class Comparison:
         gold: float | None,
         top: Sequence[Sequence[tuple[int, float]]] = (),
         score: float | None = None,
+        leaked: bool = False,
     ) -> Answered:
         """What was said, each token with its probability, and what it is worth."""
         llm, ids = self.llm, [token for token, _ in said]
@@ -296,4 +291,5 @@ class Comparison:
             scope_score=score,
             aside=score is not None and odds.is_aside(score),
             scoped=self._scoped if arm == "slept" and weights.has_slots else None,
+            leaked=leaked,
         )

@@ -161,10 +161,10 @@ class Core:
         return event
 
     def sampled(
-        self, extra: int = 0, optimiser: int = 0, activations: int = 0
+        self, kv_beside: int = 0, optimiser: int = 0, activations: int = 0
     ) -> Iterator[ev.Event]:
         """A line of the memory ledger, if the last one is old enough."""
-        event = self._sample(extra=extra, optimiser=optimiser, activations=activations)
+        event = self._sample(kv_beside=kv_beside, optimiser=optimiser, activations=activations)
         if event is not None:
             yield event
 
@@ -188,7 +188,12 @@ class Core:
             yield self.tell(cache_seen(self.context, start))
 
     def _sample(
-        self, *, force: bool = False, extra: int = 0, optimiser: int = 0, activations: int = 0
+        self,
+        *,
+        force: bool = False,
+        kv_beside: int = 0,
+        optimiser: int = 0,
+        activations: int = 0,
     ) -> ev.Event | None:
         now = time.monotonic()
         if not force and now - self._sampled_at < SAMPLE_EVERY_S:
@@ -197,11 +202,12 @@ class Core:
         return self.tell(
             memory.sample(
                 weights=self.llm.shape.weight_bytes,
-                kv=self.context.kv_bytes + extra + (self.beside.kv_bytes if self.beside else 0),
+                kv=self.context.kv_bytes,
                 dynamic_weights=self.weights.n_bytes,
                 optimiser=optimiser,
                 activations=activations,
                 kv_slack=kv_slack(self.context) + (kv_slack(self.beside) if self.beside else 0),
+                kv_beside=kv_beside + (self.beside.kv_bytes if self.beside else 0),
             )
         )
 

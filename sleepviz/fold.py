@@ -119,7 +119,7 @@ class Fold:
 
     def captured(self, event: ev.AttentionCaptured) -> None:
         self.attention = Growing(event)
-        self._looked(len(event.tokens), event.ms)
+        self._looked("look", len(event.tokens), event.ms)
 
     def attention_grew(self, event: ev.AttentionGrown) -> None:
         if self.attention is not None:
@@ -132,10 +132,10 @@ class Fold:
 
     def heads_were_seen(self, event: ev.HeadsSeen) -> None:
         self.heads = event
-        self._looked(event.n_tokens, event.ms)
+        self._looked("compare", event.n_tokens, event.ms)
 
-    def _looked(self, n_tokens: int, ms: float) -> None:
-        self.timings.append(Timing(self.position - 1, "look", n_tokens, n_tokens, ms))
+    def _looked(self, phase: str, n_tokens: int, ms: float) -> None:
+        self.timings.append(Timing(self.position - 1, phase, n_tokens, n_tokens, ms))
         self.progress = ()
 
     def sleep_started(self, event: ev.SleepStarted) -> None:
@@ -173,7 +173,7 @@ class Fold:
     def cleared(self, event: ev.CacheCleared) -> None:
         night = self.nights[-1] if self.nights else None
         report, number = (night.report, night.number) if night else (None, 0)
-        self.lost |= fates.lost(self.tokens, report)
+        self.lost = self.lost | fates.lost(self.tokens, report)
         self.tokens = fates.slept_on(self.tokens, number, self.lost, self.position - 1)
         self._cached(0, tuple(0 for _ in self.kv[-1].layer_bytes) if self.kv else ())
         self._another_context()

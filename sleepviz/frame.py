@@ -24,6 +24,7 @@ from sleepviz.studio import studio
 from sleepviz.timeline import Timeline
 from sleepviz.views import View, views
 
+READS_AGAIN = ("undoing", "switching", "scaling")  # work whose progress no page tells
 FOOTNOTE = (
     "Sleep, dream and memory are metaphors: what runs is linear algebra, or a little training, on "
     "this computer. A count of tokens, steps or the like that does not say what it is was counted: "
@@ -206,6 +207,10 @@ def _troubles(state: State, busy: bool) -> None:
         failed = studio().error
         assert failed is not None
         markup(notice(failed.what, failed.hint), key="frame.model_error")
+    if busy and state.progress and state.job in READS_AGAIN:
+        at = state.progress[-1]
+        words = f"{state.job.capitalize()}: {at.done:,} of {at.of:,} {at.what}."
+        markup(el("p", "small muted", words), key="frame.progress")
     if busy and (ahead := controls.n_ahead()):
         what = f"{ahead} job{'s' if ahead > 1 else ''} of others before yours."
         markup(notice(what, "It begins by itself.", "blue"), key="frame.queue")

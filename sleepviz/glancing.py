@@ -158,7 +158,7 @@ class _Eyes:
         self.device = llm.device
         self.sums = torch.zeros(len(MEASURES), shape.n_layers, shape.n_heads, device=self.device)
         self.n_queries, self.n_induced = 0, 0
-        self._has_names = self._names_now = False
+        self._has_names = self._names_now = self._has_slots = False
         self._forget()
 
     def await_pass(self, ids: Sequence[int], names: np.ndarray, queries: torch.Tensor) -> None:
@@ -203,11 +203,14 @@ class _Eyes:
             means[MEASURES.index("induction")] = np.nan
         if not self._has_names:
             means[MEASURES.index("names")] = np.nan
+        if not self._has_slots:
+            means[MEASURES.index("slots")] = np.nan
         return means
 
     def look(self, look: Look) -> None:
         """Measure one layer of the pass: the group of one KV head at a time, or all, if small."""
         n_heads, n_kv_heads = look.query.shape[1], look.key.shape[1]
+        self._has_slots |= look.n_slots > 0
         rows = self._queries - (self._n_awaited - look.query.shape[2])
         if len(rows) < look.query.shape[2]:
             bias = look.bias[:, :, rows]

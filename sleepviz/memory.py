@@ -27,6 +27,7 @@ def sample(
     optimiser: int = 0,
     activations: int = 0,
     kv_slack: int = 0,
+    kv_beside: int = 0,
 ) -> MemorySampled:
     """One line of the ledger: the given tensor bytes, and what process and accelerator hold now."""
     on_accelerator = torch.accelerator.is_available()
@@ -37,6 +38,7 @@ def sample(
         optimiser=optimiser,
         activations=activations,
         kv_slack=kv_slack,
+        kv_beside=kv_beside,
         rss=rss(),
         allocated=torch.accelerator.memory_allocated() if on_accelerator else None,
         reserved=torch.accelerator.memory_reserved() if on_accelerator else None,

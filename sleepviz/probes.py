@@ -5,7 +5,7 @@ Knows prompts and ids; does not know sessions or sleep methods.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from sleepviz.events import LEAK_SPAN, LeakAudited
 from sleepviz.llm import Llm
@@ -46,10 +46,22 @@ def audit(
     )
 
 
-def worst(audits: Iterable[LeakAudited]) -> LeakAudited:
-    """The first audit that fails, of what each of several has read; else that of the first."""
-    told = list(audits)
-    return next((one for one in told if not one.ok), told[0])
+def audited(
+    llm: Llm,
+    arm: str,
+    probe: Probe,
+    read: Sequence[tuple[Sequence[int], int]],
+    consolidated: Sequence[Sequence[int]],
+) -> tuple[LeakAudited, ...]:
+    """The audit of an arm that must not see the notes; none of one that may.
+
+    `read`: of each who answers, the ids that were read, and how many tokens are cached. It is the
+    first of theirs that fails, or else that of the first.
+    """
+    if arm not in ("cleared", "slept"):
+        return ()
+    found = [audit(llm, arm, ids, probe, consolidated, n) for ids, n in read]
+    return (next((one for one in found if not one.ok), found[0]),)
 
 
 def _windows_inside(prompt: Sequence[int], question: Sequence[int]) -> list[int]:

@@ -158,7 +158,7 @@ class Session(Core):
             for n, asked in work:
                 for event in asked:
                     yield self.tell(event)
-                    yield from self.sampled(extra=comparison.kv_bytes)
+                    yield from self.sampled(kv_beside=comparison.kv_bytes)
                 done += n
                 yield self.tell(ev.Progressed("answers", done, total))
             comparison.release(arm)

@@ -5,6 +5,7 @@ Knows what can be seen; does not know how events come to it (see fold.py), model
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
@@ -57,7 +58,7 @@ class Timing:
     """
 
     index: int
-    phase: str  # "prefill", "decode" or "look"
+    phase: str  # "prefill", "decode", "look" (at a head) or "compare" (all heads)
     n_tokens: Annotated[int, Told(Kind.MEASURED, "tokens")]
     n_context: int
     ms: MeasuredMs
@@ -128,6 +129,7 @@ class State:
     scale: float = 1.0
     scoped: bool = True  # slots have only the say that their scope gives them
     weighed: tuple[tuple[int, ev.ScopeWeighed], ...] = ()  # (index of the turn, what was weighed)
+    lost: AbstractSet[int] = frozenset()  # tokens that no dynamic weights hold, of those slept on
     worn: int | None = None  # the last night that is switched on; None: every one
     job: str | None = None  # the kind of work going on
     progress: tuple[ev.Progressed, ...] = ()  # of the job going on; then of the part it is at

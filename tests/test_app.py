@@ -20,6 +20,7 @@ from sleepviz.llm import Llm
 from sleepviz.serving import COOKIE, HIDDEN, Guard
 from sleepviz.state import State
 from sleepviz.stories import Probe, presets
+from sleepviz.stories import controls as unrelated
 from sleepviz.views import views
 from sleepviz.views.compare import everything_asked
 
@@ -182,8 +183,10 @@ def test_nights_are_asked_one_by_one_switched_and_taken_over_from_a_file(app: Ap
     state = session_of(app).timeline.at()
     assert state.scale == session_of(app).weights.scale == 0.5  # as it was before
     asked = {(a.night, a.question) for _, a in state.answers}
-    told = {(n, p.question) for n in (1, 2) for p in story.probes}
-    assert asked == told | {(0, p.question) for p in story.probes}  # what it is compared with
+    both = (*story.probes, *unrelated())  # what each kept, and what it cost elsewhere
+    assert asked == {
+        (n, p.question) for n in (0, 1, 2) for p in both
+    }  # 0: what it is compared with
     assert [n.number for n in state.nights_in_force] == [1, 2]
 
     visit(app, "sleep")

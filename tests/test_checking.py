@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,12 @@ import torch
 from architectures import FAMILIES, WINDOW, model_of
 from tiny import all_of
 
-from sleepviz import SleepvizError, checking, sleep
+from sleepviz import SleepvizError, checking, fold, sleep
 from sleepviz.__main__ import main
 from sleepviz.context import Context
-from sleepviz.events import Checked
+from sleepviz.events import Checked, TokenGenerated
+from sleepviz.fold import Fold
+from sleepviz.llm import Llm
 from sleepviz.looking import captured
 from sleepviz.session import Session
 
@@ -24,7 +28,23 @@ NAMES = {
     "base model unchanged",
     "strength 0 = no dynamic weights",
     "read again = lived",
+    "replay = live",
 }
+
+
+def test_a_state_that_depends_on_when_it_is_asked_is_no_replay(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handled = Fold.generated
+    times = count()
+
+    def counted(now: Fold, event: TokenGenerated) -> None:
+        handled(now, replace(event, n_cached=next(times)))
+
+    monkeypatch.setitem(fold._HANDLERS, TokenGenerated, counted)
+    found = [c for c in checking.checks(tiny_llm) if isinstance(c, Checked)]
+    [replayed] = [c for c in found if c.name == "replay = live"]
+    assert not replayed.ok
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -101,7 +101,7 @@ def test_the_line_is_a_table_too(tiny_llm: Llm) -> None:
     session = Session(tiny_llm)
     all_of(session.read("The cat is Pixel."))
     table = session_line.table(session.timeline)
-    assert "since the start (s)" in table.names
+    assert "since the start (s, MEASURED)" in table.names
     lanes = [row[3] for row in table.rows]
     assert set(lanes) <= set(LANES)
     assert any("The cat is Pixel." in str(row[4]) for row in table.rows)

@@ -83,7 +83,7 @@ def test_what_the_browser_reads_is_what_was_captured_to_three_digits(n: int) -> 
     assert header["n"] == header["m"] == n
     assert header["pool"] == 1
     assert np.abs(cells - captured.weights).max() < 5e-5
-    share = (slots / tile.FULL_SCALE) ** 2 * header["top"]
+    share = (slots / tile.FULL_SCALE) ** 2 * header["slotTop"]
     assert np.abs(share - captured.slot_share).max() < 5e-5
     assert np.abs(cells.sum(1) + share - 1).max() < 5e-3
 
@@ -122,6 +122,13 @@ def test_hidden_sink_is_left_out_told_and_not_rescaled() -> None:
 def test_strip_of_the_slots_shares_the_scale_and_is_absent_without_slots() -> None:
     with_slots = tile.tile_of(capture(30, slots=True))
     assert with_slots.top >= max(with_slots.cells.max(), with_slots.slots.max())
+    assert with_slots.slot_top == pytest.approx(with_slots.slots.max())
+    hidden = tile.tile_of(capture(30, slots=True), hide_sink=True)
+    assert hidden.top == pytest.approx(hidden.cells.max())  # what is hidden stretches no scale
+    told, _, slots = packed(capture(30, slots=True), hide_sink=True)
+    shares = (slots / tile.FULL_SCALE) ** 2 * told["slotTop"]
+    assert shares == pytest.approx(capture(30, slots=True).slot_share, abs=5e-5)
+    assert told["slotShare"] == pytest.approx(capture(30, slots=True).slot_share.mean())
     header, _, rest = packed(capture(30))
     assert not header["hasSlots"]
     assert rest.size == 0
@@ -261,6 +268,16 @@ def test_fates_travel_as_runs_and_are_counted() -> None:
     payload = sent(replace(state, tokens=tokens))
     assert payload["fates"] == [["gone", 1, 3], ["weights", 2, 4], ["cache", 0, 3]]
     assert payload["counts"] == {"cache": 3, "weights": 4, "gone": 3}
+
+
+def test_a_night_that_is_switched_off_waits_and_is_told_so() -> None:
+    state = told(("notes", "", words(10)))
+    started = ev.SleepStarted(2, "nap", (), 10, 64, None)
+    night = Night(2, started, 0.0, 1.0, "kept")
+    waiting = replace(state, nights=(night,), worn=0, lost=frozenset({4, 1, 5}))
+    assert (sent(waiting)["waiting"], sent(waiting)["lost"]) == ([2], [[1, 1], [4, 2]])
+    worn = replace(waiting, worn=None)
+    assert (sent(worn)["waiting"], sent(worn)["lost"]) == ([], [])
 
 
 def test_the_event_of_each_fate_travels_as_runs_of_steps() -> None:
@@ -612,13 +629,22 @@ def test_the_grids_of_questions_say_what_is_in_them_and_invent_no_number() -> No
     night = Night(1, ev.SleepStarted(1, "nap", (), 1, 1, None), 0.0, outcome="kept")
     figure = facts_kept(State(answers=tuple(enumerate(told)), nights=(night,)))
     table = tables.table_of(figure)
-    assert table.names[2:] == ("gain over the notes gone (nat, DERIVED)", "in the cell")
+    assert table.names[2:4] == ("gain over the notes gone (nat, DERIVED)", "in the cell")
+    assert table.names[4:] == (
+        "kind of question",
+        "expected",
+        "answer (MEASURED)",
+        "ln p(expected) (nat, MEASURED)",
+        "under sleep (number)",
+        "method",
+    )
     rows = list(csv.reader(io.StringIO(tables.csv_of(table), newline="")))[1:]
-    gains = {(question, arm): gain for question, arm, gain, _ in rows}
+    gains = {(question, arm): gain for question, arm, gain, *_ in rows}
     assert gains["Who?", "after sleep"] == "7.5"
     assert gains["What?", "after sleep"] == gains["Where?", "after sleep"] == ""
     assert np.isfinite(figure.data[0].z).sum() == 3  # the others have no colour, and a mark
-    assert all(mark.startswith("✓") for *_, mark in rows)
+    assert all(row[3].startswith("✓") for row in rows)
+    assert {row[-1] for row in rows} == {"nap"}  # the method that it was asked after
     by_night = facts_by_night(State(answers=((0, told[1]),), nights=(night,)))
     assert tables.table_of(by_night).names[2:] == table.names[2:]
     assert tables.table_of(by_night).rows[0][3] == "✓"  # nothing to compare with: no number
@@ -923,8 +949,8 @@ def test_the_answers_leave_as_a_table() -> None:
         "full", "Who?", "Mira", (), 0.0, 9, 64, 0, -1.5, True, "direct", ("Mira", "M."), 0, 1.0
     )
     (row,) = answers.answers_table({"full": answer}).rows
-    expected = ("with its notes", "Mira", "Mira or M.", 1, -1.5, None, 64, 0, 0, 1.0, None, None)
-    assert row == expected
+    expected = ("with its notes", "Mira", "Mira or M.", 1, 0, -1.5, None, 64, "DERIVED", 0, 0, 1.0)
+    assert row == (*expected, None, None)
     (row,) = answers.answers_table({"slept": replace(answer, scope_score=-0.5, aside=True)}).rows
     assert row[-2:] == (-0.5, pytest.approx(37.75, abs=0.01))
 

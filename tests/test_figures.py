@@ -18,6 +18,7 @@ import pytest
 
 from sleepviz import SleepvizError, figures
 from sleepviz import events as ev
+from sleepviz.components import learnt
 from sleepviz.components import picture as clicking
 from sleepviz.components.chart import MOMENT, Point, chosen_point, packed, paints
 from sleepviz.components.chart import told as how
@@ -297,6 +298,23 @@ def test_no_picture_calls_a_number_measured_but_what_an_event_declares_to_be(pat
     assert not [ast.unparse(node) for node in chosen]
 
 
+@pytest.mark.parametrize(("name", "choice"), SHOWN)
+@pytest.mark.parametrize("which", ["one of each", "many"])
+def test_what_is_drawn_tells_its_kind_where_it_is_pointed_at(
+    name: str, choice: Choice, which: str
+) -> None:
+    for trace in PICTURES[name].draw(STATES[which], *choice).data:
+        lines = trace.hovertemplate.partition("<extra>")[0].split("<br>")
+        drawn = ("%{z", "%{customdata[0]") if trace.type == "heatmap" else ("%{y",)
+        if (
+            getattr(trace, "orientation", "") != "h"
+            and trace.hovertemplate != "%{customdata}<extra></extra>"
+        ):
+            own = [line for line in lines if any(number in line for number in drawn)]
+            own = own or [line for line in lines if "customdata[0]" in line]  # a part of a whole
+            assert any(trace.meta["kind"].lower() in line.lower() for line in (lines[0], own[0]))
+
+
 def test_dots_refuse_an_estimate() -> None:
     y = Series(np.array([0, 1]), "MiB", Kind.ESTIMATE)
     with pytest.raises(ValueError, match="dots cannot say"):
@@ -547,9 +565,14 @@ def test_looks_inside_are_marked_apart_from_talking() -> None:
     story = Story().read(16).say(2)
     said = _trace("time_per_token", story.state, "generated")
     story.add(ev.HeadsSeen(np.zeros((len(ev.MEASURES), 2, 4), np.float32), 18, 9.0))
-    looked = _trace("time_per_token", story.state, "looked inside")
-    assert (list(looked.x), list(looked.y)) == ([18], [0.5])
-    assert looked.meta["kind"] == Kind.DERIVED
+    compared = _trace("time_per_token", story.state, "all heads compared")
+    assert (list(compared.x), list(compared.y)) == ([18], [0.5])
+    assert compared.meta["kind"] == Kind.DERIVED
+    few = np.eye(18, dtype=np.float32)
+    tokens = tuple(ev.Token(1, "a", n) for n in range(18))
+    story.add(ev.AttentionCaptured(1, 0, tokens, few, np.zeros(18, np.float32), 4.5))
+    looked = _trace("time_per_token", story.state, "one head seen")
+    assert (list(looked.x), list(looked.y)) == ([18], [0.25])  # up to its layer: another series
     assert list(_trace("time_per_token", story.state, "generated").y) == list(said.y)
 
 
@@ -610,6 +633,33 @@ def test_a_trace_is_told_apart_from_what_is_right_and_from_what_is_lost(
     answer = replace(said, correct=correct, gold_logprob=known)
     cleared = None if base is None else replace(answer, arm="cleared", gold_logprob=base)
     assert fact_cells.of(answer, cleared, "").mark == mark
+
+
+def test_an_answer_whose_audit_failed_counts_for_nothing() -> None:
+    story = Story().read(9).sleep()
+    for arm in ("full", "cleared", "slept"):
+        story.answer("Who?", arm, -1.0)
+    story.answer("Ice?", "cleared", -1.0, "control", night=0)
+    story.answer("Ice?", "slept", -1.0, "control")
+    assert "after sleep: 1 of 1" in PICTURES["facts_kept"].alt(story.state)
+    slept = [a for _, a in story.state.answers if a.arm == "slept"]
+    for answer in slept:
+        story.add(replace(answer, leaked=True))
+    state = story.state
+    said = PICTURES["facts_kept"].alt(state)
+    assert said.count("after sleep: not asked") == 2  # neither the fact nor the control
+    assert "Kept of what" not in PICTURES["facts_kept"].formula(state)
+    grid = PICTURES["facts_kept"].draw(state).data[0]
+    assert fact_cells.LEAKED in [mark for line in grid.text for mark in line]
+    assert "Right after night 1: 0 of 0" in PICTURES["facts_by_night"].alt(state)
+    assert "after sleep 1, 1 of" not in PICTURES["cost_elsewhere"].alt(state)
+    ends, known = grid.zmax, np.isfinite(grid.z).sum()
+    assert known > 0
+    for answer in [a for _, a in state.answers if a.arm == "cleared"]:
+        story.add(replace(answer, leaked=True, gold_logprob=-60.0))
+    grid = PICTURES["facts_kept"].draw(story.state).data[0]
+    assert not np.isfinite(grid.z).any()  # nothing is left to compare with
+    assert grid.zmax == ends  # and nothing of it stretches the scale
 
 
 def test_what_was_answered_without_its_slots_says_so() -> None:
@@ -868,6 +918,11 @@ def test_stretches_of_layers_lie_one_upon_the_other() -> None:
     assert "model limit" in str(PICTURES["kv_by_layer"].draw(full).layout.shapes)
     assert list(table.columns[2]) == pytest.approx(list(lower.y))  # not both of them
     assert PICTURES["kv_by_layer"].moment is PICTURES["kv_growth"].moment
+    _, timed, by_formula = PICTURES["kv_by_layer"].draw(state, "seconds").data
+    assert list(timed.x) == [0.0, *(p.at_s for p in state.kv)]
+    assert (timed.line.shape, by_formula.line.shape) == ("hv", "hv")
+    assert list(timed.customdata[1:, 2]) == [p.n_tokens for p in state.kv]
+    assert not timed.customdata[:, 3].any()  # measured − predicted
     slides = _windowed(Story().read(10), (4, 0))
     assert PICTURES["kv_by_layer"].draw(slides).data[0].y[-1] * 2**20 == 4 * PER_TOKEN // N_LAYERS
 
@@ -895,6 +950,25 @@ def test_nights_share_one_scale_of_colours() -> None:
     forming = PICTURES["weight_change"].draw(story.state).data[0]
     assert (alone.zmin, alone.zmax) == pytest.approx((-3.0, -2.0))
     assert (forming.zmin, forming.zmax) == pytest.approx((-4.0, -2.0))
+
+
+def test_the_weights_after_an_earlier_night_are_on_the_scale_of_all() -> None:
+    story = Story().read(8).sleep(1).read(4).sleep(2)
+    changed = (("model.layers.0.mlp.down_proj", 1e-4), ("model.layers.1.self_attn.q_proj", 0.5))
+    second = story.state.nights[1]
+    assert second.report is not None
+    nights = (
+        story.state.nights[0],
+        replace(second, report=replace(second.report, delta_norms=changed)),
+    )
+    state = replace(story.state, nights=nights, scale=0.5)
+    picture = PICTURES["weight_change"]
+    now, before = picture.draw(state).data[0], picture.draw(learnt.as_of(state, 1)).data[0]
+    assert (before.zmin, before.zmax) == (now.zmin, now.zmax)
+    assert not np.array_equal(before.z, now.z, equal_nan=True)
+    assert "in force are ×0.5" in str(picture.draw(state).layout.annotations)
+    assert "in force" not in str(picture.draw(learnt.as_of(state, 1)).layout.annotations)
+    assert learnt.as_of(state, 2) is state
 
 
 def test_tokens_that_were_said_while_a_head_was_recorded_are_marked() -> None:

@@ -353,16 +353,25 @@ def test_the_rank_of_a_change_that_forms_is_not_told() -> None:
 
 
 def test_a_share_that_is_there_is_never_told_as_nothing() -> None:
-    from sleepviz.components.row_read import read_by
+    from sleepviz.components import row_read
 
-    seen = capture(3)
+    read_by, seen = row_read.read_by, capture(3)
     weights = np.array([[1, 0, 0], [0.5, 0.5, 0], [0.4, 0.0002, 0.5998]], dtype=np.float32)
     bars = read_by(replace(seen, weights=weights), 2, hide_sink=False)
-    assert [bar.words for bar in bars[-2:]] == ["60.0%", "< 0.1%"]
+    assert [bar.words for bar in bars[-2:]] == ["60.0% · 0 back", "< 0.1% · 1 back"]
     assert [bar.pick for bar in bars[-2:]] == ["2", "1"]
     assert bars[-1].hover.startswith("share 0.0002; position 1, 1 tokens before")
     only = read_by(replace(seen, weights=weights), 0, hide_sink=True)
     assert [bar.words for bar in only] == ["100.0%"]  # it can read nothing else
+    half = np.array([0.5, 0.0, 0.0], dtype=np.float32)
+    of_slots = replace(seen, weights=weights * (1 - half[:, None]), slot_share=half)
+    assert [bar.label for bar in read_by(of_slots, 0, hide_sink=False)][1:] == [
+        "slots of dynamic weights"
+    ]
+    assert len(read_by(of_slots, 0, hide_sink=True)) == 1
+    assert row_read._hidden(of_slots, 0) == ["slots 50.0%"]  # and that is said
+    assert row_read._hidden(of_slots, 2) == ["the first token 40.0%"]
+    assert row_read._hidden(replace(seen, weights=weights), 2) == ["the sink 40.0%"]
 
 
 def test_slots_count_as_what_attention_reads_now_unless_they_are_off() -> None:

@@ -288,10 +288,11 @@ def test_its_own_cache_is_in_the_ledger_while_it_answers_and_then_gone(
     held = []
     for event in session.say(QUESTION, max_new=3):
         if isinstance(event, ev.MemorySampled) and session.beside is not None:
-            held.append(event.kv - session.context.kv_bytes)
+            held.append(event.kv_beside)
+            assert event.kv == session.context.kv_bytes  # that of the talk alone
     assert held
     assert min(held) > 0
-    assert session.timeline.at().memory[-1].sample.kv == session.context.kv_bytes
+    assert session.timeline.at().memory[-1].sample.kv_beside == 0
 
 
 @pytest.mark.parametrize("lead", [-math.inf, 0.3])

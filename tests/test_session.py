@@ -383,6 +383,33 @@ def test_many_questions_at_once_get_the_answers_that_each_gets_alone(tiny_llm: L
     assert all(a.ok and a.cache_tokens == a.prompt_tokens for a in audits)
 
 
+@pytest.mark.parametrize("n_asked", [1, 4])  # alone, and of many at once
+def test_what_leaks_into_its_prompt_counts_as_neither_right_nor_wrong(
+    tiny_llm: Llm, n_asked: int
+) -> None:
+    session = told(tiny_llm)
+    all_of(session.sleep(quick("nap"), keep_anyway=True))
+    leaky = Probe("Is the cat called Pixel?", ("Pixel",), kind="direct")
+    asked = (leaky, *(Probe(f"Who is number {n}?", (f"a{n}",)) for n in range(1, n_asked)))
+    answers = [e for e in all_of(session.compare(asked)) if isinstance(e, ev.Answered)]
+    leaked = {(a.arm, a.question) for a in answers if a.leaked}
+    assert leaked == {("cleared", leaky.question), ("slept", leaky.question)}
+    assert {a.counted for a in answers if a.leaked} == {None}
+    assert all(a.counted == a.correct for a in answers if not a.leaked)
+
+
+def test_the_ledger_tells_the_cache_of_the_talk_from_those_of_questions(
+    tiny_llm: Llm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = told(tiny_llm)
+    monkeypatch.setattr("sleepviz.core.SAMPLE_EVERY_S", 0.0)
+    events = all_of(session.compare((CAT,)))
+    samples = [e for e in events if isinstance(e, ev.MemorySampled)]
+    assert {e.kv for e in samples} == {session.context.kv_bytes}
+    assert max(e.kv_beside for e in samples) > 0
+    assert session.timeline.at().memory[-1].sample.kv_beside == 0  # when all is over
+
+
 def test_many_questions_that_have_no_room_say_why(tiny_llm: Llm) -> None:
     session = told(tiny_llm)
     asked = tuple(Probe(f"{n} " + "why? " * 400) for n in range(4))

@@ -68,8 +68,8 @@ def _arms_table(answers: Sequence[tuple[int, ev.Answered]]) -> Table:
     arms = list(dict.fromkeys(a.arm for _, a in answers))
     for arm in arms:
         some = [a for _, a in answers if a.arm == arm]
-        right = sum(bool(a.correct) for a in some)
-        asked = sum(a.correct is not None for a in some)
+        right = sum(bool(a.counted) for a in some)
+        asked = sum(a.counted is not None for a in some)
         table.add_column(f"{arm}  {right}/{asked}")
     for question in dict.fromkeys(a.question for _, a in answers):
         cells = {a.arm: a for _, a in answers if a.question == question}
@@ -80,7 +80,8 @@ def _arms_table(answers: Sequence[tuple[int, ev.Answered]]) -> Table:
 def _arm_cell(answer: ev.Answered | None) -> Text:
     if answer is None:
         return Text("-")
-    mark = {True: "✓ ", False: "✗ ", None: ""}[answer.correct]
+    mark = {True: "✓ ", False: "✗ ", None: ""}[answer.counted]
+    mark = "! " if answer.leaked else mark
     cell = Text(mark + answer.reply)
     gold = f"{answer.gold_logprob:.1f} nat, " if answer.gold_logprob is not None else ""
     score = answer.scope_score

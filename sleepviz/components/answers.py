@@ -5,8 +5,9 @@ Knows answers and how words are compared; does not know how an arm was asked.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 from itertools import accumulate, chain
@@ -18,7 +19,7 @@ from sleepviz.components.tables import Table
 from sleepviz.events import Answered
 from sleepviz.figures import theme
 from sleepviz.odds import say
-from sleepviz.quantities import Kind
+from sleepviz.quantities import Kind, Quantity, quantity
 
 ARMS: Mapping[str, tuple[str, str, str]] = {
     "full": ("with its notes", "the whole text in the context", "blue"),
@@ -46,7 +47,8 @@ def answers_formula(got: Mapping[str, Answered]) -> str:
     if not known:
         return f"{text}No answer is expected, so there is nothing to compare them with."
     told = "; ".join(f"{ARMS[arm][0]}: {value:,.2f} nat" for arm, value in known.items())
-    return f"{text}{Kind.DERIVED}: log P = Σ ln p over the tokens of the expected answer. {told}."
+    summed = "log P, ln p summed over the tokens of the expected answer"
+    return f"{text}{Kind.MEASURED}: {summed}. {told}."
 
 
 def answers(
@@ -86,9 +88,11 @@ def answers_table(got: Mapping[str, Answered]) -> Table:
             "answer (MEASURED)",
             "expected",
             "right (1: yes, MEASURED)",
+            "leak audit failed (1: yes)",
             "log P(expected answer) (nat, MEASURED)",
             "time to answer (ms, MEASURED)",
             "KV cache (B)",
+            "KV cache is",
             "dynamic weights (B, MEASURED)",
             "under sleep (number)",
             "strength (×)",
@@ -99,10 +103,12 @@ def answers_table(got: Mapping[str, Answered]) -> Table:
             [name for name, _ in given],
             [a.reply for _, a in given],
             [" or ".join(a.expected) for _, a in given],
-            [None if a.correct is None else int(a.correct) for _, a in given],
+            [None if a.counted is None else int(a.counted) for _, a in given],
+            [int(a.leaked) for _, a in given],
             [a.gold_logprob for _, a in given],
             [a.ms or None for _, a in given],
             [a.kv_bytes for _, a in given],
+            [a.kv_held.kind.value for _, a in given],
             [a.dynamic_bytes for _, a in given],
             [a.night for _, a in given],
             [a.scale for _, a in given],
@@ -170,17 +176,16 @@ def _answer(
 ) -> Node:
     title, about, tone = ARMS[arm]
     words = marked((first or answer).reply, answer.reply, likelihoods(answer))
-    gold = "no reference" if answer.gold_logprob is None else f"{answer.gold_logprob:,.2f} nat"
     if step is not None:
         facts = _latest(answer, step)
     else:
         facts = el(
             "div",
             "facts",
-            *_fact("log P(expected answer)", gold),
-            *_fact("time to answer", f"{answer.ms:,.0f} ms" if answer.ms else "one of many"),
-            *_fact("KV cache" if answer.ms else "KV cache (derived)", theme.size(answer.kv_bytes)),
-            *_fact("dynamic weights", theme.size(answer.dynamic_bytes)),
+            *_told("log P(expected answer)", quantity(answer, "gold_logprob"), _nats),
+            *_told("time to answer", quantity(answer, "ms"), _ms),
+            *_told("KV cache", answer.kv_held, theme.size),
+            *_told("dynamic weights", quantity(answer, "dynamic_bytes"), theme.size),
             *_scope(answer),
         )
     return el(
@@ -197,11 +202,8 @@ def _answer(
 def _scope(answer: Answered) -> tuple[Node, ...]:
     if answer.scope_score is None:
         return ()
-    score = answer.scope_score
-    return (
-        *_fact("scope (derived)", score_told(score)),
-        *_fact("its slots had (derived)", say_told(score)),
-    )
+    score = quantity(answer, "scope_score")
+    return *_told("scope", score, score_told), *_told("its slots had", score, say_told)
 
 
 def _nothing(arm: str, reason: str) -> Node:
@@ -216,11 +218,27 @@ def _nothing(arm: str, reason: str) -> Node:
 
 
 def _verdict(answer: Answered) -> Node | None:
+    if answer.leaked:
+        return chip("! does not count", "orange", hover="Its leak audit, beneath, has failed.")
     if answer.correct is None:
         return None
     expected = "Expected: " + " or ".join(answer.expected)
     text, tone = ("✓ right", "green") if answer.correct else ("✗ wrong", "orange")
     return chip(text, tone, hover=expected)
+
+
+def _told(name: str, number: Quantity, words: Callable[[float], str]) -> tuple[Node, Node]:
+    """A number in its words; what it is is said where it was not measured, as is said beneath."""
+    known = number.kind is Kind.MEASURED
+    return _fact(name if known else f"{name} ({number.kind.lower()})", words(float(number)))
+
+
+def _nats(gold: float) -> str:
+    return "no reference" if math.isnan(gold) else f"{gold:,.2f} nat"
+
+
+def _ms(took: float) -> str:
+    return f"{took:,.0f} ms" if took else "one of many"
 
 
 def _fact(name: str, value: str) -> tuple[Node, Node]:

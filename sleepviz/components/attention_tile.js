@@ -170,6 +170,7 @@ class Drawing {
     Object.assign(this.map.dataset, {
       zoom: this.view.z.toFixed(3), drawn: this.grid.pool, box: [box.x, box.y, box.w, box.h].map(v => v.toFixed(1)).join(),
     })
+    this.tellPins() // what is zoomed into may have moved them
     this.mark()
   }
 
@@ -270,8 +271,9 @@ class Drawing {
   strip(g, border) { // the share of each query that went to the slots of dynamic weights
     const { box, grid, px, dpr } = this, round = y => Math.round(y * dpr) / dpr
     g.save(); g.beginPath(); g.rect(box.left, box.y, box.strip, box.h); g.clip()
-    for (let q = Math.max(0, Math.floor(this.view.y * grid.across)); !this.ranks && q < grid.end && this.y(q) < box.y + box.h; q++) {
-      g.fillStyle = this.colour(grid.slots[q - grid.top]); g.fillRect(box.left, round(this.y(q)), box.strip, round(this.y(q + 1)) - round(this.y(q)))
+    const { d } = this, onScale = Math.sqrt(d.slotTop / (d.top || 1)), told = !this.ranks && !d.hideSink // else the notes say so
+    for (let q = Math.max(0, Math.floor(this.view.y * grid.across)); told && q < grid.end && this.y(q) < box.y + box.h; q++) {
+      g.fillStyle = this.colour(Math.min(FULL, grid.slots[q - grid.top] * onScale)); g.fillRect(box.left, round(this.y(q)), box.strip, round(this.y(q + 1)) - round(this.y(q)))
     }
     g.restore()
     g.strokeStyle = border; g.strokeRect(box.left + 0.5, box.y + 0.5, box.strip - 1, box.h - 1)

@@ -5,14 +5,14 @@ const MOST_PINS = 6
 class Marked extends Drawing {
   constructor() {
     super()
-    this.pins = [] // {query, key}: tokens, so that they stay the same in every grid
+    this.pins = [] // {query, key, pool}: the first tokens of a cell of a grid pooled so, the same in every grid
   }
 
   pin(cell) { // once more takes it away
-    const { pool } = this.grid, token = { query: cell.q * pool, key: cell.k * pool }
+    const { pool } = this.grid, pinned = { query: cell.q * pool, key: cell.k * pool, pool }
     const same = this.pins.findIndex(p => this.cellOf(p).q === cell.q && this.cellOf(p).k === cell.k)
     if (same >= 0) this.pins.splice(same, 1)
-    else this.pins = [...this.pins, token].slice(-MOST_PINS)
+    else this.pins = [...this.pins, pinned].slice(-MOST_PINS)
     this.tellPins()
     this.mark()
   }
@@ -21,21 +21,40 @@ class Marked extends Drawing {
     return { q: Math.floor(query / this.grid.pool), k: Math.floor(key / this.grid.pool) }
   }
 
+  finer(pin) { // of a pooled cell, its strongest link, as soon as every link of it is here
+    const { grid, d } = this, ends = [pin.query, pin.key].map(at => Math.min(d.n, at + pin.pool))
+    if (pin.pool <= grid.pool || pin.query < grid.top * grid.pool || ends[0] > grid.end * grid.pool || pin.key < grid.low * grid.pool || ends[1] > grid.high * grid.pool) return
+    const { q, k } = this.translated({ q: pin.query / pin.pool, k: pin.key / pin.pool }, pin.pool)
+    Object.assign(pin, { query: q * grid.pool, key: k * grid.pool, pool: grid.pool })
+  }
+
   shownPins() { // with their numbers, as far as the grid of now has them
-    const { top, end, low, high } = this.grid
+    const { top, end, low, high, pool } = this.grid
     const there = ({ q, k }) => q >= top && q < end && k >= low && k < high
-    return this.pins.map((pin, i) => ({ pin, i, cell: this.cellOf(pin) })).filter(({ cell }) => there(cell))
+    this.pins.forEach(pin => this.finer(pin))
+    return this.pins.map((pin, i) => ({ pin, i, cell: this.cellOf(pin) })).filter(({ pin, cell }) => pin.pool <= pool && there(cell))
   }
 
   tellPins() {
     if (this.pins.some(pin => pin.query >= this.d.n)) this.pins = [] // another text
-    for (const { pin, cell } of this.shownPins()) pin.words = this.describe(cell)
-    const told = this.pins.map(pin => pin.words ?? "")
+    const { d } = this, of = [d.layer, d.head, d.hideSink].join()
+    for (const { pin, cell } of this.shownPins()) Object.assign(pin, { words: this.describe(cell), of })
+    const told = this.pins.map(pin => pin.of === of ? pin.words : `${this.namedOnly(pin)}: not in what is zoomed into`)
     if (told.join() === this.pinsSay) return
     this.pinsSay = told.join()
     this.list.hidden = !told.length
     this.list.replaceChildren(...told.map(words => Object.assign(document.createElement("li"), { textContent: words })))
     this.map.dataset.pins = told.length
+  }
+
+  namedOnly({ query, key, pool }) {
+    const { positions: p, texts, n } = this.d, place = i => Array.isArray(p) ? p[i] : p + i, name = i => `${place(i)} ${quoted(texts[i])}`
+    const range = first => { const last = Math.min(n, first + pool) - 1; return last > first ? `${name(first)} to ${name(last)}` : name(first) }
+    return `${pool > 1 ? "queries" : "query"} ${range(query)} → ${pool > 1 ? "keys" : "key"} ${range(key)}`
+  }
+
+  pinned() { // as lines of an image
+    return [...this.list.children].map((line, i) => `${i + 1}: ${line.textContent}`)
   }
 
   markPins(g) {

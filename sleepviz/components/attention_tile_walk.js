@@ -18,7 +18,7 @@ class Tile extends Marked {
     this.hover = this.selected = null // {q, k}; k is -1 on the strip of the slots
     this.pointers = new Map(); this.off = document.createElement("canvas")
     const notes = () => [...this.notes.children].map(note => note.textContent).join(" · ")
-    const sheet = () => sheetOf({ canvas: this.map, title: this.title.textContent, note: notes(), colours: pageColours(this.tile) })
+    const sheet = () => sheetOf({ canvas: layered(this.map, this.over), size: this.map, title: this.title.textContent, note: [notes(), ...this.pinned()].join(" · "), most: 3 + 2 * this.pins.length, colours: pageColours(this.tile) })
     this.unasked = answerAsked(() => this.d?.key, sheet)
     this.resizes = new ResizeObserver(() => this.draw())
     for (const part of [this.stage, this.title, this.notes]) this.resizes.observe(part)
@@ -95,7 +95,7 @@ class Tile extends Marked {
     if (k > q) return `${query} ${this.named(q)} cannot read ${key} ${this.named(k)}: later in the text`
     if (k >= 0 && k < this.grid.reach(q)) return `${query} ${this.named(q)} cannot read ${key} ${this.named(k)}: out of this layer's window of ${d.reach} tokens`
     if (k === 0 && d.hideSink && pool === 1) return `${key} ${this.named(0)} is left out here: it got ${(d.sink * 100).toFixed(1)} % on average`
-    const share = (this.raw(q, k) / FULL) ** 2 * d.top, most = pool > 1 ? "at most " : ""
+    const share = (this.raw(q, k) / FULL) ** 2 * (k < 0 ? d.slotTop : d.top), most = pool > 1 ? "at most " : ""
     const to = k < 0 ? "slots of the dynamic weights" : `${key} ${this.named(k)}`
     const of = pool > 1 ? `of what one read; pooled ${pool}×${pool}, maximum` : "of what it read"
     const rank = this.ranks && k >= 0 ? `, ${this.rankOf(q, k)}` : ""
@@ -104,11 +104,14 @@ class Tile extends Marked {
 
   notesLine() { // what a reader must know of the picture, and the words under it
     const { d } = this, percent = `${(d.sink * 100).toFixed(1)} %`, notes = []
+    const first = d.hasSlots ? "first token" : "sink" // with slots in force, what was the sink may be among them
     const about = `${d.sinkKind}: the first token gets ${percent} of the attention, averaged over all queries${d.reach ? " that can read it" : ""}`
+    const slots = `${(d.slotShare * 100).toFixed(1)} %`, aboutSlots = `${d.sinkKind}: the slots of dynamic weights get ${slots} of the attention, averaged over all queries`
     if (this.grid.pool < d.pool) notes.push(["every token", `the whole tile is pooled ${d.pool}×${d.pool}; what is zoomed into is not`, ""])
     else if (d.pool > 1) notes.push([`pooled ${d.pool}×${d.pool}, maximum`, `one cell stands for ${d.pool}×${d.pool} links and shows the strongest`, "amber"])
-    if (d.m && d.hideSink) notes.push([`sink hidden: ${percent}, not rescaled`, about, "amber"])
-    else if (d.m) notes.push([`sink ${percent}`, about, ""])
+    if (d.m && d.hideSink) notes.push([`${first} hidden: ${percent}, not rescaled`, about, "amber"])
+    else if (d.m) notes.push([`${first} ${percent}`, about, ""])
+    if (d.hasSlots) notes.push(d.hideSink ? [`slots hidden: ${slots}, not rescaled`, aboutSlots, "amber"] : [`slots ${slots}${this.ranks ? ", no rank" : ""}`, aboutSlots, ""])
     if (d.reach && d.reach < d.n) notes.push([`window of ${d.reach} tokens`, "this layer slides: what is further back is absent", ""])
     if (this.crowded) notes.push(["strongest of each pixel", "several cells share a pixel; the strongest is shown", ""])
     const said = JSON.stringify(notes)
@@ -270,7 +273,7 @@ class Tile extends Marked {
 
   walk([down, right], by) {
     const { m, across } = this.grid, from = this.selected ?? { q: m - 1 - down, k: m - 1 - right }
-    const q = clamp(from.q + down * by, 0, m - 1), k = clamp(from.k + right * by, 0, q)
+    const q = clamp(from.q + down * by, 0, m - 1), k = clamp(from.k + right * by, this.grid.slots ? -1 : 0, q) // -1: the slots
     const { z, x, y } = this.view, margin = 1.5 / across, seen = 1 / z
     const into = (start, at) => clamp(start, at + margin - seen, at - margin)
     if (z > 1) this.look(z, into(x, (k + 0.5) / across), into(y, (q + 0.5) / across))

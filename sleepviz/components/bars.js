@@ -30,8 +30,8 @@ class Bars extends Painted {
     this.message = message
     this.bars.style.height = `${message.height}px`
     this.canvas.setAttribute("aria-label", message.alt)
-    const { pointed } = this
     this.writeLegend()
+    const { pointed } = this
     if (!pointed) return this.paint()
     this.paintNow() // what is pointed at has to have its place again
     this.pointed = undefined // so that its words are written anew
@@ -55,7 +55,8 @@ class Bars extends Painted {
       return
     }
     this.legendTold = told
-    this.legend.replaceChildren(...this.named.map((part) => {
+    const focused = this.legend.contains(this.canvas.getRootNode().activeElement) && this.canvas.getRootNode().activeElement.dataset.name
+    this.legend.replaceChildren(...this.named.map((part, i) => {
       const button = document.createElement("button")
       const sign = document.createElement("i")
       sign.style.background = this.colour(part)
@@ -64,8 +65,12 @@ class Bars extends Painted {
       button.append(sign, part.name)
       button.setAttribute("aria-pressed", String(part.name === this.message.lit))
       button.onclick = () => this.chose(part.number)
+      button.dataset.name = part.name
+      button.onfocus = () => { if (button.matches(":focus-visible")) this.point(this.named[i] ?? null) } // what it says, for those without a pointer
+      button.onblur = () => this.point(null)
       return button
     }))
+    if (focused) [...this.legend.children].find((button) => button.dataset.name === focused)?.focus()
   }
 
   // places -------------------------------------------------------------------------------------

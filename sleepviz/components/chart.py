@@ -53,6 +53,7 @@ def chart(
     go: Callable[[Point], None] | None = None,
     does: str = MOMENT,
     lit: str = "",
+    let_go: Callable[[], None] = lambda: None,
 ) -> tuple[int, int] | None:
     """Show a figure; it stays as the reader left it while its data changes.
 
@@ -61,10 +62,11 @@ def chart(
     clicked in this run, else `None`. `lit` names what stands out: a line, a part, or a column. A
     figure of anything else is shown by Streamlit's own element. The title is left to the page,
     which has headings. `go` is called with a point of lines and dots that was clicked, or chosen
-    with Enter, before the page runs again; what it `does` is said beside it.
+    with Enter, before the page runs again; what it `does` is said beside it. `let_go` is called
+    when somebody presses Escape on cells.
     """
     if is_grid(figure):
-        return grid(figure, key=key, height=height, alt=alt, lit=lit)
+        return grid(figure, key=key, height=height, alt=alt, lit=lit, let_go=let_go)
     if is_bars(figure):
         return bars(figure, key=key, height=height, alt=alt, lit=lit)
     if paints(figure):

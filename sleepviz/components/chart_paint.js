@@ -97,8 +97,15 @@ function traceBetween(pen, series, below, x, y) {
   const first = Math.max(0, lastAtOrBelow(series.x, x.low) - 1)
   const last = Math.min(series.x.length - 1, lastAtOrBelow(series.x, x.high) + 2)
   pen.beginPath()
-  for (let i = first; i <= last; i++) pen.lineTo(x.px(series.x[i]), y.px(series.y[i]))
-  for (let i = last; i >= first; i--) pen.lineTo(x.px(below.x[i]), y.px(below.y[i]))
+  const to = (at, value) => pen.lineTo(x.px(at), y.px(value))
+  for (let i = first; i <= last; i++) {
+    if (series.step && i > first) to(series.x[i], series.y[i - 1])
+    to(series.x[i], series.y[i])
+  }
+  for (let i = last; i >= first; i--) {
+    to(below.x[i], below.y[i])
+    if (series.step && i > first) to(below.x[i], below.y[i - 1])
+  }
 }
 
 function paintLine(pen, series, x, y, colour) {

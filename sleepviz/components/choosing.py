@@ -104,5 +104,6 @@ def cached(state: State) -> list[int]:
 
 def row(state: State, n: int) -> int | None:
     """Where the chosen token is among the first `n` in the cache; None where it is not there."""
-    token, order = chosen(state), cached(state)[:n]
+    token = chosen(state)
+    order = [] if token is None else cached(state)[:n]
     return order.index(token) if token in order else None

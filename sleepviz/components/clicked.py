@@ -92,7 +92,7 @@ def _pair(before: Answered, after: Answered) -> Node:
 
 def _verdict(answer: Answered) -> Node:
     when = f"sleep {answer.night}" if answer.night else "before"
-    sign, tone = ("✓", "green") if answer.correct else ("✗", "orange")
+    sign, tone = ("✓", "green") if answer.counted else ("✗", "orange")
     return chip(f"{sign} {when}", tone)
 
 

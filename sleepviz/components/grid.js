@@ -5,6 +5,7 @@ const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRi
 export default function ({ data, parentElement, setTriggerValue }) {
   const grid = tenant(parentElement, Grid)
   grid.chose = (row, column) => setTriggerValue("cell", { row, column })
+  grid.letGo = () => setTriggerValue("cell", { row: null })
   grid.tell(unpack(data))
   return () => {
     grid.close()
@@ -81,6 +82,7 @@ class Grid extends GridPicture {
       this.chosen = null
       this.point(null)
       this.mark()
+      this.letGo()
     } else return
     event.preventDefault()
     event.stopPropagation()

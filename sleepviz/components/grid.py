@@ -8,11 +8,12 @@ and put up again at each change of the data.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import plotly.graph_objects as go
+import streamlit as st
 
 from sleepviz.components.code import component
 from sleepviz.components.kept import Kept
@@ -41,24 +42,33 @@ _packed: Kept[bytes] = Kept(64)
 
 
 def grid(
-    figure: go.Figure, *, key: str, height: int = 260, alt: str = "", lit: str = ""
+    figure: go.Figure,
+    *,
+    key: str,
+    height: int = 260,
+    alt: str = "",
+    lit: str = "",
+    let_go: Callable[[], None] = lambda: None,
 ) -> tuple[int, int] | None:
     """Show the one heatmap of a figure; a click, or Enter on a cell, chooses it.
 
     Returns the (row, column) that was chosen in this run, as indices into z, `None` otherwise.
     `height` is in CSS pixels, for a figure that has none of its own. Without `alt`, the words that
-    the figure carries are used. `lit` names a column that is marked.
+    the figure carries are used. `lit` names a column that is marked. `let_go` is called when
+    somebody presses Escape on it.
     """
     ready = _packed.of(
         figure,
         (height, alt, key, lit),
         lambda: packed(figure, height=height, alt=alt, key=key, lit=lit),
     )
-    result = _MOUNT(
-        data=ready,
-        key=key,
-        on_cell_change=lambda: None,
-    )
+
+    def told() -> None:
+        cell = (st.session_state.get(key) or {}).get("cell")
+        if isinstance(cell, dict) and cell.get("row") is None:
+            let_go()
+
+    result = _MOUNT(data=ready, key=key, on_cell_change=told)
     return clicked(result.cell, _shape(figure))
 
 

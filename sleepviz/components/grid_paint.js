@@ -58,7 +58,7 @@ class GridPicture extends Painted {
 
   sheet() {
     this.paintNow()
-    return sheetOf({ ...this.message, canvas: this.map, colours: this.colours })
+    return sheetOf({ ...this.message, canvas: this.over ? layered(this.map, this.over) : this.map, size: this.map, colours: this.colours })
   }
 
   paintNow() {

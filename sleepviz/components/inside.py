@@ -114,14 +114,21 @@ def cache(state: State) -> None:
             key=lasting("look.keys_or_values"),
         )
         lit = column_of(state, str(choice), choosing.row(state, state.n_cached))
-        cell = picture("kv_map", state, key="look.kv_map", height=480, choice=str(choice), lit=lit)
+        cell = picture(
+            "kv_map",
+            state,
+            key="look.kv_map",
+            height=480,
+            choice=str(choice),
+            lit=lit,
+            let_go=choosing.release,
+        )
         if cell is not None:
             among = places_of(state, str(choice), cell[1])
             choosing.choose_cached(state, place_at(state, str(choice), cell[0], among), among)
             st.rerun()  # to mark its column
-        words = [
-            el("p", "small muted", line) for line in (_chosen(state), _shared(state.facts)) if line
-        ]
+        said = (_chosen(state) if state.n_cached else "", _shared(state.facts))
+        words = [el("p", "small muted", line) for line in said if line]
         markup(el("div", "stack", *words), key="look.kv_chosen")
 
 

@@ -107,9 +107,14 @@ def _to_weights() -> None:
 
 
 def as_of(state: State, number: int) -> State:
-    """The state as if this sleep had been the last one, and were in force."""
-    nights = tuple(n for n in state.nights if n.number <= number)
-    return _states.of(state, number, lambda: replace(state, nights=nights, worn=number))
+    """The state as if this sleep were the last in force, as it was learnt.
+
+    The nights after it stay: pictures of any of them share one scale of colours.
+    """
+    if not state.asleep and [n.number for n in state.nights_in_force[-1:]] == [number]:
+        return state
+    nights = tuple(n for n in state.nights if n.outcome != "running")
+    return _states.of(state, number, lambda: replace(state, nights=nights, worn=number, scale=1.0))
 
 
 def _night(state: State, now: Night | None) -> Night | None:

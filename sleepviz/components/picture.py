@@ -38,6 +38,7 @@ def picture(
     lit: str = "",
     go: Callable[[Point], None] | None = None,
     does: str = MOMENT,
+    let_go: Callable[[], None] = lambda: None,
 ) -> tuple[int, int] | None:
     """Show a picture by name, and beneath it what it is, its data, and ways to take both away.
 
@@ -45,11 +46,12 @@ def picture(
     part or column that stands out. Returns the cell (row, column) that was clicked in this run, of
     a picture of cells, or (bar, part) of one of bars; else `None`. A click on a picture
     over time looks back at that moment; of another, `go` is called with the point, and `does` that.
+    `let_go` is called when somebody presses Escape on cells.
     """
     shown, drawn = pictures()[name], figure(name, state, choice)
     chosen = (choice,) if choice else ()
     goes = go or _goes(shown, state, chosen)
-    cell = chart(drawn, key=key, height=height, go=goes, does=does, lit=lit)
+    cell = chart(drawn, key=key, height=height, go=goes, does=does, lit=lit, let_go=let_go)
     moving = controls.busy() and controls.position() is None
     told = at_pace(f"{key}.told", state, of=(name, choice), every_s=TOLD_S, moving=moving)
     formula = _formulas.of(told, (name, choice), lambda: shown.formula(told, *chosen))

@@ -52,7 +52,12 @@ def outcome(night: Night) -> Node:
         el("b", "", f"Sleep {night.number} · {night.started.method}"),
         chip(words, tone),
         chip("kept against the gate", "orange") if forced else None,
-        el("span", "muted small", f"{night.started.n_tokens:,} tokens {took} ", tag(Kind.MEASURED)),
+        el(
+            "span",
+            "muted small",
+            f"{night.started.n_tokens:,} tokens {took} ",
+            tag(Kind.MEASURED) if here else None,  # of a file, they are what it says
+        ),
         el("span", "muted small", knobs) if knobs else None,
     )
 
@@ -117,9 +122,9 @@ def report(
 def report_table(got: SleepReport, started: SleepStarted | None = None) -> Table:
     """Every number of the report with its unit and its kind, and what was expected before."""
     said = started if got.slept_here else None
+    freed = [("tokens consolidated", "n_tokens", None), ("KV cache freed", "kv_bytes", None)]
     fields: list[tuple[str, str, float | None]] = [
-        ("tokens consolidated", "n_tokens", None),
-        *([("KV cache freed", "kv_bytes", None)] if got.slept_here else []),
+        *(freed if got.slept_here else []),  # of a file, the tokens are what it says
         ("dynamic weights", "dynamic_bytes", said.estimate_bytes if said else None),
         ("worth", "kv_token_equivalents", said.estimate_worth if said else None),
     ]
@@ -237,7 +242,7 @@ def _freed(got: SleepReport) -> Quantity:
 def _since(got: SleepReport) -> str:
     if not got.bytes_before:
         return "added"
-    return f"in force now; {theme.size(got.bytes_before)} before"
+    return f"after it; {theme.size(got.bytes_before)} before it"
 
 
 def verdict(readings: tuple[GateReading, ...]) -> Node | None:

@@ -41,9 +41,9 @@ def what_it_read(state: State, captured: AttentionCaptured, query: int, hide_sin
         to = captured.tokens[key]
         gave = f"gave {_share(captured.weights[query, key])} to “{shares.plain(to.text)}”"
         lines.append(el("div", "small", f"{gave}, {query - key} tokens before ", kind))
-    if hide_sink and query and not captured.first_read(query):
-        hidden = f"sink hidden: {_share(captured.weights[query, 0])} of this row, not rescaled "
-        lines.append(el("div", "small amber", hidden, kind))
+    if hide_sink and (hidden := _hidden(captured, query)):
+        words = f"hidden, of this row: {' and '.join(hidden)}, not rescaled "
+        lines.append(el("div", "small amber", words, kind))
     lines.append(bars(read_by(captured, query, hide_sink)))
     words = (
         "Shares of this head’s attention; the longest bar is the largest of them. Click a cell or "
@@ -56,6 +56,18 @@ def what_it_read(state: State, captured: AttentionCaptured, query: int, hide_sin
     shares.beneath_read(captured, query, of="look.read", most=MOST_BARS)
     if picked is not None and picked.isdecimal() and choosing.choose_cached(state, int(picked)):
         st.rerun()
+
+
+def _hidden(captured: AttentionCaptured, query: int) -> list[str]:
+    """What of a row is left out with the sink, each with its share."""
+    slots = float(captured.slot_share[query])
+    hidden = []
+    if query and not captured.first_read(query):  # the first token can read nothing else
+        name = "the first token" if captured.slot_share.any() else "the sink"
+        hidden.append(f"{name} {_share(captured.weights[query, 0])}")
+    if slots > 0:
+        hidden.append(f"slots {_share(slots)}")
+    return hidden
 
 
 def _ends(captured: AttentionCaptured, cell: tuple[int, int]) -> tuple[Token, Token]:
@@ -71,11 +83,14 @@ def _clicked_key(captured: AttentionCaptured, query: int) -> int | None:
 
 
 def read_by(captured: AttentionCaptured, query: int, hide_sink: bool) -> list[Bar]:
-    """The keys that a token gave most of its attention to, the sink and the slots apart."""
+    """The keys that a token gave most of its attention to, the sink and the slots apart.
+
+    `hide_sink` leaves both out.
+    """
     row = captured.weights[query, : query + 1]
     given = taken(AttentionCaptured, "weights", row)
     order = [int(k) for k in np.argsort(-row) if k > 0 and row[k] > 0][:MOST_BARS]
-    slots = float(captured.slot_share[query])
+    slots = 0.0 if hide_sink else float(captured.slot_share[query])
     sink_shown = (not hide_sink or query == 0) and not captured.first_read(query)
     top = max([float(row[k]) for k in order] + [slots, float(row[0]) if sink_shown else 0.0])
     top = top or 1.0
@@ -96,7 +111,7 @@ def read_by(captured: AttentionCaptured, query: int, hide_sink: bool) -> list[Ba
         token = captured.tokens[k]
         hover = f"share {row[k]:.4f}; position {token.position}, {query - k} tokens before"
         label = shares.plain(token.text)
-        words = _share(row[k])
+        words = f"{_share(row[k])} · {query - k} back"
         shown.append(Bar(label, given.at(k), top, words, hover=hover, code=True, pick=str(k)))
     return shown
 

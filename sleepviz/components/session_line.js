@@ -92,8 +92,11 @@ class SessionLine {
   /** The places worth a stop: after each stretch. */
   get stops() { return [...new Set(this.d.marks.map((m) => m[2] + 1))].sort((a, b) => a - b) }
 
-  step(by) {
-    const { stops } = this, here = this.at ?? this.d.n
+  /** Those after a sleep. */
+  get sleeps() { return this.d.marks.filter((m) => m[0] === this.d.lanes.indexOf("sleeps")).map((m) => m[2] + 1).sort((a, b) => a - b) }
+
+  step(by, stops = this.stops) {
+    const here = this.at ?? this.d.n
     const next = by > 0 ? stops.find((s) => s > here) : stops.findLast((s) => s < here)
     if (next !== undefined) this.want(next)
     else if (by > 0) this.want(null)
@@ -118,7 +121,7 @@ class SessionLine {
 
   typed(e) {
     if (e.ctrlKey || e.metaKey || e.altKey) return
-    if (e.key === "ArrowLeft" || e.key === "ArrowRight") this.step(e.key === "ArrowLeft" ? -1 : 1)
+    if (e.key === "ArrowLeft" || e.key === "ArrowRight") this.step(e.key === "ArrowLeft" ? -1 : 1, e.shiftKey ? this.sleeps : this.stops)
     else if (e.key === "Home") this.want(this.stops[0] ?? null, 0)
     else if (e.key === "End" || e.key === "Escape") this.want(null, 0)
     else if (e.key === " ") this.play.click()

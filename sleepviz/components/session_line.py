@@ -46,7 +46,7 @@ _MOUNT = component(
 )
 SEES = (
     "All that has happened in this session, in the order of its events; drag the cursor, or press "
-    "the arrow keys, and every picture shows that moment."
+    "the arrow keys (with Shift from sleep to sleep), and every picture shows that moment."
 )
 IS_NOT = (
     "To look back undoes nothing, and the model computes nothing again: what was measured then is "
@@ -102,7 +102,13 @@ def table(timeline: Timeline) -> Table:
     """What happened, a row for each stretch of the line."""
     stretches, _, _ = _stretches(timeline)
     return Table(
-        ("first event (number)", "last event (number)", "since the start (s)", "lane", "what"),
+        (
+            f"first event (number, {Kind.MEASURED})",
+            f"last event (number, {Kind.MEASURED})",
+            f"since the start (s, {Kind.MEASURED})",
+            "lane",
+            "what",
+        ),
         (
             [s.first + 1 for s in stretches],
             [s.last + 1 for s in stretches],

@@ -92,10 +92,18 @@ class Painted {
   }
 }
 
+/** Several canvases of one size, each drawn upon those before it. */
+function layered(first, ...others) {
+  const all = Object.assign(document.createElement("canvas"), { width: first.width, height: first.height })
+  const pen = all.getContext("2d")
+  for (const canvas of [first, ...others]) pen.drawImage(canvas, 0, 0)
+  return all
+}
+
 const EDGE = 16
 
-/** A new canvas: title, legend ([{name, paint(pen, x, y)}], 24 px for each sign), picture, note. `size`: of a picture that is on no page. */
-function sheetOf({ canvas, size = canvas, title, legend = [], note, colours }) {
+/** A new canvas: title, legend ([{name, paint(pen, x, y)}], 24 px for each sign), picture, note. `size`: of a picture that is on no page; `most`: lines of the note. */
+function sheetOf({ canvas, size = canvas, title, legend = [], note, most = 3, colours }) {
   const { clientWidth: wide, clientHeight: high } = size
   const ratio = canvas.width / wide
   const sheet = document.createElement("canvas")
@@ -109,7 +117,7 @@ function sheetOf({ canvas, size = canvas, title, legend = [], note, colours }) {
     x += width
     return [x - width, row - 1]
   })
-  const notes = note ? wrapped(pen, note, wide, 3) : []
+  const notes = note ? wrapped(pen, note, wide, most) : []
   const top = EDGE + 28 + 20 * row
   sheet.width = Math.round((wide + 2 * EDGE) * ratio)
   sheet.height = Math.round((top + high + 16 * notes.length + EDGE) * ratio)

@@ -139,6 +139,9 @@ def _cells(trace: go.Heatmap, figure: go.Figure) -> Table:
     if text is not None:
         heads.append("in the cell")
         found.append([_plain(v) for v in text[rows, columns]])
+    for name, each in (trace.meta or {}).get("told", {}).items():
+        heads.append(name)
+        found.append([_plain(each[i][j]) for i, j in zip(rows, columns, strict=True)])
     return Table(tuple(heads), tuple(found))
 
 

@@ -27,13 +27,16 @@ class Tile:
 
     `cells` [query, key] with zeros above the diagonal (absent) and in a hidden sink's column;
     `slots` [query], `None` when no attention went to slots; `pool` tokens a side per cell.
+    `top`: the highest of the cells, and unless they are hidden of the slots: the scale's end.
     """
 
     cells: np.ndarray
     slots: np.ndarray | None
     pool: int
-    top: float  # the highest value of cells and slots: the end of the colour scale
+    top: float
+    slot_top: float  # the highest of the slots
     sink_share: Quantity
+    slot_share: Quantity  # on average
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +66,9 @@ def tile_of(captured: AttentionCaptured, hide_sink: bool = False, at_most: int =
     pool = max(1, -(-n // at_most))
     cells = pool_max(weights, pool)
     slots = pool_max(captured.slot_share, pool) if captured.slot_share.any() else None
-    top = max(float(cells.max(initial=0.0)), float(slots.max()) if slots is not None else 0.0)
-    return Tile(cells, slots, pool, top, sink_share(captured))
+    top, slot_top = float(cells.max(initial=0.0)), float(captured.slot_share.max(initial=0.0))
+    top = top if hide_sink else max(top, slot_top)
+    return Tile(cells, slots, pool, top, slot_top, sink_share(captured), slot_share(captured))
 
 
 def detail_of(
@@ -113,6 +117,12 @@ def sink_share(captured: AttentionCaptured) -> Quantity:
     reach = captured.window or len(captured.tokens)
     first = taken(AttentionCaptured, "weights", captured.weights[:reach, :1])
     return first.one(lambda shares: float(shares.mean()) if shares.size else 0.0, "")
+
+
+def slot_share(captured: AttentionCaptured) -> Quantity:
+    """The mean share of attention on the slots of dynamic weights, over all queries."""
+    shares = taken(AttentionCaptured, "slot_share", captured.slot_share)
+    return shares.one(lambda each: float(each.mean()) if each.size else 0.0, "")
 
 
 def pool_max(values: np.ndarray, pool: int) -> np.ndarray:
@@ -169,6 +179,8 @@ def pack(
             "reach": captured.window,
             "hideSink": hide_sink,
             "hasSlots": tile.slots is not None,
+            "slotTop": tile.slot_top,
+            "slotShare": float(tile.slot_share),
             "height": height,
             "label": label(captured, hide_sink, tile, selected),
             "selected": selected,
@@ -181,8 +193,10 @@ def pack(
     ).encode("utf-8", "replace")
     header += b" " * (-len(header) % 4)
     triangle = quantise(tile.cells, tile.top)[np.tri(m, dtype=bool)]
-    more = [tile.slots, *((detail.cells, detail.slots) if detail else ())]
-    sent = [triangle, *(quantise(some, tile.top) for some in more if some is not None)]
+    more = [(tile.slots, tile.slot_top)]
+    if detail is not None:
+        more += [(detail.cells, tile.top), (detail.slots, tile.slot_top)]
+    sent = [triangle, *(quantise(some, top) for some, top in more if some is not None)]
     return len(header).to_bytes(4, "little") + header + b"".join(some.tobytes() for some in sent)
 
 
@@ -206,7 +220,8 @@ def label(
     sink = f"The first token gets {float(tile.sink_share):.1%} on average{hidden}."
     slots = ""
     if tile.slots is not None:
-        slots = f" The slots of dynamic weights get {captured.slot_share.mean():.1%} on average."
+        share = f"{float(tile.slot_share):.1%} on average{hidden}"
+        slots = f" The slots of dynamic weights get {share}."
     chosen = "" if selected is None else f" Chosen: {_named(captured.tokens[selected])}."
     return f"{name} {link}{sink}{slots}{chosen}"
 

@@ -155,6 +155,7 @@ class Talk {
     chip.token = token
     if (shown !== token.shown) this.write(chip)
     else if (fate !== token.fate) chip.element.dataset.fate = token.fate
+    if (fate !== token.fate) chip.element.classList.remove("fresh")
   }
 
   remove({ token, turn, nodes }) {
@@ -172,7 +173,7 @@ class Talk {
   // around the words -----------------------------------------------------------------------------------
 
   drawLegend() {
-    const { d } = this, said = JSON.stringify([d.counts, d.cacheBytes, d.first])
+    const { d } = this, fresh = [...this.said.querySelectorAll(".fresh")].filter((chip) => !isFolded(chip)).length, said = JSON.stringify([d.counts, d.cacheBytes, d.first, fresh])
     if (this.legendSays === said) return
     this.legendSays = said
     const items = FATES.map(([fate, words]) => {
@@ -183,6 +184,11 @@ class Talk {
       if (size) item.title = "bytes of the KV cache: measured"
       return item
     })
+    if (fresh) {
+      const item = make("span", "fate")
+      item.append(make("i", "fresh", "word"), "just came", make("span", "count", number(fresh)))
+      items.push(item)
+    }
     if (d.first > 0) items.push(make("span", "cut", `the last ${number(d.order.length)} of ${number(d.total)} tokens`))
     this.legend.replaceChildren(...items)
     const told = FATES.map(([fate, words]) => `${d.counts[fate]} ${words}`).join(", ")
@@ -195,7 +201,7 @@ class Talk {
     const fate = {
       cache: `in the KV cache ${event}${held}`,
       weights: `in the dynamic weights of night ${token.night} ${event}${freed}`,
-      gone: token.night ? `gone ${event}, night ${token.night}: in no cache and in no weights` : `gone ${event}: in no cache and in no weights`,
+      gone: d.waiting.includes(token.night) && !d.lost.some(([from, n]) => token.index >= from && token.index < from + n) ? `night ${token.night} is switched off ${event}: its weights wait` : token.night ? `gone ${event}, night ${token.night}: in no cache and in no weights` : `gone ${event}: in no cache and in no weights`,
     }[token.fate] ?? token.fate
     const lines = [token.quiet || !token.text.trim() ? safe(text) : `“${safe(text.trim() || text)}”`, `token ${number(token.id)} · position ${number(token.position)}`, fate]
     if (token.of) lines.splice(1, 0, `part of “${safe(token.of[0])}”, which takes ${token.of[1]} tokens`)
@@ -228,6 +234,7 @@ class Talk {
   light(stretch) { // what the chosen token stands for
     if (!stretch && !this.lit) return
     this.lit = stretch
+    this.said.classList.toggle("filtered", !!stretch)
     for (const { token, element } of this.chips) element.classList.toggle("lit", !!stretch && token.index >= stretch[0] && token.index <= stretch[1])
   }
 

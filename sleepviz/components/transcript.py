@@ -163,6 +163,8 @@ def pack(state: State, height: int, marked: Marked = (None, None), key: str = ""
             for turn, n in runs([(t.turn,) for t in shown])
         ],
         "fates": runs([(t.fate, t.night) for t in shown]),
+        "waiting": (waiting := _waiting(state)),
+        "lost": stretches(i for i in state.lost if i >= first) if waiting else [],
         "since": runs(steps([t.since for t in shown])),
         "quiet": [i - before for i in quiet(state.tokens[first - before :]) if i >= before],
         "whole": [(i - first, n, text) for i, n, text in whole(state) if i >= first],
@@ -171,9 +173,21 @@ def pack(state: State, height: int, marked: Marked = (None, None), key: str = ""
     return as_json(payload)
 
 
+def _waiting(state: State) -> list[int]:
+    """The nights whose dynamic weights are switched off, and can be switched on again."""
+    return [n.number for n in state.nights_kept if n not in state.nights_in_force]
+
+
 def runs(values: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
     """Equal neighbours told once, with how many there are: (*value, count)."""
     return [(*value, len(list(same))) for value, same in groupby(values)]
+
+
+def stretches(indices: Iterable[int]) -> list[tuple[int, int]]:
+    """Indices that follow each other told once: (first, count)."""
+    apart = [(index - place, index) for place, index in enumerate(sorted(indices))]
+    same = [[index for _, index in some] for _, some in groupby(apart, key=lambda pair: pair[0])]
+    return [(some[0], len(some)) for some in same]
 
 
 def steps(values: Sequence[int]) -> list[tuple[int]]:

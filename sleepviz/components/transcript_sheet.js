@@ -73,7 +73,7 @@ function sheetOfTalk({ said, d }) {
     name: `${name} ${number(d.counts[fate])}`,
     paint: (g, x, y) => paintSwatch(g, fate, x, y, colours),
   }))
-  if (fresh.length) legend.push({ name: `new ${number(fresh.length)}`, paint: (g, x, y) => paintFresh(g, x, y - 7, 18, 14, colours) })
+  if (fresh.length) legend.push({ name: `just came ${number(fresh.length)}`, paint: (g, x, y) => paintFresh(g, x, y - 7, 18, 14, colours) })
   const note = said.scrollHeight > LONGEST ? "Only the beginning: it is longer than an image can be." : ""
   return sheetOf({ canvas, size, title: "Transcript with the fate of each token", legend, note, colours })
 }

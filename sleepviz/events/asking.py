@@ -10,7 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
-from sleepviz.quantities import Kind, MeasuredBytes, MeasuredMs, Told
+from sleepviz.quantities import (
+    Kind,
+    MeasuredBytes,
+    MeasuredMs,
+    Quantity,
+    Told,
+    derived,
+    measured,
+)
 
 LEAK_SPAN = 5  # this many consolidated tokens in a row count as a leak
 
@@ -44,7 +52,8 @@ class Answered:
     probability), that one first; none for one of many. `scope_score`: how much more the question is
     expected with the slots (nats), None where that was not weighed; `aside`: they had
     less than half of the say as it began; `scoped`: whether they had a say by their scope, or all
-    of it; None where there were none.
+    of it; None where there were none. `leaked`: the audit of its prompt has failed, so that it
+    counts as neither right nor wrong.
     """
 
     arm: str
@@ -66,6 +75,17 @@ class Answered:
     scope_score: Annotated[float | None, Told(Kind.DERIVED, "nat")] = None
     aside: bool = False
     scoped: bool | None = None
+    leaked: bool = False
+
+    @property
+    def counted(self) -> bool | None:
+        """Whether it counts as right; None where it has no reference, or where it leaked."""
+        return None if self.leaked else self.correct
+
+    @property
+    def kv_held(self) -> Quantity:
+        """Bytes of the KV cache that it was answered from."""
+        return (measured if self.ms else derived)(self.kv_bytes, "B")
 
     def as_slots_are_now(self, scoped: bool) -> bool:
         """Whether slots would have had the say now that they had then."""

@@ -140,7 +140,11 @@ class MemorySampled:
     allocated: MeasuredBytesOrNone  # accelerator: live tensors
     reserved: MeasuredBytesOrNone  # accelerator: kept by torch for reuse
     peak: MeasuredBytesOrNone  # accelerator: highest allocated so far
-    kv_slack: MeasuredBytes = 0  # bytes of the cache's storage that no cached token uses
+    # bytes of the cache's storage that no cached token uses: storage − tensors
+    kv_slack: Annotated[int, Told(Kind.DERIVED, "B")] = 0
+    # of contexts besides the one that is talked to: those of questions that are asked, and the one
+    # without slots that has a say in a reply
+    kv_beside: MeasuredBytes = 0
     activations: MeasuredBytes = (
         0  # what a sleep has computed and still holds: states, queries; counted
     )

@@ -36,6 +36,18 @@ def columns(more: Sequence[Beside], drawn: Kind, hover: str) -> np.ndarray | Non
     return told
 
 
+def kinded(hover: str, kind: Kind, drawn: Sequence[str] = ("%{y",)) -> str:
+    """A hover text that says what the drawn number is, in the line that tells it.
+
+    `drawn`: how the number begins in it. Where that line, or the first, says so, it stays.
+    """
+    lines = hover.split("<br>")
+    at = next((n for n, line in enumerate(lines) if any(d in line for d in drawn)), None)
+    if at is None or kind.lower() in lines[at].lower() or kind.lower() in lines[0].lower():
+        return hover
+    return "<br>".join([*lines[:at], f"{lines[at]} ({kind.lower()})", *lines[at + 1 :]])
+
+
 def _demand(number: str, kind: Kind, hover: str) -> None:
     for line in hover.split("<br>"):
         if number in line and kind.lower() not in line.lower():

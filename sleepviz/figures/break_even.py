@@ -78,9 +78,9 @@ def break_even(state: State, choice: str = "seconds") -> go.Figure:
     _add_ways(figure, now, plain)
     pays = {name: now.pays_after(name, plain) for name in (KEEP, READ)}
     soon = [(n, name) for name, n in pays.items() if n is not None and n <= _MOST]
-    if soon:
-        n, name = min(soon)
-        theme.mark(figure, float(max(1, n)), f"pays after {n:,}, against “{name}”")
+    for after in sorted({n for n, _ in soon}):
+        against = " and ".join(f"“{name}”" for n, name in soon if n == after)
+        theme.mark(figure, float(max(1, after)), f"pays after {after:,}, against {against}")
     never = [f"“{name}”" for name, n in pays.items() if (n, name) not in soon]
     if never:
         theme.note(figure, f"never within {_MOST:,} questions against {' or '.join(never)}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -23,7 +24,7 @@ SEES = (
     "stands in for (1: not at all). A line: where the gate refuses."
 )
 IS_NOT = (
-    "A dozen questions are a sample: one of them is eight per cent. They say nothing of what was "
+    "A handful of questions is a sample: of ten, one is ten per cent. They say nothing of what was "
     "not asked. Where slots have a say by their scope, they have hardly any in these: switch that "
     "off, beside the strength, and ask all again to see what they do."
 )
@@ -80,7 +81,7 @@ def cost_elsewhere(state: State) -> go.Figure:
                 [_general(p) for p in asked],
                 [_lost(p) for p in asked],
             ),
-            hover="%{y:.0f} %: %{customdata[0]:.0f} of %{customdata[1]:.0f}, measured"
+            hover="%{y:.0f} % (derived): %{customdata[0]:.0f} of %{customdata[1]:.0f}, measured"
             "<br>%{customdata[2]}<br>%{customdata[3]}",
             colour=theme.CONTROL,
             ends=True,
@@ -92,8 +93,8 @@ def cost_elsewhere(state: State) -> go.Figure:
             name="empty or refused",
             x=[p.night for p in asked],
             custom=(silent_of[:, 0], silent_of[:, 1]),
-            hover="%{y:.0f} %: %{customdata[0]:.0f} of %{customdata[1]:.0f} say nothing or refuse, "
-            "measured",
+            hover="%{y:.0f} % (derived): %{customdata[0]:.0f} of %{customdata[1]:.0f}, measured, "
+            "say nothing or refuse",
             colour=theme.RESERVED,
             width=1.5,
             ends=True,
@@ -177,7 +178,7 @@ def changed(state: State, night: int) -> tuple[int, list[tuple[Answered, Answere
     before, after = _before(state), _after(state, night)
     both = [(before[q], after[q]) for q in before if q in after]
     others = [(a, b) for a, b in both if a.reply != b.reply]
-    return len(both), sorted(others, key=lambda pair: (not pair[0].correct, bool(pair[1].correct)))
+    return len(both), sorted(others, key=lambda pair: (not pair[0].counted, bool(pair[1].counted)))
 
 
 def counted(state: State, night: int) -> tuple[int, int, int]:
@@ -185,24 +186,30 @@ def counted(state: State, night: int) -> tuple[int, int, int]:
     before, after = _before(state), _after(state, night)
     both = [q for q in before if q in after]
     right_before, right_after = (
-        sum(bool(given[q].correct) for q in both) for given in (before, after)
+        sum(bool(given[q].counted) for q in both) for given in (before, after)
     )
     return len(both), right_before, right_after
 
 
 def _before(state: State) -> dict[str, Answered]:
     """The controls as they were answered without notes and without dynamic weights."""
-    return {a.question: a for _, a in state.answers if a.arm == "cleared" and a.kind == "control"}
+    return _counted(a for _, a in state.answers if (a.arm, a.kind) == ("cleared", "control"))
 
 
 def _after(state: State, night: int) -> dict[str, Answered]:
     """The controls as they were answered after a night, at full strength."""
-    return {
-        a.question: a
+    return _counted(
+        a
         for _, a in state.answers
         if (a.arm, a.kind, a.night, a.scale) == ("slept", "control", night, 1.0)
         and a.as_slots_are_now(state.scoped)
-    }
+    )
+
+
+def _counted(answers: Iterable[Answered]) -> dict[str, Answered]:
+    """The last answer to each question, but for those that leaked."""
+    last = {a.question: a for a in answers}
+    return {question: a for question, a in last.items() if not a.leaked}
 
 
 def _points(state: State) -> list[_Point]:
@@ -223,9 +230,9 @@ def _point(
     nll: tuple[float, float] | None,
 ) -> _Point:
     changed = tuple(
-        q for q, a in before.items() if a.correct and q in after and not after[q].correct
+        q for q, a in before.items() if a.counted and q in after and not after[q].counted
     )
-    right = sum(bool(a.correct) for a in after.values())
+    right = sum(bool(a.counted) for a in after.values())
     silent = sum(says_nothing(a.reply) for a in after.values())
     return _Point(night, right, len(after), nll, changed, silent)
 

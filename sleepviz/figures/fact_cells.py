@@ -6,7 +6,7 @@ Knows how an answer is told in a cell; does not know what stands along the rows 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,14 +14,15 @@ import numpy as np
 from sleepviz.events import Answered
 from sleepviz.figures import theme, traces
 from sleepviz.figures.draft import Draft
-from sleepviz.quantities import Series, taken
+from sleepviz.quantities import Kind, Series, taken
 from sleepviz.state import State
 
 GAIN = "gain over the notes gone (nat)"
 TRACE = math.log(10)  # nats: ten times as likely as with the notes gone, and yet not said
+LEAKED = "!"
 MARKS = (
     "✓ said as expected; ~ not said, but after the sleep at least ten times as likely as with the "
-    "notes gone; ✗ neither"
+    "notes gone; ✗ neither; ! its leak audit failed, so it does not count"
 )
 RULE = f"~: Δ of at least ln 10 = {TRACE:.1f} nat, after a sleep."
 
@@ -30,10 +31,11 @@ RULE = f"~: Δ of at least ln 10 = {TRACE:.1f} nat, after a sleep."
 class Cell:
     """What a cell says of an answer: nothing, where none was given."""
 
-    mark: str = ""  # ✓, ~, ✗ or empty
+    mark: str = ""  # ✓, ~, ✗, LEAKED or empty
     now: float | None = None  # ln p of the answer
     base: float | None = None  # the same in the arm `cleared`
     hover: str = ""
+    answer: Answered | None = None
 
     @property
     def gain(self) -> float:
@@ -43,8 +45,12 @@ class Cell:
 
 def of(answer: Answered, cleared: Answered | None, hover: str) -> Cell:
     """The cell of an answer; `cleared` is what was answered with the notes gone, if asked."""
+    if answer.leaked:
+        why = "its leak audit failed: it does not count"
+        return Cell(LEAKED, hover=f"{hover}<br>{why}", answer=answer)
     said = "" if answer.correct is None else "✓" if answer.correct else "✗"
-    cell = Cell(said, answer.gold_logprob, cleared.gold_logprob if cleared else None, hover)
+    base = cleared.gold_logprob if cleared and not cleared.leaked else None
+    cell = Cell(said, answer.gold_logprob, base, hover, answer)
     of_a_sleep = answer.arm in ("slept", "both") and answer.kind != "control"
     trace = said == "✗" and of_a_sleep and cell.gain >= TRACE  # a gain that is not known is none
     return replace(cell, mark="~") if trace else cell
@@ -54,7 +60,7 @@ def span(state: State) -> float:
     """Nats at which the colours end: of all answers, so that pictures of some share one scale."""
     given: dict[tuple[str, bool], list[float]] = {}
     for _, answer in state.answers:
-        if answer.gold_logprob is not None:
+        if answer.gold_logprob is not None and not answer.leaked:
             with_nothing = answer.arm == "cleared"
             given.setdefault((answer.question, with_nothing), []).append(answer.gold_logprob)
     gains = [
@@ -94,7 +100,26 @@ def add(
         marks=[[_written(c) for c in line] for line in grid],
         words=[[c.hover for c in line] for line in grid],
         hover="%{customdata}",
+        bar=theme.colour_bar(GAIN),
+        told=_told(state, grid),
     )
+
+
+def _told(state: State, grid: Sequence[Sequence[Cell]]) -> Mapping[str, Sequence[Sequence[object]]]:
+    """What a table has of every answer besides its mark and its gain."""
+    methods = {n.number: n.started.method for n in state.nights}
+    of_each: dict[str, Callable[[Answered], object]] = {
+        "kind of question": lambda a: a.kind,
+        "expected": lambda a: " or ".join(a.expected),
+        f"answer ({Kind.MEASURED})": lambda a: a.reply,
+        f"ln p(expected) (nat, {Kind.MEASURED})": lambda a: a.gold_logprob,
+        "under sleep (number)": lambda a: a.night or None,
+        "method": lambda a: methods.get(a.night),
+    }
+    return {
+        name: [[None if c.answer is None else of(c.answer) for c in line] for line in grid]
+        for name, of in of_each.items()
+    }
 
 
 def _logprobs(grid: Sequence[Sequence[Cell]], which: str) -> Series:

@@ -96,7 +96,7 @@ def formula(state: State) -> str:
     )
     rows, asked = _rows(state), []
     for night in state.nights_kept:
-        some = {q for q, row in rows.items() if night.number in row}
+        some = {q for q, row in rows.items() if _counts(row.get(night.number))}
         asked += [(night, some)] if some else []
     if len(asked) < 2:
         return text
@@ -126,8 +126,12 @@ def _rows(state: State) -> dict[str, dict[int, Answered]]:
     return rows
 
 
+def _counts(answer: Answered | None) -> bool:
+    return answer is not None and not answer.leaked
+
+
 def _right(answer: Answered | None) -> bool:
-    return bool(answer and answer.correct)
+    return bool(answer and answer.counted)
 
 
 def _column(night: Night) -> str:
@@ -146,11 +150,12 @@ def _cell(question: str, answer: Answered | None, cleared: Answered | None, when
         return Cell(hover=f"{head}not asked")
     expected = theme.safe(" or ".join(answer.expected))
     known = answer.gold_logprob
-    ln_p = "" if known is None else f"<br>ln p(expected) {known:.2f} nat"
+    ln_p = "" if known is None else f"<br>ln p(expected) {known:.2f} nat (measured)"
     hover = f"{head}{theme.safe(answer.reply)}<br>expected: {expected}{ln_p}"
     return fact_cells.of(answer, cleared, hover)
 
 
 def _counted(rows: dict[str, dict[int, Answered]], night: Night) -> str:
     asked = [row[night.number] for row in rows.values() if night.number in row]
-    return f"after night {night.number}: {sum(map(_right, asked))} of {len(asked)}"
+    counted = [answer for answer in asked if _counts(answer)]
+    return f"after night {night.number}: {sum(map(_right, counted))} of {len(counted)}"

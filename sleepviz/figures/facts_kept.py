@@ -83,7 +83,11 @@ def formula(state: State) -> str:
         f"{fact_cells.RULE} {fact_cells.scale(state)}"
     )
     arms = ("full", "cleared", "slept")
-    asked = {q: row for q, row in _rows(state).items() if all(arm in row for arm in arms)}
+    asked = {
+        q: row
+        for q, row in _rows(state).items()
+        if all(arm in row and not row[arm].leaked for arm in arms)
+    }
     full, cleared, slept = (_right(asked, arm, False)[0] for arm in arms)
     n_asked = _right(asked, "full", False)[1]
     if not n_asked:
@@ -91,7 +95,7 @@ def formula(state: State) -> str:
     kept = f"({slept} − {cleared}) / ({full} − {cleared})"
     share = f"{(slept - cleared) / (full - cleared):.0%}" if full > cleared else "not defined"
     of = f"of the {theme.counted(n_asked, 'fact')} asked in all three"
-    return f"{text} Kept of what its notes gave it, {of}: {kept} = {share}."
+    return f"{text} Kept of what its notes gave it, {of}: {kept} = {share}.{_by_kind(asked)}"
 
 
 def _rows(state: State) -> _Rows:
@@ -126,13 +130,30 @@ def _is_control(row: dict[str, Answered]) -> bool:
 
 
 def _right(rows: _Rows, arm: str, control: bool) -> tuple[int, int]:
-    asked = [row for row in rows.values() if arm in row and _is_control(row) == control]
-    return sum(bool(row[arm].correct) for row in asked), len(asked)
+    asked = [row[arm] for row in rows.values() if arm in row and _is_control(row) == control]
+    counted = [bool(answer.counted) for answer in asked if not answer.leaked]
+    return sum(counted), len(counted)
 
 
 def _count(rows: _Rows, arm: str, control: bool) -> str:
     right, asked = _right(rows, arm, control)
     return f"{right} of {asked}" if asked else "not asked"
+
+
+def _by_kind(asked: _Rows) -> str:
+    """How many facts of each kind of question are right after the sleep, of those with notes."""
+    kinds: dict[str, list[tuple[bool, bool]]] = {}
+    for row in asked.values():
+        if not _is_control(row):
+            both = bool(row["slept"].counted), bool(row["full"].counted)
+            kinds.setdefault(row["slept"].kind, []).append(both)
+    if len(kinds) < 2:
+        return ""
+    told = [
+        f"{kind} {sum(s for s, _ in of)} of {len(of)} (with its notes {sum(f for _, f in of)})"
+        for kind, of in kinds.items()
+    ]
+    return f" After the sleep, by kind of question: {'; '.join(told)}."
 
 
 def _cell(state: State, rows: _Rows, question: str, arm: str) -> Cell:
@@ -147,7 +168,7 @@ def _cell(state: State, rows: _Rows, question: str, arm: str) -> Cell:
         why = [u.reason for u in state.unavailable if (u.arm, u.question) == (arm, question)]
         reason = why[-1] if why else "not asked"
         return Cell(hover=f"{theme.safe(question)}<br>{words}: {theme.safe(reason)}")
-    ln_p = "" if answer.gold_logprob is None else f"ln p {answer.gold_logprob:.2f} nat"
+    ln_p = "" if answer.gold_logprob is None else f"ln p {answer.gold_logprob:.2f} nat (measured)"
     return fact_cells.of(
         answer,
         row.get("cleared"),
@@ -163,7 +184,7 @@ def _under(state: State, answer: Answered) -> str:
     if answer.arm not in ("slept", "both") or answer.night not in names:
         return ""
     score = answer.scope_score
-    share = "" if score is None else f"; its slots began with {say(score):.0%} of the say"
+    share = "" if score is None else f"; its slots began with {say(score):.0%} of the say, derived"
     return f" (sleep {answer.night}, {names[answer.night]}{share})"
 
 

@@ -62,8 +62,8 @@ def falling_asleep(state: State) -> go.Figure:
             name=name,
             x=x[known][keep],
             custom=(ms[known][keep], *([[practised[i] for i in known[keep]]] if of_dreams else [])),
-            hover="%{y:,.3f} nat per token<br>a step of %{customdata[0]:,.0f} ms (derived)"
-            + ("%{customdata[1]}" if of_dreams else ""),
+            hover="%{y:,.3f} nat per token<br>a step of %{customdata[0]:,.0f} ms (derived), the "
+            "turns of others in it" + ("%{customdata[1]}" if of_dreams else ""),
             colour=colour,
             width=width,
             ends=len(keep) == 1,
@@ -117,7 +117,7 @@ def formula(state: State) -> str:
     last = state.nights[-1].steps[-1]
     left = quantity(last, "estimate_s")
     over = last.estimate_s is None or state.nights[-1].outcome != "running"
-    told = "" if over else f" {left.kind}: about {left.told()} left."
+    told = "" if over else f" {left.kind}: about {left.told()} left in this phase."
     loss = ""
     if last.loss is not None:
         loss = f" Last: {last.loss:.3f}{f' ({Kind.ESTIMATE})' if last.sampled else ''}."

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from sleepviz.events import EVERY, MEASURES, HeadsFollowed, HeadsSeen
 from sleepviz.figures import theme, traces
-from sleepviz.quantities import Kind, Series, taken
+from sleepviz.quantities import Kind, Series, declared, taken
 from sleepviz.state import State
 
 TITLE = "Heads at a glance"
@@ -69,7 +69,8 @@ def heads_glance(state: State, choice: str = "sink") -> go.Figure:
         custom=[_as_told(type(seen), name, measures) for name in MEASURES],
         numbers=[_NAMES[name] for name in MEASURES],
         bar=theme.colour_bar(f"{_NAMES[choice]} ({unit})".replace("share (share)", "(share)")),
-        hover="layer %{y}, head %{x}<br>" + "<br>".join(_hover(name) for name in _NAMES),
+        hover=f"layer %{{y}}, head %{{x}}, all {_kind(seen)}<br>"
+        + "<br>".join(_hover(name) for name in _NAMES),
     )
     return figure.made()
 
@@ -131,6 +132,10 @@ def _told(choice: str, value: float) -> str:
     return f"{value:,.2f} {_UNITS[choice]}" if choice in _UNITS else f"{value:.1%}"
 
 
+def _kind(seen: HeadsSeen | HeadsFollowed) -> str:
+    return declared(type(seen), "measures").kind.lower()
+
+
 def _as_told(record: type, name: str, measures: np.ndarray) -> Series:
     """One measure of every head in the unit in which it is told; shares in per cent."""
     values = taken(record, "measures", measures[MEASURES.index(name)])
@@ -145,6 +150,7 @@ def _hover(name: str) -> str:
 _NOTHING = dict.fromkeys(CHOICES, "Nothing of this kind in the text.") | {
     "names": "No word with a capital letter within a sentence is in the text.",
     "induction": "No token occurs twice in the text.",
+    "slots": "There are no slots of dynamic weights to look at.",
 }
 _QUERIES = "the queries but the first"
 _OVER = {"induction": "the queries whose token occurred before"}

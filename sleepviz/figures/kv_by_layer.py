@@ -22,26 +22,38 @@ SEES = (
 )
 IS_NOT = "A layer that holds more bytes does not know more: each keeps one key and value a token."
 
+CHOICES = kv_growth.CHOICES
+
 moment = kv_growth.moment
 
 _MOST_BLOCKS = 6
+_WHOLE = (
+    "<br>all layers: %{y:,.2f} MiB, measured; %{customdata[2]:,.0f} tokens in them; "
+    "measured − predicted: %{customdata[3]:+,.0f} B (derived)"
+)
 _COLOURS = (*theme.COLOURWAY[: _MOST_BLOCKS - 1], theme.ACTIVATIONS)
 
 
-def kv_by_layer(state: State) -> go.Figure:
-    """Stacked MiB in the KV cache, up to six stretches of layers, over the tokens put into it."""
+def kv_by_layer(state: State, choice: str = "tokens") -> go.Figure:
+    """Stacked MiB in the KV cache, up to six stretches of layers, over the tokens put into it.
+
+    Or over the seconds since the session began.
+    """
     held = _held(state)
     if not held.values.size:
         return theme.empty(TITLE, kv_growth.nothing(state))
-    n_layers = held.values.shape[1]
+    n_layers, timed = held.values.shape[1], choice == "seconds"
     figure = theme.draft(
         TITLE,
-        alt(state),
-        x="tokens put into the cache (count)",
+        alt(state, choice),
+        x="time since the start (s)" if timed else "tokens put into the cache (count)",
         y="memory (MiB)",
-        xaxis={"unifiedhovertitle": {"text": "after %{x:,.0f} tokens"}},
+        xaxis={"unifiedhovertitle": {"text": "%{x:,.1f} s" if timed else kv_growth.AFTER}},
     )
-    told = kv_growth.along(state, "tokens")
+    told = kv_growth.along(state, choice)
+    n_tokens, predicted = (
+        series(KvPoint, field, state.kv).after(0) for field in ("n_tokens", "predicted_bytes")
+    )
     blocks = _blocks(n_layers)
     upon = theme.in_mib(held.of_parts(lambda n: n.cumsum(1)))  # up to each layer, with it
     keep = thinning.thin(upon.values[:, -1])
@@ -49,16 +61,18 @@ def kv_by_layer(state: State) -> go.Figure:
         here = held[keep, first:end]
         own = theme.in_mib(here.of_parts(lambda n: n.sum(1)))
         each = here.by(lambda n: n.mean(1) / 1024, "KiB")
+        whole = (n_tokens[keep], _apart(held[keep], predicted[keep])) if end == n_layers else ()
         traces.line(
             figure,
             upon[keep, end - 1],
             name=_named(first, end),
             x=told[keep],
-            custom=(own, each),
-            hover="%{customdata[0]:,.2f} MiB<br>%{customdata[1]:,.0f} KiB a layer (derived)"
-            + ("<br>all layers: %{y:,.2f} MiB" if end == n_layers else ""),
+            custom=(own, each, *whole),
+            hover=f"%{{customdata[0]:,.2f}} MiB, {own.kind.lower()}"
+            "<br>%{customdata[1]:,.0f} KiB a layer (derived)" + (_WHOLE if whole else ""),
             colour=_COLOURS[at],
             width=1.5,
+            step=timed,
             fill=True,
             upon=at > 0,
             ends=len(keep) <= 2,
@@ -67,35 +81,31 @@ def kv_by_layer(state: State) -> go.Figure:
     if any(p.predicted_bytes for p in state.kv):
         traces.line(
             figure,
-            theme.in_mib(series(KvPoint, "predicted_bytes", state.kv).after(0)[keep]),
+            theme.in_mib(predicted[keep]),
             name="predicted by the formula",
             x=told[keep],
             hover="%{y:,.2f} MiB, all layers",
             colour=theme.INK,
             width=1.25,
+            step=timed,
         )
     kv_growth.near_limit(figure, state)
-    for night in state.nights:
-        theme.mark(
-            figure,
-            float(told[kv_growth.point_at(state, night.started_s)]),
-            theme.night_label(night),
-        )
+    kv_growth.show_nights(figure, state, told, timed)
     thinning.thinned(figure, len(keep), len(told))
     return figure.made()
 
 
-def alt(state: State) -> str:
+def alt(state: State, choice: str = "tokens") -> str:
     """The picture in words."""
     held = _held(state).values
     if not held.size:
         return f"{TITLE}. {kv_growth.nothing(state)}"
     now = held[-1]
     parts = ", ".join(f"{_named(a, b)} {theme.size(now[a:b].sum())}" for a, b in _blocks(len(now)))
-    return f"{TITLE}: {theme.size(now.sum())} now, of it {parts}."
+    return f"{TITLE}{kv_growth.OVER[choice]}: {theme.size(now.sum())} now, of it {parts}."
 
 
-def formula(state: State) -> str:
+def formula(state: State, _choice: str = "tokens") -> str:
     """What is summed, with the least and the most that a layer holds now."""
     text = f"{Kind.MEASURED}: bytes of the cached keys and values, summed over each stretch."
     held = _held(state).values
@@ -115,6 +125,11 @@ def _held(state: State) -> Series:
     known = bool(state.kv) and all(p.layer_bytes for p in state.kv)
     held = series(KvPoint, "layer_bytes", state.kv if known else ())
     return held.of_parts(lambda n: np.pad(n, ((1, 0), (0, 0))) if known else n.reshape(0, 0))
+
+
+def _apart(held: Series, predicted: Series) -> Series:
+    """By how many bytes what all layers hold differs from the formula, [point]."""
+    return held.of_parts(lambda n: n.sum(1)) - predicted
 
 
 def _blocks(n_layers: int) -> list[tuple[int, int]]:

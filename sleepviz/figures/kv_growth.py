@@ -26,8 +26,8 @@ SEES = (
 CHOICES = {"tokens": "By tokens", "seconds": "By time"}
 IS_NOT = "It is not the memory of the whole process, which keeps the fixed weights and more."
 
-_AFTER = "after %{x:,.0f} tokens"
-_OVER = {"tokens": "", "seconds": " over time"}
+AFTER = "after %{x:,.0f} tokens"
+OVER = {"tokens": "", "seconds": " over time"}
 _NEAR_LIMIT = 0.5  # of the context limit, before the limit is worth its room
 
 
@@ -48,7 +48,7 @@ def kv_growth(state: State, choice: str = "tokens") -> go.Figure:
         alt(state, choice),
         x="time since the start (s)" if timed else "tokens put into the cache (count)",
         y="memory (MiB)",
-        xaxis={"unifiedhovertitle": {"text": "%{x:,.1f} s" if timed else _AFTER}},
+        xaxis={"unifiedhovertitle": {"text": "%{x:,.1f} s" if timed else AFTER}},
     )
     told = along(state, choice)
     n_tokens, n_bytes, predicted = (
@@ -105,12 +105,7 @@ def kv_growth(state: State, choice: str = "tokens") -> go.Figure:
         )
     _add_dynamic_weights(figure, state, told, timed)
     near_limit(figure, state)
-    for night in state.nights:
-        label = theme.night_label(night)
-        if timed:
-            theme.band(figure, night.started_s, night.ended_s or state.at_s, label)
-        else:
-            theme.mark(figure, float(told[point_at(state, night.started_s)]), label)
+    show_nights(figure, state, told, timed)
     thinning.thinned(figure, len(keep), len(n_bytes))
     return figure.made()
 
@@ -123,7 +118,7 @@ def alt(state: State, choice: str = "tokens") -> str:
     last = state.kv[-1]
     highest = max(p.n_bytes for p in state.kv)
     return (
-        f"{TITLE}{_OVER[choice]}: {last.n_tokens:,} tokens hold {theme.size(last.n_bytes)} "
+        f"{TITLE}{OVER[choice]}: {last.n_tokens:,} tokens hold {theme.size(last.n_bytes)} "
         f"(measured), predicted {theme.size(last.predicted_bytes)}. "
         f"Highest so far {theme.size(highest)}; it fell {falls} time{'' if falls == 1 else 's'}. "
         f"{_slides(state)}"
@@ -146,7 +141,7 @@ def formula(state: State, _choice: str = "tokens") -> str:
     seen, told = quantity(last, "n_bytes"), quantity(last, "predicted_bytes")
     apart = seen - told
     return (
-        f"{told.kind}: {_product(facts, f'{itemsize:g}', last.n_tokens)} = "
+        f"At its fullest, {told.kind}: {_product(facts, f'{itemsize:g}', last.n_tokens)} = "
         f"{theme.size(float(told))}. {seen.kind}: {theme.size(float(seen))}. "
         f"{apart.kind}: a difference of {theme.size(float(apart))}; "
         f"each token costs {_each(facts)}."
@@ -271,6 +266,16 @@ def _add_dynamic_weights(figure: Draft, state: State, told: np.ndarray, timed: b
         colour=theme.DYNAMIC,
         step=True,
     )
+
+
+def show_nights(figure: Draft, state: State, told: np.ndarray, timed: bool) -> None:
+    """Mark the sleeps: as bands over seconds, else where they took place among the tokens."""
+    for night in state.nights:
+        label = theme.night_label(night)
+        if timed:
+            theme.band(figure, night.started_s, night.ended_s or state.at_s, label)
+        else:
+            theme.mark(figure, float(told[point_at(state, night.started_s)]), label)
 
 
 def near_limit(figure: Draft, state: State) -> None:

@@ -41,9 +41,9 @@ def kv_map(state: State, choice: str = "keys") -> go.Figure:
     )
     ticks = np.linspace(low, high, 4)
     last = np.minimum(first + pool, n_tokens) - 1
-    where = "position %{x}"
+    where = "position %{x} in the cache"
     if pool > 1:
-        where = "positions %{x} to %{customdata[1]:,.0f}, the largest of them"
+        where = "positions %{x} to %{customdata[1]:,.0f} in the cache, the largest of them"
     traces.cells(
         figure,
         log,
@@ -78,7 +78,7 @@ def alt(state: State, choice: str = "keys") -> str:
     return (
         f"{TITLE}, {CHOICES[choice].lower()}: {norms.shape[0]} layers × {norms.shape[1]:,} tokens, "
         f"norms from {np.nanmin(norms):,.2f} to {np.nanmax(norms):,.2f}; "
-        f"the largest in layer {layer} at position {position}."
+        f"the largest in layer {layer} at position {position} in the cache."
     )
 
 

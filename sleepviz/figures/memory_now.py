@@ -29,6 +29,7 @@ IS_NOT = (
 _EMPTY = "No sample yet. Memory is sampled while the model works."
 _MINE, _MACHINE = "this session", "the machine"
 _REST = "not accounted for"
+_OTHERS = "of questions asked, or of a reply in which slots have not all of the say"
 _NOT_MINE = ("model weights", _REST)
 
 
@@ -90,7 +91,7 @@ def formula(state: State) -> str:
     """How the rest comes about, with the numbers filled in."""
     text = (
         f"{Kind.MEASURED}: bytes of the tensors; bytes of the process or the accelerator. "
-        f"{Kind.DERIVED}: not accounted for = all − the tensors"
+        f"{Kind.DERIVED}: KV reserved = storage − tensors; not accounted for = all − what is known"
     )
     if not state.memory:
         return f"{text}."
@@ -109,6 +110,7 @@ def _parts(sample: MemorySampled) -> list[tuple[str, Quantity, str, str]]:
     held = "what a sleep has computed and still holds, counted"
     fields = (
         ("KV cache", "kv", theme.KV, tensors),
+        ("KV of other contexts", "kv_beside", theme.BESIDE, f"{tensors}; {_OTHERS}"),
         ("KV reserved", "kv_slack", theme.RESERVED, "storage − tensors"),
         ("dynamic weights", "dynamic_weights", theme.DYNAMIC, tensors),
         ("optimiser", "optimiser", theme.OPTIMISER, f"{tensors}, while asleep"),
@@ -118,7 +120,7 @@ def _parts(sample: MemorySampled) -> list[tuple[str, Quantity, str, str]]:
     parts = [(name, quantity(sample, field), colour, how) for name, field, colour, how in fields]
     rest = reduce(sub, (n_bytes for _, n_bytes, _, _ in parts), _total(sample))
     rest = rest if float(rest) > 0 else rest * 0  # more is known than is resident
-    return [*parts, (_REST, rest, theme.PROCESS, "all − the tensors")]
+    return [*parts, (_REST, rest, theme.PROCESS, "all − what is known")]
 
 
 def _total(sample: MemorySampled) -> Quantity:

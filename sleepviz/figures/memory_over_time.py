@@ -97,14 +97,14 @@ def formula(state: State, _choice: str = "seconds") -> str:
     text = (
         f"{Kind.MEASURED}: bytes of the tensors (the fixed weights on the right); memory of the "
         "process (RSS) and of the accelerator, if there is one (right). "
-        f"{Kind.DERIVED}: Δ = a sample − the one before it. "
+        f"{Kind.DERIVED}: Δ = a sample − the one before it; KV reserved = storage − tensors. "
     )
     reports = [n.report for n in state.nights_kept if n.report and n.report.slept_here]
     if not reports:
         return text + "No sleep of this session is kept."
     last = reports[-1]
     return text + (
-        f"Sleep {last.night}: {theme.size(last.kv_bytes)} of cache freed, "
+        f"{Kind.MEASURED}, of sleep {last.night}: {theme.size(last.kv_bytes)} of cache freed, "
         f"{theme.size(last.dynamic_bytes)} of dynamic weights left, "
         f"{theme.size(last.peak_tensor_bytes)} of tensors held at once while asleep. "
         f"{Kind.DERIVED}: highest − at its start = {theme.size(last.peak_extra_bytes)} more of the "
@@ -157,6 +157,7 @@ def _session(state: State) -> list[_Line]:
         _Line(name, colour, series(MemorySampled, field, samples))
         for name, colour, field in (
             ("KV cache", theme.KV, "kv"),
+            ("KV of other contexts", theme.BESIDE, "kv_beside"),
             ("KV reserved", theme.RESERVED, "kv_slack"),
             ("dynamic weights", theme.DYNAMIC, "dynamic_weights"),
             ("optimiser", theme.OPTIMISER, "optimiser"),
@@ -172,9 +173,9 @@ def _machine(state: State) -> list[_Line]:
     lines = (
         ("model weights", theme.CONTROL, "weights"),
         (_EVERYTHING, theme.PROCESS, "rss"),
-        ("accelerator, reserved by PyTorch", theme.RESERVED, "reserved"),
+        ("accelerator, reserved by PyTorch", theme.KEPT_READY, "reserved"),
         (_ALLOCATED, theme.INK, "allocated"),
-        ("accelerator, highest so far", theme.ACTIVATIONS, "peak"),
+        ("accelerator, highest so far", theme.HIGHEST, "peak"),
     )
     found = [
         _Line(name, colour, series(MemorySampled, field, samples), right=True)

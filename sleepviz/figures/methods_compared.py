@@ -130,9 +130,9 @@ def _right(state: State, night: Night) -> tuple[int, int, int]:
         under = a.arm != "slept" or (
             (a.night, a.scale) == (night.number, 1.0) and a.as_slots_are_now(state.scoped)
         )
-        if a.correct is not None and a.kind != "control" and under and not state.other_notes(a):
+        if a.counted is not None and a.kind != "control" and under and not state.other_notes(a):
             last.setdefault(a.question, {})[a.arm] = a
     arms = ("full", "cleared", "slept")
     asked = [row for row in last.values() if all(arm in row for arm in arms)]
-    full, cleared, slept = (sum(bool(row[arm].correct) for row in asked) for arm in arms)
+    full, cleared, slept = (sum(bool(row[arm].counted) for row in asked) for arm in arms)
     return full, cleared, slept

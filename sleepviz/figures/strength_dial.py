@@ -24,7 +24,8 @@ SEES = (
 )
 IS_NOT = (
     "It is not how often the model is right: the likeliest answer may be another one. A long "
-    "answer is less likely than a short one, so compare each line with itself."
+    "answer is less likely than a short one, so compare each line with itself. Slots have all of "
+    "the say here, whatever their scope."
 )
 
 _EMPTY = "Wake up once first, then read the dial: each strength takes one pass."

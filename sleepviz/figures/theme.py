@@ -27,6 +27,9 @@ ACTIVATIONS = "#8A6D1F"
 CONTROL = "#0E9F8E"
 PROCESS = "#6B7280"
 RESERVED = "#2563EB"
+BESIDE = "#8E7FEE"
+KEPT_READY = "#4D7C0F"
+HIGHEST = "#B4232A"
 
 DARK: dict[str, str] = {
     INK: "#E8E8F2",
@@ -37,6 +40,9 @@ DARK: dict[str, str] = {
     CONTROL: "#3FD6C3",
     PROCESS: "#9CA3AF",
     RESERVED: "#7AA7FF",
+    BESIDE: "#C9C1FF",
+    KEPT_READY: "#A3D65C",
+    HIGHEST: "#F87171",
 }
 """What each colour becomes on a dark page; lines have at least 3:1 against either page."""
 
@@ -205,14 +211,9 @@ def note(figure: Drawn, text: str) -> None:
 def band(figure: Drawn, x0: float, x1: float, label: str, opacity: float = 0.1) -> None:
     """Shade the stretch from `x0` to `x1`, with its name at the top."""
     figure.add_shape(
-        type="rect",
-        **_upright(x0, x1),
-        fillcolor=KV,
-        opacity=opacity,
-        line={"width": 0},
-        layer="below",
-        label={"text": label, "textposition": "top left", "font": {"size": 11}},
-    )
+        type="rect", **_upright(x0, x1), fillcolor=KV, opacity=opacity, line={"width": 0},
+        layer="below", label={"text": label, "textposition": "top left", "font": {"size": 11}},
+    )  # fmt: skip
 
 
 def mark(figure: Drawn, x: float, label: str) -> None:

@@ -28,7 +28,8 @@ IS_NOT = (
 
 _EMPTY = "No token generated yet."
 _BINS = 24
-_MEDIAN_FROM = 24  # points, before a median says more than the dots
+_LEVEL_FROM = 3  # points, before a median says more than the dots: one for all of them
+_MEDIAN_FROM = 24  # and one for each stretch of the context
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,9 @@ class _Dots:
 def time_per_token(state: State, choice: str = "linear") -> go.Figure:
     """Milliseconds per token over the tokens in the context, from 0 or on a logarithmic scale.
 
-    ● one generated, ■ one generated while attention was seen, ▲ a chunk read, ◆ all read again to
-    look inside (a capture). The first of the session to generate, and to read, warm everything up:
+    ● one generated, ■ one generated while attention was seen, ▲ a chunk read, ◆ read again to
+    look inside (a capture): up to the layer of a head, or all of it to compare the heads.
+    The first of the session to generate, and to read, warm everything up:
     they are marked, and in no median.
     """
     if not state.timings:
@@ -59,7 +61,8 @@ def time_per_token(state: State, choice: str = "linear") -> go.Figure:
     said = _Dots("generated", theme.KV, "circle")
     watched = _Dots("generated while attention is seen", theme.RESERVED, "square")
     read = _Dots("read, a chunk at a time", theme.CONTROL, "triangle-up")
-    looked = _Dots("looked inside, read again", theme.PROCESS, "diamond")
+    looked = _Dots("one head seen, read again up to its layer", theme.PROCESS, "diamond")
+    compared = _Dots("all heads compared, all read again", theme.ACTIVATIONS, "diamond")
     read_watched = _Dots("read while attention is seen", theme.RESERVED, "triangle-up")
     kinds = _by_kind(state)
     looks = {
@@ -70,6 +73,7 @@ def time_per_token(state: State, choice: str = "linear") -> go.Figure:
         "prefill": read,
         "prefill, watched": read_watched,
         "look": looked,
+        "compare": compared,
     }
     for how, look in looks.items():
         if how in kinds:
@@ -91,8 +95,8 @@ def formula(state: State, _choice: str = "linear") -> str:
     text = (
         f"{Kind.MEASURED}: milliseconds of a pass that generated one token. "
         f"{Kind.DERIVED}: milliseconds of a pass that read a chunk, or of a look inside, / its "
-        "tokens; the dashed lines, running medians. The session’s first pass to generate, and to "
-        "read, are in none where there are others: all is warmed up in them."
+        "tokens; the dashed lines, medians, from 24 passes on running ones. The session’s first "
+        "pass to generate, and to read, are in none where there are others: they warm all up."
     )
     return f"{text} Medians: {_medians(state)}." if state.timings else text
 
@@ -121,7 +125,8 @@ def _medians(state: State) -> str:
         ("decode, watched", "generated while attention is seen"),
         ("prefill", "read"),
         ("prefill, watched", "read while attention is seen"),
-        ("look", "looked at"),
+        ("look", "read again to see a head"),
+        ("compare", "read again to compare all"),
     ):
         each = [_each_ms(t) for t in kinds.get(how, ())]
         if each:
@@ -192,8 +197,10 @@ def _add_dots(
         opacity=0.45 if len(y) > 50 else 0.8,
     )
     thinning.thinned(figure, len(keep), len(y), "passes")
-    if len(y) >= _MEDIAN_FROM:
-        middle, medians = _running_median(x, y)
+    if len(y) >= _LEVEL_FROM:
+        running = len(y) >= _MEDIAN_FROM
+        level = x[[0, -1]], np.full(2, np.median(y))
+        middle, medians = _running_median(x, y) if running else level
         traces.line(
             figure,
             each.by(lambda _: medians, each.unit),

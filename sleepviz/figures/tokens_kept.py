@@ -39,13 +39,14 @@ def tokens_kept(state: State, choice: str = "") -> go.Figure:
     )
     keep = thinning.thin(counts.astype(float))
     words = [theme.safe(_marked(text)) for text in _words(state, night, counts)]
+    kept = taken(SleepReport, "kept_by", counts[keep])
     traces.line(
         figure,
-        taken(SleepReport, "kept_by", counts[keep]),
+        kept,
         name="kept by this head" if one else "heads that keep the token",
         x=keep.astype(float),
         custom=[[words[i] for i in keep]] if words else (),
-        hover="%{y:,.0f}" + (" KV heads" if not one else "") + _quoted(words),
+        hover=f"%{{y:,.0f}}{'' if one else ' KV heads'}, {kept.kind.lower()}{_quoted(words)}",
         colour=theme.DYNAMIC,
         width=1.5,
         step=True,

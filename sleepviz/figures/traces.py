@@ -26,6 +26,8 @@ DASHES: Mapping[Kind, str] = MappingProxyType(
 """How a line says what its numbers are; no picture chooses a dash of its own."""
 
 UNCHECKED: Mapping[str, bool] = MappingProxyType({"_validate": False})  # see theme.blank
+NOTHING_TOLD: Mapping[str, Sequence[Sequence[object]]] = MappingProxyType({})
+IN_CELLS = ("%{z", "%{customdata[0]")  # how the number of a cell begins in its hover text
 MOST_APART = 64  # columns of a grid with a gap between them; more would be all gaps
 
 
@@ -65,7 +67,7 @@ def line(
         x=x,
         y=y.values,
         customdata=beside.columns(custom, y.kind, hover),
-        hovertemplate=hover,
+        hovertemplate=beside.kinded(hover, y.kind),
         mode="lines+markers" if ends else "lines",
         line={
             "color": colour,
@@ -114,7 +116,7 @@ def dots(
         x=x,
         y=y.values,
         customdata=beside.columns(custom, y.kind, hover),
-        hovertemplate=hover,
+        hovertemplate=beside.kinded(hover, y.kind),
         mode="markers",
         marker={"color": colour, "symbol": symbol, "size": size},
         opacity=opacity,
@@ -148,7 +150,7 @@ def bars(
         y=y.values,
         width=width,
         customdata=beside.columns(custom, y.kind, hover),
-        hovertemplate=hover,
+        hovertemplate=beside.kinded(hover, y.kind),
         marker={"color": colour},
     )
     figure.add_trace(trace)
@@ -169,19 +171,20 @@ def cells(
     bar: Mapping[str, object] | None = None,
     numbers: Sequence[str] = (),
     name: str | None = None,
+    told: Mapping[str, Sequence[Sequence[object]]] = NOTHING_TOLD,
 ) -> None:
     """Add a grid of coloured cells, `z` [y, x] from `limits[0]` to `limits[1]`; NaN is absent.
 
     `marks` [y, x] are written into the cells. Without a `bar` (see `colour_bar`) none is drawn.
     `custom`: more numbers of each cell, each [y, x], for the hover text (see `beside`); `words`
     [y, x] in their place. `numbers`: what those are: a table has them in place of z. `name`: what z
-    is, where no bar says it.
+    is, where no bar says it. `told`: what a table has besides, each [y, x], by what heads it.
     """
     more = beside.columns(custom, z.kind, hover)
     gap = 3 if marks is not None else 1 if len(x) <= MOST_APART else 0
     trace = go.Heatmap(
         **UNCHECKED,
-        meta={"kind": z.kind.value, "numbers": _headings(numbers, custom)},
+        meta={"kind": z.kind.value, "numbers": _headings(numbers, custom), "told": dict(told)},
         **({"name": name} if name else {}),
         x=x,
         y=y,
@@ -190,7 +193,7 @@ def cells(
         zmax=limits[1],
         colorscale=colours,
         customdata=more if words is None else words,
-        hovertemplate=f"{hover}<extra></extra>",
+        hovertemplate=f"{beside.kinded(hover, z.kind, IN_CELLS)}<extra></extra>",
         hoverongaps=marks is not None,  # where words stand, an absent number has its reason
         text=marks,
         texttemplate=None if marks is None else "%{text}",

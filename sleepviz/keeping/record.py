@@ -71,11 +71,11 @@ def _answers(state: State, night: Night) -> Iterator[tuple[str, str]]:
     for what, controls in (("right answers", False), ("control questions right", True)):
         for arm in ("full", "cleared", "slept", "both"):
             some = [
-                answer.correct
+                answer.counted
                 for (of, _), answer in given.items()
                 if of == arm
                 and (answer.kind == "control") is controls
-                and answer.correct is not None
+                and answer.counted is not None
             ]
             if some:
                 yield f"{what}, {arm}", f"{sum(some)} of {len(some)}"

@@ -34,6 +34,12 @@ KNOWN: tuple[tuple[str, Kind, str], ...] = (
         "The bytes of the cached keys and values, added up tensor by tensor.",
     ),
     (
+        "KV of other contexts",
+        Kind.MEASURED,
+        "Those of questions that are asked, and the one without slots that has a say in a reply.",
+    ),
+    ("KV reserved", Kind.DERIVED, "The bytes of the cache’s storage − those of its tensors."),
+    (
         "Dashed line of the cache",
         Kind.DERIVED,
         "2 · layers · KV heads · dimensions · bytes · tokens; at most a sliding layer’s window.",
@@ -74,7 +80,10 @@ KNOWN: tuple[tuple[str, Kind, str], ...] = (
     (
         "Answers",
         Kind.MEASURED,
-        "The likeliest token each time; right if an accepted answer is in the reply.",
+        (
+            "The likeliest token each time; right if an accepted answer is in the reply. An "
+            "answer whose leak audit has failed does not count."
+        ),
     ),
     (
         "Scope of slots",
@@ -153,9 +162,15 @@ def _self_check(state: State, busy: bool) -> None:
             on_click=controls.check,
             help="Computes things in two ways, with this model. Your session is not touched.",
         )
-    kept = last() if not state.checks else None
+    if state.job == "checking":
+        at = state.progress[0] if state.progress else None
+        words = f"{at.done} of {at.of} {at.what} so far" if at else "begins"
+        markup(el("p", "small muted", f"The check goes on: {words}."), key="about.checking")
+    kept = last() if not state.checks and state.job != "checking" else None
     if kept is not None:
         _found(kept.checks, _of_before(kept, state))
+    elif not state.checks and state.job == "checking":
+        markup(empty("Nothing found yet", "The first result comes in a moment."), key="about.first")
     elif not state.checks:
         hint = "Press Check it: attention, bytes, tokens and weights are computed in two ways."
         markup(empty("Not checked on this machine yet", hint), key="about.unchecked")

@@ -126,7 +126,7 @@ def _opened(question: str | None) -> None:
     """Show the four answers to the question of the row that was clicked."""
     if question is not None and question != st.session_state.get("compare.question"):
         st.session_state[WANTED] = question
-        st.rerun(scope="fragment")
+        st.rerun()
 
 
 def _labelled(question: str, known: dict[str, Probe]) -> str:
@@ -181,14 +181,15 @@ def _over_time(state: State, busy: bool) -> None:
             horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
         ):
             st.markdown("##### Facts by night", width="content")
-            facts = tuple(p for p in _asked(state) if p.answers and p.kind != "control")
+            everything = tuple(p for p in _asked(state) if p.answers)
             st.button(
-                f"Ask all facts after each night ({len(facts)})",
+                f"Ask all facts + controls after each night ({len(everything)})",
                 key="compare.ask_nights",
-                disabled=busy or not facts,
+                disabled=busy or all(p.kind == "control" for p in everything),
                 on_click=controls.ask_each_night,
-                args=(facts,),
-                help="Each night's weights are worn in turn, and those in force now again.",
+                args=(everything,),
+                help="Each night's weights are worn in turn, and those in force now again: what "
+                "each of them kept, and what it cost elsewhere.",
             )
         cell = picture("facts_by_night", state, key="compare.facts_by_night", height=320)
         _opened(facts_by_night.question_at(state, cell[0]) if cell else None)

@@ -68,7 +68,7 @@ def render(timeline: Timeline, position: int | None) -> None:
     if part == "weights":
         with st.container(key="look_weights"):
             learnt.weights(state)
-    elif not state.n_cached:
+    elif not state.n_cached and part != "cache":
         _nowhere(state)
     elif part == "attention":
         _attention(state, may_look, timeline if position is None and controls.busy() else None)
@@ -76,6 +76,8 @@ def render(timeline: Timeline, position: int | None) -> None:
         inside.all_heads(state, may_look, lambda layer, head: _open(state, layer, head))
     else:
         inside.cache(state)
+        if not state.n_cached:
+            _nowhere(state)
 
 
 def _part(state: State) -> str:
@@ -217,7 +219,8 @@ def _head(state: State, may_look: bool) -> bool:
     )
     with d:
         return st.toggle(
-            "Hide sink",
+            "Hide first, slots" if seen is not None and seen.slot_share.any() else "Hide sink",
             key=lasting("look.sink"),
-            help="The first token gets what heads have no use for. The rest is not rescaled.",
+            help="The first token gets what heads have no use for, and so do slots, among which it "
+            "is after a nap: they hide the rest. What is left out is said, the rest not rescaled.",
         )

@@ -43,7 +43,7 @@ PICTURES = (
 def render(timeline: Timeline, position: int | None) -> None:
     """One ledger for memory, time beside it, and what follows from both."""
     state = timeline.at(position)
-    if not state.kv:
+    if not state.kv and not state.nights_in_force:
         hint = "Let it read a story on the page Talk; then there is something to measure."
         frame.nothing_yet("No numbers yet", hint, "talk", "Tell it something")
         return
@@ -112,7 +112,7 @@ def _lit(name: str, state: State) -> str:
 def _light(part: str) -> None:
     """Let a part of the ledger stand out in both pictures of the memory; the same again: none."""
     st.session_state[LIT] = "" if st.session_state.get(LIT) == part else part
-    st.rerun(scope="fragment")
+    st.rerun()
 
 
 def _cards(state: State) -> list[Card]:
@@ -188,7 +188,7 @@ def _attention(state: State) -> None:
         )
     n_slots = round(_slots(state))
     now_at = (max(state.n_cached, int(not n_slots)), n_slots)
-    now_words = f"{state.n_cached:,} tokens" + (f" and {n_slots:,} slots" if n_slots else "")
+    now_words = theme.counted(now_at[0], "token") + (f" and {n_slots:,} slots" if n_slots else "")
     at = sorted({now_at, (256, 0), (1024, 0), (facts.context_limit, 0)}, key=sum)
     shown = []
     for n, slots in at:

@@ -13,7 +13,7 @@ from sleepviz import controls, frame
 from sleepviz.components.clicked import falling
 from sleepviz.components.dreams import dreams
 from sleepviz.components.lasting import put
-from sleepviz.components.learnt import glimpse
+from sleepviz.components.learnt import as_of, glimpse
 from sleepviz.components.markup import Node, el, markup
 from sleepviz.components.method_form import CHOSEN, choose, knob_fields
 from sleepviz.components.night_stack import night_stack
@@ -21,7 +21,7 @@ from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Card, cards, chip, empty, notice, told, track
 from sleepviz.components.report import forecast, outcome, show_report, verdict
 from sleepviz.components.strip import phase
-from sleepviz.quantities import estimate, measured
+from sleepviz.quantities import derived, estimate
 from sleepviz.sleep import make, settings
 from sleepviz.state import Night, State
 from sleepviz.stories import presets
@@ -167,7 +167,7 @@ def _asleep(state: State) -> None:
     last = steps[-1] if steps else None
     share = last.step / last.of if last and last.of else 0.0
     count = f"step {last.step:,} of {last.of:,}" if last else ""
-    seconds = measured(state.at_s - night.started_s, "s")
+    seconds = derived(state.at_s - night.started_s, "s")
     left = last.estimate_s if last else None
     forecast = told("about {} left in this phase", estimate(left, "s"))
     with st.container(border=True, key="sleep_now"):
@@ -265,7 +265,7 @@ def _report(state: State, night: Night) -> None:
     with right:
         name = "slots_kept" if got.slots_kept is not None else "weight_change"
         if got.slots_kept is not None or got.delta_norms:
-            glimpse(state, name, key=f"sleep.{name}", height=340)
+            glimpse(as_of(state, night.number), name, key=f"sleep.{name}", height=340)
         else:
             markup(empty("No weights were written", "This was a control."), key="sleep.nothing")
 

@@ -35,6 +35,7 @@ PICTURES = {  # a picture, and which of its choices
     "kv_growth": "KV cache",
     "kv_growth.seconds": "over time",
     "kv_by_layer": "by layer",
+    "kv_by_layer.seconds": "layers over time",
     "memory_over_time": "Memory",
     "time_per_token": "Time per token",
 }

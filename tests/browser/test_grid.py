@@ -29,6 +29,10 @@ def more():
     st.session_state["n"] += 1
 
 
+def gone():
+    st.session_state["gone"] += 1
+
+
 def numbers(n):
     z = np.arange(60.0).reshape(3, 20) + n
     z[1, 5] = np.nan
@@ -87,10 +91,11 @@ def body():
     figures = {"numbers": numbers(n), "marks": marks(n), "lines": lines(n), "late": late}
     figures |= {"bars": bars(n), "upright": upright(n)}
     for name, figure in figures.items():
-        cell = chart(figure, key=name, height=260)
+        cell = chart(figure, key=name, height=260, let_go=gone)
         about = [f"{name.capitalize()} at {n}."]
         beneath(figure, of=name, file=f"{name}-{n}", about=about, key=f"{name}.about")
         st.text(f"{name} clicked {cell}")
+    st.text(f"let go {st.session_state.setdefault('gone', 0)} times")
 
 
 st.fragment(body)()
@@ -192,6 +197,7 @@ def test_arrows_walk_enter_chooses_and_escape_lets_go(opened: Open) -> None:
     expect(canvas).to_have_attribute("data-chosen", "1,10")
     canvas.press("Escape")
     expect(canvas).to_have_attribute("data-chosen", "")
+    expect(page.get_by_text("let go 1 times")).to_be_visible()
     expect(part(page, "numbers", ".tip")).to_be_hidden()
 
 

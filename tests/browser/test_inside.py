@@ -179,7 +179,7 @@ def test_the_self_check_holds_on_this_machine(heavy: Any) -> None:
     go(heavy, "About")
     begin(heavy, "about.check")
     done(heavy)
-    expect(heavy.locator(".st-key-about_check")).to_contain_text("7 of 7 hold")
+    expect(heavy.locator(".st-key-about_check")).to_contain_text("8 of 8 hold")
     shot(heavy, "about-done-light-1280")
 
 

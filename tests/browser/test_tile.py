@@ -205,6 +205,40 @@ def test_a_pinned_cell_stays_told_until_it_is_pinned_again(opened: Open) -> None
     expect(pins).to_have_count(1)
 
 
+def test_a_pin_on_a_pooled_cell_goes_to_its_strongest_link_once_that_is_seen(opened: Open) -> None:
+    page = opened()
+    tile, pins = canvas(page, "large"), part(page, "large", ".pins li")
+    tile.click(position=at(tile, 450, 350), modifiers=["Shift"])
+    expect(pins).to_contain_text("queries 900–901")
+    tile.click(position=at(tile, 450, 350))
+    tile.evaluate(
+        "c => { for (let n = 0; n < 6; n++)"
+        " c.dispatchEvent(new KeyboardEvent('keydown', { key: '+', bubbles: true })) }"
+    )
+    expect(tile).to_have_attribute("data-drawn", "1")
+    expect(pins).to_contain_text("query 900 “word900” → key 700 “word700”")
+    page.keyboard.press("0")
+    expect(tile).to_have_attribute("data-drawn", "2")
+    expect(pins).to_contain_text("queries 900–901")
+    tile.click(position=at(tile, 450, 350), modifiers=["Shift"])
+    expect(pins).to_have_count(0)
+
+
+def test_slots_that_are_hidden_are_told_and_can_be_reached_by_keys(opened: Open) -> None:
+    page = opened()
+    tile, notes = canvas(page, "small"), part(page, "small", ".notes")
+    expect(notes).to_contain_text("first token hidden")
+    expect(notes).to_contain_text("slots hidden: 25.0 %, not rescaled")
+    expect(part(page, "large", ".notes")).to_contain_text("sink ")
+    tile.focus()
+    page.keyboard.press("ArrowLeft")
+    for _ in range(4):
+        page.keyboard.press("Shift+ArrowLeft")
+    expect(tile).to_have_attribute("data-selected", "39,-1")
+    expect(part(page, "small", ".foot")).to_contain_text("slots of the dynamic weights: 0.250")
+    expect(page.get_by_text("small clicked (39, -1)")).to_be_visible()
+
+
 def test_cells_can_be_coloured_by_their_rank_in_the_row(opened: Open) -> None:
     page = opened()
     tile, button = canvas(page, "small"), part(page, "small", "[data-do=rank]")
