@@ -30,8 +30,8 @@ class Bars extends Painted {
     this.message = message
     this.bars.style.height = `${message.height}px`
     this.canvas.setAttribute("aria-label", message.alt)
-    this.writeLegend()
     const { pointed } = this
+    this.writeLegend()
     if (!pointed) return this.paint()
     this.paintNow() // what is pointed at has to have its place again
     this.pointed = undefined // so that its words are written anew
@@ -66,8 +66,11 @@ class Bars extends Painted {
       button.setAttribute("aria-pressed", String(part.name === this.message.lit))
       button.onclick = () => this.chose(part.number)
       button.dataset.name = part.name
-      button.onfocus = () => { if (button.matches(":focus-visible")) this.point(this.named[i] ?? null) } // what it says, for those without a pointer
-      button.onblur = () => this.point(null)
+      button.onfocus = () => { // what it says, for those without a pointer
+        this.byFocus = button.matches(":focus-visible")
+        if (this.byFocus) this.point(this.named[i] ?? null)
+      }
+      button.onblur = () => { if (this.byFocus) this.point(null) }
       return button
     }))
     if (focused) [...this.legend.children].find((button) => button.dataset.name === focused)?.focus()

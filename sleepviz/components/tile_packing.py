@@ -211,7 +211,8 @@ def label(
     link = ""
     if n > 1:
         beyond = captured.weights[:, 1:]
-        query, read = divmod(int(beyond.argmax()), n - 1)
+        query = int(beyond.max(axis=1).argmax())  # row by row: argmax of all would copy it
+        read = int(beyond[query].argmax())
         link = (
             f"The largest share beyond the first token is {beyond[query, read]:.3f}, from "
             f"{_named(captured.tokens[query])} to {_named(captured.tokens[read + 1])}. "

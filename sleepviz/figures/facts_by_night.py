@@ -49,7 +49,7 @@ def facts_by_night(state: State) -> go.Figure:
         y="question",
         names_on_top=True,
         xaxis={"type": "category"},
-        height=96 + 44 * len(shown),
+        height=136 + 44 * len(shown),
     )
     grid = []
     for q in shown:

@@ -49,7 +49,7 @@ def facts_kept(state: State) -> go.Figure:
     if not rows:
         return theme.empty(TITLE, _EMPTY)
     lines = _lines(rows)
-    height = 96 + 48 * len(lines)
+    height = 136 + 48 * len(lines)
     figure = theme.grid(TITLE, alt(state), x="arm", y="question", names_on_top=True, height=height)
     _add_grid(figure, state, rows, lines, _arms(rows))
     if len(rows) > thinning.at_most(_MOST_ROWS):

@@ -33,9 +33,9 @@ ORDER = 10
 
 PICTURES = {  # a picture, and which of its choices
     "kv_growth": "KV cache",
-    "kv_growth.seconds": "over time",
+    "kv_growth.seconds": "by time",
     "kv_by_layer": "by layer",
-    "kv_by_layer.seconds": "layers over time",
+    "kv_by_layer.seconds": "layers by time",
     "memory_over_time": "Memory",
     "time_per_token": "Time per token",
 }

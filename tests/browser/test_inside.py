@@ -290,7 +290,7 @@ def test_a_click_on_the_dial_sets_the_strength_and_a_row_of_facts_opens_its_answ
     choose(second)
     facts = page.locator(".st-key-compare_facts canvas").first
     expect(facts).to_have_attribute("aria-label", re.compile(r"with its notes: \d of 1"))
-    facts.click(position=at(facts, 0.7, 0.4))
+    facts.click(position=at(facts, 0.7, 0.85))
     settled(page)
     expect(chosen.locator("input")).to_have_value(first)
     go(page, "Talk")
