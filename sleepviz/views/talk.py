@@ -37,7 +37,7 @@ PICTURES = {  # a picture, and which of its choices
     "kv_by_layer": "by layer",
     "kv_by_layer.seconds": "layers by time",
     "memory_over_time": "Memory",
-    "time_per_token": "Time per token",
+    "time_per_token": "ms per token",
 }
 LATEST = 16  # generated tokens that the time per token is taken over
 HEIGHT = 330
