@@ -971,6 +971,14 @@ def test_the_weights_after_an_earlier_night_are_on_the_scale_of_all() -> None:
     assert learnt.as_of(state, 2) is state
 
 
+def test_weights_that_are_switched_off_are_not_said_to_be_unlearnt() -> None:
+    story = Story().read(8)
+    assert "Nothing has been learnt" in PICTURES["weight_change"].alt(story.state)
+    off = replace(story.sleep(1).state, worn=0)
+    assert "switched off" in PICTURES["weight_change"].alt(off)
+    assert "in sleep 1" not in PICTURES["weight_change"].alt(off)
+
+
 def test_tokens_that_were_said_while_a_head_was_recorded_are_marked() -> None:
     story = Story().read(7).say(3)
     story.add(

@@ -23,6 +23,7 @@ SEES = "Each cell is one matrix of one layer; a brighter one was changed more, a
 IS_NOT = "A large change is not where a fact lives. An empty cell was not touched at all."
 
 _EMPTY = "Nothing has been learnt: all weights are as shipped."
+_OFF = "What was learnt is switched off: all weights are as shipped."
 _ORDER = ("q", "k", "v", "o", "gate", "up", "down")
 _Norms = tuple[tuple[str, float], ...]  # (module, ratio)
 _NUMBERS = ("‖ΔW‖ / ‖W‖", "rank", "effective rank", "size")
@@ -36,7 +37,7 @@ def weight_change(state: State) -> go.Figure:
     """
     norms = _norms(state)
     if not norms:
-        return theme.empty(TITLE, _EMPTY)
+        return theme.empty(TITLE, _nothing(state))
     cells, elsewhere = _cells(state)
     if not cells:
         return theme.empty(TITLE, f"Changed outside the layers only: {', '.join(elsewhere)}.")
@@ -61,7 +62,7 @@ def alt(state: State) -> str:
     """The picture in words."""
     norms = _norms(state)
     if not norms:
-        return f"{TITLE}. {_EMPTY}"
+        return f"{TITLE}. {_nothing(state)}"
     most = max(norms, key=lambda n: n[1])
     return (
         f"{TITLE}, {_when(state)}: {len(norms):,} matrices changed by "
@@ -104,6 +105,12 @@ def _norms(state: State) -> _Norms:
         return forming
     found = [n.report.delta_norms for n in state.nights_in_force if n.report]
     return next((norms for norms in reversed(found) if norms), ())
+
+
+def _nothing(state: State) -> str:
+    """Why there is nothing to see."""
+    learnt = any(n.report and n.report.delta_norms for n in state.nights_kept)
+    return _OFF if learnt else _EMPTY
 
 
 def _report(state: State) -> SleepReport | None:

@@ -54,7 +54,7 @@ def render(timeline: Timeline, position: int | None) -> None:
     """One head's attention, all heads, the cache, and the dynamic weights: one at a time."""
     state = timeline.at(position)
     may_look = controls.may_look()
-    if not state.n_cached and not state.nights_in_force and not state.asleep:
+    if not state.n_cached and not state.nights_kept and not state.asleep:
         hint = "Let it read a story on the page Talk; then one can see what each head reads."
         markup(el("p", "muted", CAVEAT), key="look.caveat")
         frame.nothing_yet("Nothing in the cache to look at", hint, "talk", "Tell it something")

@@ -275,7 +275,7 @@ def _time_card(state: State) -> Card:
 
 def _dynamic_card(state: State) -> Card:
     nights = state.nights_in_force
-    note = "it has not slept yet"
+    note = "switched off" if state.nights_kept else "it has not slept yet"
     if nights and nights[-1].report:
         note = worth(nights[-1].report)
     return Card.of("Dynamic weights", state.dynamic_held, note, tone="orange")
