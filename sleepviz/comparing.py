@@ -82,9 +82,7 @@ class Comparison:
             elif arm == "cleared":
                 context = self.llm.context(NO_WEIGHTS).opened()
             elif self.night == 0:
-                self._reasons[arm] = (
-                    "No sleep is in force: it has not slept, or is switched off."
-                )
+                self._reasons[arm] = "No sleep is in force: it has not slept, or is switched off."
                 return
             elif arm == "slept":
                 context = self.llm.context(self.weights).opened()
