@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sleepviz import SleepvizError, checking, frame, last_check, sleep, studio
+from sleepviz import SleepvizError, checking, frame, keeping, last_check, sleep, studio
 from sleepviz.events import Answered, Checked
 from sleepviz.last_check import LastCheck
 from sleepviz.llm import Llm
@@ -131,6 +131,30 @@ def test_every_page_paints_a_session_that_has_slept(app: AppTest) -> None:
     for name in views():
         visit(app, name)
         assert "dynamic weights v1" in painted(app)
+
+
+@pytest.mark.parametrize("method", ["nap", "deep"])
+def test_every_page_paints_saved_weights_with_nothing_told(
+    app: AppTest, tiny_llm: Llm, method: str
+) -> None:
+    from sleepviz.sleep import make
+
+    act(app, lambda s: s.read(TEXT))
+    short = {"epochs": 1} if method == "deep" else {}
+    act(app, lambda s: s.sleep(make(method, short), keep_anyway=True))
+    slept = studio.studio().session(app.session_state["owner"])
+    assert slept is not None
+    file = keeping.zipped(slept.weights, keeping.origin_of(slept.timeline.at(), "A cat"))
+    other = AppTest.from_file(PAGE, default_timeout=30).run()
+    act(other, lambda s: s.adopt(keeping.load(file, tiny_llm)))
+    for name in views():
+        visit(other, name)
+        shown = painted(other)
+        assert "dynamic weights v1" in shown
+        assert "No numbers yet" not in shown
+    visit(other, "numbers")
+    assert other.session_state["owner"] != app.session_state["owner"]
+    assert "of 1 night in force" in painted(other)
 
 
 def test_about_shows_the_last_check_of_this_machine(app: AppTest) -> None:
