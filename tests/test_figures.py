@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -22,6 +23,7 @@ from sleepviz.components import learnt
 from sleepviz.components import picture as clicking
 from sleepviz.components.chart import MOMENT, Point, chosen_point, packed, paints
 from sleepviz.components.chart import told as how
+from sleepviz.components.packing import notes
 from sleepviz.components.report import report_table
 from sleepviz.components.tables import table_of
 from sleepviz.figures import (
@@ -372,6 +374,8 @@ def test_a_running_median_is_derived_from_measured_dots() -> None:
     dots, median = (_trace("time_per_token", state, n) for n in ("generated", "median, generated"))
     assert (dots.meta["kind"], dots.mode) == (Kind.MEASURED, "markers")
     assert (median.meta["kind"], median.line.dash) == (Kind.DERIVED, "dash")
+    assert (median.legendgroup, median.showlegend) == (dots.name, False)
+    assert "dashed: the median of each" in notes(PICTURES["time_per_token"].draw(state))
     assert _trace("time_per_token", state, "read").meta["kind"] == Kind.DERIVED  # ms / tokens
 
 
@@ -743,7 +747,7 @@ def test_how_long_is_left_is_only_said_while_it_is_asleep() -> None:
     assert "left" not in PICTURES["falling_asleep"].formula(story.state)
 
 
-def _unpacked(message: bytes) -> tuple[dict[str, object], np.ndarray]:
+def _unpacked(message: bytes) -> tuple[dict[str, Any], np.ndarray]:
     size = int.from_bytes(message[:4], "little")
     return json.loads(message[4 : 4 + size]), np.frombuffer(message[4 + size :], "<f4")
 
@@ -1385,6 +1389,19 @@ def test_a_draft_becomes_the_figure_that_the_same_steps_would_have_made() -> Non
         made.append(whole.to_plotly_json())
     assert made[0] == made[1]
     assert made[0]["layout"]["annotations"][0]["text"] == "first · second"
+
+
+def test_a_label_is_told_to_stand_low_and_a_line_to_go_with_its_dots() -> None:
+    figure = theme.blank("T", "words", x="x", y="y")
+    y = Series(np.array([1.0, 2.0]), "ms", Kind.MEASURED)
+    traces.dots(figure, y, name="dots", x=[0, 1], hover="%{y}", colour=theme.KV)
+    traces.line(figure, y, name="line", x=[0, 1], hover="%{y}", colour=theme.KV, of="dots")
+    theme.mark(figure, 0.5, "at the foot", low=True)
+    theme.mark(figure, 0.7, "at the top")
+    theme.limit(figure, 2, "most")
+    header, _ = _unpacked(packed(figure, height=200))
+    assert [s["of"] for s in header["series"]] == ["", "dots"]
+    assert [s["low"] for s in header["shapes"]] == [True, False, False]
 
 
 # colours ------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ class ChartPicture extends Painted {
 
   tell(message) {
     this.message = message
-    this.chart.style.height = `${message.height}px`
+    this.chart.style.minHeight = `${message.height}px` // a long legend takes more, and not the plot's
+    this.stage.style.minHeight = `${Math.round(0.6 * message.height)}px`
     this.chart.classList.toggle("goes", Boolean(message.goes))
     this.stage.dataset.goes = message.goes
     this.canvas.setAttribute("aria-label", message.alt)
@@ -27,13 +28,24 @@ class ChartPicture extends Painted {
   }
 
   get shown() {
-    return this.message.series.filter((s) => s.x.length && !this.hidden.has(s.name))
+    return this.message.series.filter((s) => s.x.length && !this.hidden.has(s.of || s.name))
+  }
+
+  /** Those with a name in the legend: a line `of` dots has none of its own. */
+  get named() {
+    return this.message.series.filter((s) => !s.of)
+  }
+
+  /** Whether a line sums up these dots. */
+  summed({ name }) {
+    return this.message.series.some((s) => s.of === name)
   }
 
   /** The picture as it is seen now, with its title and the names of its lines. */
   sheet() {
     this.paintNow()
-    const legend = this.shown.map((s) => ({ name: s.name, paint: (pen, x, y) => paintSign(pen, s, x, y, this.colour(s.colour)) }))
+    const seen = this.shown.filter((s) => !s.of)
+    const legend = seen.map((s) => ({ name: s.name, paint: (pen, x, y) => paintSign(pen, s, x, y, this.colour(s.colour), this.summed(s)) }))
     return sheetOf({ ...this.message, canvas: this.canvas, colours: this.colours, legend })
   }
 
@@ -42,19 +54,19 @@ class ChartPicture extends Painted {
   }
 
   /** A line's colour: pale while another one is lit. */
-  tone({ name, colour }) {
+  tone({ name, of, colour }) {
     const { lit } = this.message
-    return this.colour(colour) + (lit && lit !== name ? "40" : "")
+    return this.colour(colour) + (lit && lit !== (of || name) ? "40" : "")
   }
 
   // legend -------------------------------------------------------------------------------------
 
   writeLegend() {
     this.colours = pageColours(this.canvas)
-    const wanted = this.message.series.map((s) => s.name + this.colour(s.colour)).join("|")
+    const wanted = this.named.map((s) => s.name + this.colour(s.colour) + this.summed(s)).join("|")
     if (wanted === this.legendOf) return
     this.legendOf = wanted
-    this.legend.replaceChildren(...this.message.series.map((s) => this.legendButton(s)))
+    this.legend.replaceChildren(...this.named.map((s) => this.legendButton(s)))
   }
 
   legendButton(series) {
@@ -72,7 +84,8 @@ class ChartPicture extends Painted {
         : series.marker === "square" ? `<rect x="5" y="1" width="8" height="8" fill="${colour}"/>`
         : series.marker === "diamond" ? `<path d="M9 0L14 5L9 10L4 5Z" fill="${colour}"/>`
         : `<circle cx="9" cy="5" r="4" fill="${colour}"/>`
-    button.innerHTML = `<svg width="18" height="10" aria-hidden="true">${sign}</svg>` // colours of ours only
+    const through = this.summed(series) ? `<path d="M0 5H18" stroke="${colour}" stroke-width="2" stroke-dasharray="3 3"/>` : ""
+    button.innerHTML = `<svg width="18" height="10" aria-hidden="true">${through}${sign}</svg>` // colours of ours only
     button.append(series.name)
     button.setAttribute("aria-pressed", String(!this.hidden.has(series.name)))
     button.onclick = () => {
@@ -92,7 +105,7 @@ class ChartPicture extends Painted {
     const rows = Math.max(2, Math.min(10, Math.round((box.bottom - box.top) / 44)))
     const [low, high] = this.window || this.whole()
     const x = { low, high }
-    const labelled = this.message.shapes.some((s) => s.label && s.kind !== "level")
+    const labelled = this.message.shapes.some((s) => s.label && s.kind !== "level" && !s.low)
     const room = labelled ? 1 - 18 / Math.max(60, box.bottom - box.top) : 1
     const { y, y2 } = this.closest([rows, rows + 1, rows - 1].filter((n) => n >= 2), x, room, axes)
     const pen = this.canvas.getContext("2d")

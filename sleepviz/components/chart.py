@@ -190,6 +190,7 @@ def _series(trace: Json, columns: Columns, number: int) -> dict[str, object]:
         colour = theme.COLOURWAY[number % len(theme.COLOURWAY)]
     return {
         "name": trace.get("name") or "",
+        "of": (trace.get("legendgroup") or "") if trace.get("showlegend") is False else "",
         "x": columns.add(x[keep]),
         "y": columns.add(y[keep]),
         "custom": [_custom(column, columns) for column in custom[keep].T],
@@ -244,6 +245,7 @@ def _shapes(shapes: Iterable[Json]) -> list[dict[str, object]]:
     for shape in shapes:
         across = (shape.get("xref") or "x").endswith("domain")
         kind = "band" if shape.get("type") == "rect" else "level" if across else "moment"
+        label = shape.get("label", {})
         colour = shape.get("fillcolor") or shape.get("line", {}).get("color") or theme.PROCESS
         found.append(
             {
@@ -251,7 +253,8 @@ def _shapes(shapes: Iterable[Json]) -> list[dict[str, object]]:
                 "axis": shape.get("yref") if kind == "level" else "y",
                 "at": shape["y0"] if across else shape["x0"],
                 "to": shape["y1"] if across else shape["x1"],
-                "label": shape.get("label", {}).get("text") or "",
+                "label": label.get("text") or "",
+                "low": kind == "moment" and label.get("textposition") == "start",
                 "colour": _colours(colour),
                 "dash": shape.get("line", {}).get("dash") or "solid",
                 "opacity": _told(shape, "opacity", 1.0),

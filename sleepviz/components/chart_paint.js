@@ -158,13 +158,14 @@ function paintBars(pen, series, x, y, colour) {
   pen.globalAlpha = 1
 }
 
-/** What stands before a series' name: a piece of its line, one of its dots, or a bar. */
-function paintSign(pen, series, x, y, colour) {
+/** What stands before a series' name: a piece of its line, one of its dots (a dash through it if a line sums them up), or a bar. */
+function paintSign(pen, series, x, y, colour, summed = false) {
   pen.strokeStyle = pen.fillStyle = colour
   if (series.bar) return pen.fillRect(x + 5, y - 6, 8, 12)
-  if (!series.line) return paintDot(pen, { ...series, size: 8 }, x + 9, y)
-  pen.lineWidth = Math.min(3, series.width + 0.5)
-  pen.setLineDash((DASHES[series.dash] || []).map((d) => d * 0.6))
+  if (!series.line) paintDot(pen, { ...series, size: 8 }, x + 9, y)
+  if (!series.line && !summed) return
+  pen.lineWidth = series.line ? Math.min(3, series.width + 0.5) : 2
+  pen.setLineDash(series.line ? (DASHES[series.dash] || []).map((d) => d * 0.6) : [3, 3])
   pen.beginPath()
   pen.moveTo(x + 1, y)
   pen.lineTo(x + 17, y)
@@ -195,14 +196,14 @@ function paintShape(pen, shape, box, axes, colour) {
   pen.globalAlpha = 1
 }
 
-/** The names of shapes, at the top, each in a row where it has room; returns how many did not fit. */
+/** The names of shapes, at the top, or low, each in a row where it has room; returns how many did not fit. */
 function paintLabels(pen, shapes, box, axes, colours, rows) {
   pen.font = `11px ${colours.font}`
   pen.textAlign = "left"
   pen.textBaseline = "top"
   pen.lineWidth = 3
   pen.lineJoin = "round"
-  const ends = new Array(rows).fill(box.left)
+  const [above, below] = [new Array(rows).fill(box.left), new Array(rows).fill(box.left)]
   let left = 0
   for (const shape of shapes) {
     if (!shape.label) continue
@@ -211,13 +212,15 @@ function paintLabels(pen, shapes, box, axes, colours, rows) {
     if (!level && (shape.to < axes.x.low || shape.at > axes.x.high)) continue
     let at = level ? box.left + 6 : Math.max(box.left, axes.x.px(shape.at)) + 5
     at = Math.min(at, box.right - width - 2)
+    const ends = shape.low ? below : above
     const row = level ? 0 : ends.findIndex((end) => end <= at)
     if (row < 0) {
       left++
       continue
     }
     if (!level) ends[row] = at + width + 8
-    const top = level ? (axes[shape.axis] || axes.y).px(shape.at) - 14 : box.top + 3 + 14 * row
+    const inside = shape.low ? box.bottom - 15 - 14 * row : box.top + 3 + 14 * row
+    const top = level ? (axes[shape.axis] || axes.y).px(shape.at) - 14 : inside
     pen.strokeStyle = colours.background
     pen.globalAlpha = 0.85
     pen.strokeText(shape.label, at, top)

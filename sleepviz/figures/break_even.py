@@ -80,7 +80,8 @@ def break_even(state: State, choice: str = "seconds") -> go.Figure:
     soon = [(n, name) for name, n in pays.items() if n is not None and n <= _MOST]
     for after in sorted({n for n, _ in soon}):
         against = " and ".join(f"“{name}”" for n, name in soon if n == after)
-        theme.mark(figure, float(max(1, after)), f"pays after {after:,}, against {against}")
+        words = f"pays after {after:,}, against {against}"
+        theme.mark(figure, float(max(1, after)), words, low=True)
     never = [f"“{name}”" for name, n in pays.items() if (n, name) not in soon]
     if never:
         theme.note(figure, f"never within {_MOST:,} questions against {' or '.join(never)}")

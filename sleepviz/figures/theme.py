@@ -216,13 +216,14 @@ def band(figure: Drawn, x0: float, x1: float, label: str, opacity: float = 0.1) 
     )  # fmt: skip
 
 
-def mark(figure: Drawn, x: float, label: str) -> None:
-    """Draw a labelled vertical line at `x`: a moment that takes no room on this axis."""
+def mark(figure: Drawn, x: float, label: str, *, low: bool = False) -> None:
+    """Draw a vertical line at `x`, labelled at its top or, where lines rise to that, `low`."""
+    place = "start" if low else "end"
     figure.add_shape(
         type="line",
         **_upright(x, x),
         line={"color": PROCESS, "width": 1},
-        label={"text": label, "textposition": "end", "textangle": 0, "font": {"size": 11}},
+        label={"text": label, "textposition": place, "textangle": 0, "font": {"size": 11}},
     )
 
 

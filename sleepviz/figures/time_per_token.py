@@ -79,6 +79,8 @@ def time_per_token(state: State, choice: str = "linear") -> go.Figure:
         if how in kinds:
             timings = sorted(kinds[how], key=lambda t: t.n_context)
             _add_dots(figure, timings, look, _unseen_ms(kinds, how))
+    if any(len(timings) >= _LEVEL_FROM for timings in kinds.values()):
+        theme.note(figure, "dashed: the median of each")
     return figure.made()
 
 
@@ -208,6 +210,7 @@ def _add_dots(
             x=middle,
             hover="%{y:,.2f} ms per token",
             colour=look.colour,
+            of=look.name,
         )
 
 

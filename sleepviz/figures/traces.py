@@ -49,6 +49,7 @@ def line(
     ends: bool = False,
     right: bool = False,
     own: int | None = None,
+    of: str = "",
 ) -> None:
     """Add a line, dashed as its numbers are: MEASURED solid, DERIVED dashed, ESTIMATE dotted.
 
@@ -58,11 +59,13 @@ def line(
     until the next. fill: what is under it is shaded; `upon` the line before it, which has the same
     x. ends: dots as well, where there are too few for a line. right: on the right axis.
     own: the column of `custom` that a table has in place of y, where lines lie upon each other.
+    of: the name of the dots that it sums up: the legend has one entry for both.
     """
     ribbon = {} if spread is None else {"edges": edges}
     trace = go.Scatter(
         **UNCHECKED,
         meta={"kind": y.kind.value, "own": own, **ribbon},
+        **({"legendgroup": of, "showlegend": False} if of else {}),
         name=name,
         x=x,
         y=y.values,

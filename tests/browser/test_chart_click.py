@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import at, looking_at, serving_page, settled  # type: ignore[import-not-found]
+from conftest import SHOTS, at, looking_at, serving_page, settled  # type: ignore[import-not-found]
 from playwright.sync_api import BrowserContext, Locator, Page, Position, expect
 
 pytestmark = pytest.mark.browser
@@ -15,7 +15,8 @@ import numpy as np
 import streamlit as st
 
 from sleepviz.components.chart import chart
-from sleepviz.figures import theme
+from sleepviz.figures import theme, traces
+from sleepviz.quantities import Kind, Series
 
 st.set_page_config(page_title="clicks", page_icon="🌙", layout="wide")
 
@@ -57,6 +58,22 @@ def dots():
     return figure
 
 
+def summed():
+    figure = theme.blank("Summed", "Dots and their medians.", x="token (count)", y="time (ms)")
+    x = np.arange(5.0)
+    for number in range(8):
+        name = f"the dots of the kind that is called number {number}"
+        y = Series(x + number, "ms", Kind.MEASURED)
+        traces.dots(figure, y, name=name, x=x, hover="%{y:.1f} ms", colour=theme.KV)
+        level = y.by(lambda v: np.full(5, np.median(v)), "ms")
+        words = f"median {number}"
+        traces.line(
+            figure, level, name=words, x=x, hover="%{y:.1f} ms", colour=theme.KV, of=name
+        )
+    theme.mark(figure, 1, "pays", low=True)
+    return figure
+
+
 def body():
     n = st.session_state.setdefault("n", 0)
     went = st.session_state.setdefault("went", [])
@@ -67,6 +84,7 @@ def body():
     for number, low in enumerate((-0.02, -1.5)):
         chart(below(low), key=f"below{number}", height=260)
     chart(dots(), key="dots", height=260, go=go)
+    chart(summed(), key="summed", height=260)
     st.text(f"went {went} at {n}")
 
 
@@ -188,3 +206,23 @@ def test_a_stretch_that_is_marked_zooms_and_a_double_click_shows_all(opened: Ope
     expect(chart).to_have_attribute("data-window", "")
     more(page, 2)
     expect(page.get_by_text(re.compile(r"went \[\d+\.0\] at 2"))).to_be_visible()
+
+
+def test_a_long_legend_leaves_the_plot_its_room_and_a_median_goes_with_its_dots(
+    opened: Open,
+) -> None:
+    page = opened()
+    page.set_viewport_size({"width": 390, "height": 844})
+    chart = canvas(page, "summed")
+    chart.scroll_into_view_if_needed()
+    names = page.locator(".st-key-summed .legend button")
+    expect(names).to_have_count(8)
+    expect(names.first.locator("path")).to_have_count(1)  # dashed: its dots have a median
+    box = chart.bounding_box()
+    assert box is not None
+    assert box["height"] >= 150
+    told = chart.get_attribute("data-y")
+    names.last.click()  # dots from 7 to 11, and their median at 9
+    expect(chart).not_to_have_attribute("data-y", str(told))
+    expect(chart).to_have_attribute("data-y", re.compile(r",1[012](\.\d+)?$"))
+    page.locator(".st-key-summed").screenshot(path=SHOTS / "legend-light-390.png")
