@@ -90,6 +90,7 @@ def _slider(state: State, probe: Probe | None, night: int, busy: bool) -> None:
         st.session_state[key] = round(state.scale, 2)  # what is in force, not what was dragged
 
     def turned() -> None:
+        st.session_state[key] = st.session_state[key]  # see `lasting`, of one that is off
         _turned(state, probe, float(st.session_state[key]))
 
     st.slider(

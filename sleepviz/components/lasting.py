@@ -29,14 +29,17 @@ class _Last:
     was_set: bool
 
 
-def lasting(key: str) -> str:
+def lasting(key: str, *, off: bool = False) -> str:
     """This key, for a widget; one that was away from the page gets again what it was set to.
 
-    Called before the widget is, with the default that it has while nobody has set it.
+    Called before the widget is, with the default that it has while nobody has set it. off: it
+    cannot be used in this run. Streamlit takes back what a browser has just sent of such a
+    widget, and where setting it begins the work that switches it off, that is what was set.
     """
     values = _values()
     if key in st.session_state:
-        _note(values, key, tell=time.monotonic() - st.session_state.get(_WHOLE, 0.0) < SOON_S)
+        soon = time.monotonic() - st.session_state.get(_WHOLE, 0.0) < SOON_S
+        _note(values, key, tell=off or soon)
     elif key in values and values[key].was_set:
         st.session_state[key] = values[key].value
     else:

@@ -121,23 +121,23 @@ def knob_fields(method: str, busy: bool) -> dict[str, object]:
             values[knob.name] = int(
                 st.toggle(
                     label, bool(knob.default),
-                    help=knob.help, key=lasting(key), disabled=busy,
+                    help=knob.help, key=lasting(key, off=busy), disabled=busy,
                 )
             )  # fmt: skip
         elif isinstance(knob.default, int):
             values[knob.name] = st.number_input(
                 label, int(knob.low), int(knob.high), knob.default,
-                help=knob.help, key=lasting(key), disabled=busy,
+                help=knob.help, key=lasting(key, off=busy), disabled=busy,
             )  # fmt: skip
         elif isinstance(knob.default, float) and knob.low > 0 and knob.high / knob.low > 1000:
             values[knob.name] = st.number_input(
                 label, knob.low, knob.high, knob.default, step=knob.default / 4, format="%.4g",
-                help=knob.help, key=lasting(key), disabled=busy,
+                help=knob.help, key=lasting(key, off=busy), disabled=busy,
             )  # fmt: skip
         elif isinstance(knob.default, float):
             values[knob.name] = st.slider(
                 label, knob.low, knob.high, knob.default, step=0.01,
-                help=knob.help, key=lasting(key), disabled=busy,
+                help=knob.help, key=lasting(key, off=busy), disabled=busy,
             )  # fmt: skip
 
     if not found:

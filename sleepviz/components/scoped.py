@@ -78,6 +78,7 @@ def scope_switch(state: State, busy: bool, again: Callable[[], tuple[Probe, ...]
         st.session_state[key] = state.scoped  # what is in force, not what was clicked
 
     def switched() -> None:
+        st.session_state[key] = st.session_state[key]  # see `lasting`, of one that is off
         controls.scope(bool(st.session_state[key]), again())
 
     st.toggle(

@@ -89,7 +89,7 @@ def _question(state: State, busy: bool) -> Probe | None:
             options,
             index=options.index(first),
             format_func=lambda q: _labelled(q, known),
-            key=lasting("compare.question"),
+            key=lasting("compare.question", off=busy),
             disabled=busy,
         )
     probe = known.get(str(chosen))
@@ -136,10 +136,12 @@ def _labelled(question: str, known: dict[str, Probe]) -> str:
 
 def _own(busy: bool) -> Probe | None:
     left, right = st.columns(2, gap="small")
-    question = left.text_input("Your question", key="compare.own", max_chars=400, disabled=busy)
+    question = left.text_input(
+        "Your question", key=lasting("compare.own", off=busy), max_chars=400, disabled=busy
+    )
     expected = right.text_input(
         "Accepted answers (optional, with commas between)",
-        key="compare.expected",
+        key=lasting("compare.expected", off=busy),
         max_chars=200,
         disabled=busy,
     )

@@ -203,7 +203,8 @@ def _head(state: State, may_look: bool) -> bool:
         if n > 1:
             place.slider(
                 f"{name} (0–{n - 1})", 0, n - 1, first,
-                key=lasting(key), disabled=not may_look, on_change=moved,
+                key=lasting(key, off=not may_look), disabled=not may_look,
+                on_change=moved,
             )  # fmt: skip
         else:
             place.text_input(f"{name} (there is one)", "0", disabled=True, key=f"{key}.only")

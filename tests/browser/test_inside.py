@@ -148,6 +148,15 @@ def test_another_head_is_opened_while_it_talks(heavy: Any) -> None:
     slider.press("Home" if "head 0" not in before else "End")
     expect(title).not_to_contain_text(f"{before} ·")
     done(heavy)
+    layer, head = heavy.locator(".st-key-look_tile [data-testid=stSliderThumbValue]").all()
+    shown = f"Layer {layer.inner_text()} · head {head.inner_text()} ·"
+    expect(title).to_contain_text(shown)  # the sliders stay where they were put
+    slider.focus()
+    with begun(heavy):
+        slider.press("ArrowRight" if head.inner_text() == "0" else "ArrowLeft")
+    done(heavy)
+    expect(title).not_to_contain_text(shown)
+    expect(title).to_contain_text(f"Layer {layer.inner_text()} · head {head.inner_text()} ·")
     tile = heavy.locator(".st-key-look_tile canvas.map")
     expect(tile).to_have_attribute("data-n", str(n_cached(heavy)))
 

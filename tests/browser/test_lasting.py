@@ -24,6 +24,16 @@ def body():
     letter = st.segmented_control("A", list("abc"), default=default, key=lasting("letter"), **given)
     sign = st.segmented_control("B", list("xyz"), default="x", key=lasting("sign"), **given)
     st.text(f"{letter} and {sign}")
+    begun = st.session_state.get("begun", 0)
+
+    def begin():
+        st.session_state["begun"] = begun + 1
+
+    off = begun % 2 == 1
+    key = lasting("number", off=off)
+    number = st.slider("Number", 0, 9, begun, key=key, disabled=off, on_change=begin)
+    st.button("Over", on_click=begin)
+    st.text(f"number {number}, begun {begun}")
     painted()
     if st.button("Other default"):
         st.session_state["default"] = "b"
@@ -124,3 +134,16 @@ def test_a_default_that_nobody_has_set_may_be_another_when_one_comes_back(page: 
     expect(page.get_by_text("nothing")).to_be_visible()
     go(page, "One")
     expect(page.get_by_text("b and x")).to_be_visible()
+
+
+def test_what_begins_the_work_that_switches_a_widget_off_stays_set(page: Page) -> None:
+    page.wait_for_timeout(1500)  # the page was not just painted whole
+    for number in (1, 2, 3):
+        slider = page.get_by_role("slider", name="Number")
+        slider.focus()
+        slider.press("ArrowRight")
+        expect(page.get_by_text(f"number {number}, begun {2 * number - 1}")).to_be_visible()
+        page.get_by_role("button", name="Over").click()
+        expect(page.get_by_text(f"number {number}, begun {2 * number}")).to_be_visible()
+        settled(page)
+        expect(page.get_by_test_id("stSliderThumbValue")).to_have_text(str(number))
