@@ -50,6 +50,7 @@ def measure_looking(llm: Llm, rounds: int = 3) -> Iterator[Event | Inspected]:
         ("all heads at a glance", GLANCE_TOKENS, glanced),
     )
     for what, n_tokens, look in kinds:
+        n_tokens = min(n_tokens, llm.shape.context_limit)
         ids = llm.encode_plain(TEXT * (n_tokens // 8))[:n_tokens]
         looks, reads, peaks = [], [], []
         for turn in range(rounds + 1):

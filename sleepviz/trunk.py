@@ -46,9 +46,8 @@ def attends_in_one(llm: Llm) -> bool:
 
 
 def mlp_matrices(llm: Llm, first_layer: int) -> Iterator[tuple[str, nn.Linear]]:
-    """The MLP matrices from a layer on, by module name."""
-    body: Any = llm.model.base_model
-    upper = {id(layer) for layer in list(body.layers)[first_layer:]}
+    """The MLP matrices from a layer on, by module name; none where layers are built otherwise."""
+    upper = {id(layer) for layer in list(getattr(llm.model.base_model, "layers", ()))[first_layer:]}
     for prefix, layer in llm.model.named_modules():
         if id(layer) in upper:
             for name, module in layer.named_modules():

@@ -6,11 +6,13 @@ Knows how results are shown, and what a page paints while somebody talks; compar
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from rich.table import Table
 
+from sleepviz import SleepvizError
 from sleepviz import events as ev
 from sleepviz.catalogue import default_name
 from sleepviz.commands import models
@@ -22,67 +24,140 @@ if TYPE_CHECKING:
     from sleepviz.commands.browsing import Browsed
     from sleepviz.commands.pages import Paged
     from sleepviz.inspecting import Inspected
+    from sleepviz.llm import Llm
     from sleepviz.session import Session
 
-    Result: TypeAlias = Awake | AtOnce | Inspected | Paged | Browsed
+    Measured: TypeAlias = Awake | AtOnce | Inspected | Paged | Browsed
+    Steps: TypeAlias = Iterator[ev.Event | Measured]
 
 # what each was to reach, on two processor cores
 WATCHING, WITH_A_TILE, AT_ONCE = 1.10, 1.25, 2.5
 LOOKING = ((1.2, 0), (2.0, 200))  # one head; all heads, in so many MiB: times a reading
 SWITCH_MS, TICK_MS = 500, 15
 WATCHED = ("kv_growth", "memory_over_time", "time_per_token", "kv_map")
+# how long a context each part grows at most, in tokens
+SHORT, LONG, PAGED, BROWSED = 400, 2200, 2400, 4500
+
+
+@dataclass(frozen=True, slots=True)
+class Unmeasured:
+    """What was left out, and why."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Something that is measured: within how many tokens of context, and how."""
+
+    what: str
+    room: int
+    measure: Callable[[], Steps]
 
 
 def awake(arguments: Namespace) -> int:
-    """Measure everything in one run, and print a line for each ratio."""
-    from sleepviz.at_once import AtOnce, measure_at_once
-    from sleepviz.awake import MANY_NOTES, Awake, measure_talking
-    from sleepviz.commands.browsing import Browsed, measure_browser
-    from sleepviz.commands.pages import Paged, measure_pages
-    from sleepviz.inspecting import Inspected, measure_looking
+    """Measure everything in one run; print a line for each ratio, also where the run ends early.
+
+    What needs a longer context than the model takes is left out, and the table says so.
+    """
+    from sleepviz.at_once import AtOnce
+    from sleepviz.awake import Awake
+    from sleepviz.commands.browsing import Browsed
+    from sleepviz.commands.pages import Paged
+    from sleepviz.inspecting import Inspected
 
     llm = models.loaded(arguments.model)
-    results: list[Result] = []
+    limit = llm.shape.context_limit
+    if limit < SHORT:
+        raise SleepvizError(
+            f"{llm.name} takes up to {limit:,} tokens; talking is measured over up to {SHORT:,}.",
+            "Choose a model that takes a longer context.",
+        )
+    results: list[Measured | Unmeasured] = []
 
-    def work(items: Iterator[ev.Event | Result]) -> Iterator[ev.Event]:
+    def work(items: Steps) -> Iterator[ev.Event]:
         for item in items:
             if isinstance(item, Awake | AtOnce | Inspected | Paged | Browsed):
                 results.append(item)
             else:
                 yield item
 
-    drawn("talking", work(measure_talking(llm)))
+    try:
+        for part in _parts(llm, arguments.model or default_name()):
+            if limit < part.room:
+                reason = f"needs up to {part.room:,} tokens; {llm.name} takes {limit:,}"
+                results.append(Unmeasured(part.what, reason))
+            elif reason := _unfit(llm, part):
+                results.append(Unmeasured(part.what, reason))
+            else:
+                drawn(part.what, work(part.measure()))
+    finally:
+        if results:
+            console.print(_table(llm, results))
+    return 1 if any(getattr(result, "same_tokens", True) is False for result in results) else 0
+
+
+DELTAS = "talking at once, each with deltas of its own"
+
+
+def _parts(llm: Llm, name: str) -> Iterator[_Part]:
+    """Everything that is measured, in the order of the table."""
+    from functools import partial
+
+    from sleepviz.at_once import measure_at_once
+    from sleepviz.awake import MANY_NOTES, measure_talking
+    from sleepviz.commands.browsing import measure_browser
+    from sleepviz.commands.pages import measure_pages
+    from sleepviz.inspecting import measure_looking
+
     live = f"{len(WATCHED)} pictures, transcript and session line live"
-    drawn("talking, watched", work(measure_talking(llm, watch=_painted, watched=live)))
-    tile = measure_talking(
+    watched = partial(measure_talking, llm, watch=_painted, watched=live)
+    tile = partial(
+        measure_talking,
         llm,
         watch=_painted,
         watched=f"{live}, a tile open, all heads followed",
         look=(llm.shape.n_layers - 1, 0),
     )
-    drawn("talking, a tile open", work(tile))
-    for long in (
-        measure_talking(llm, rounds=3, notes=MANY_NOTES),
-        measure_talking(llm, rounds=3, notes=MANY_NOTES, watch=_painted, watched=live),
-    ):
-        drawn("talking, with many notes", work(long))
-    drawn("talking at once", work(measure_at_once(llm)))
-    drawn("talking at once, each with weights of its own", work(measure_at_once(llm, worn=True)))
-    drawn("looking inside", work(measure_looking(llm)))
-    drawn("pages", work(measure_pages(llm)))
-    drawn("a browser", work(measure_browser(arguments.model or default_name())))
+    many = partial(measure_talking, llm, rounds=3, notes=MANY_NOTES)
+    yield _Part("talking", SHORT, partial(measure_talking, llm))
+    yield _Part("talking, watched", SHORT, watched)
+    yield _Part("talking, a tile open", SHORT, tile)
+    yield _Part("talking over 2,000 tokens", LONG, many)
+    over_many = partial(many, watch=_painted, watched=live)
+    yield _Part("talking over 2,000 tokens, watched", LONG, over_many)
+    yield _Part("talking at once", SHORT, partial(measure_at_once, llm))
+    yield _Part(DELTAS, SHORT, partial(measure_at_once, llm, worn=True))
+    yield _Part("looking inside", SHORT, partial(measure_looking, llm))
+    yield _Part("pages over 2,000 tokens", PAGED, partial(measure_pages, llm))
+    yield _Part("pages in a browser, over 2,000 tokens", BROWSED, partial(measure_browser, name))
+
+
+def _unfit(llm: Llm, part: _Part) -> str:
+    """Why a part cannot be measured of this model's architecture; nothing where it can."""
+    from sleepviz.trunk import mlp_matrices
+
+    if part.what == DELTAS and not any(mlp_matrices(llm, 0)):
+        return f"{llm.name} has no such layers as deltas are for"
+    return ""
+
+
+def _table(llm: Llm, results: list[Measured | Unmeasured]) -> Table:
     table = Table(
         title=f"{llm.name}, {llm.device}: medians of one run (MEASURED), ratios (DERIVED)"
     )
     for column in ("what", "here", "against", "ratio", "", "bar"):
         table.add_column(column)
     for result in results:
-        table.add_row(*_row(result), _verdict(result))
-    console.print(table)
-    return 1 if any(getattr(result, "same_tokens", True) is False for result in results) else 0
+        if isinstance(result, Unmeasured):
+            table.add_row(result.what, "not measured", result.reason, "", "", "")
+        else:
+            table.add_row(*_row(result), _verdict(result))
+    return table
 
 
-def _verdict(result: Result) -> str:
+def _verdict(result: Measured) -> str:
     """The bar of a line, and whether it was held in this run."""
     from sleepviz.at_once import AtOnce
     from sleepviz.awake import Awake
@@ -95,14 +170,14 @@ def _verdict(result: Result) -> str:
         bar = f"{SWITCH_MS} ms, a tick {TICK_MS}"
         held = result.first_ms <= SWITCH_MS and result.tick_ms <= TICK_MS
     elif isinstance(result, AtOnce):
-        bar, held = f"≥ {AT_ONCE:g}", result.ratio >= AT_ONCE
+        bar, held = f"≥ {AT_ONCE:g}", round(result.ratio, 3) >= AT_ONCE
     elif isinstance(result, Awake):
         most = WITH_A_TILE if result.looked else WATCHING
-        bar, held = f"≤ {most:g}", result.ratio <= most
+        bar, held = f"≤ {most:g}", round(result.ratio, 3) <= most
     else:
         most, room = LOOKING[result.all_heads]
         bar = f"≤ {most:g}" + (f", {room} MiB" if room else "")
-        held = result.ratio <= most and (not room or result.peak <= room * MIB)
+        held = round(result.ratio, 3) <= most and (not room or result.peak <= room * MIB)
     sign = "" if held is None else "[green]✓[/green] " if held else "[red]✗[/red] "
     return f"{sign}{bar}"
 
@@ -127,7 +202,7 @@ def _painted(session: Session) -> None:
         pack(state.attention, tile_of(state.attention, at_most=cells), 420, hide_sink=False)
 
 
-def _row(result: Result) -> tuple[str, ...]:
+def _row(result: Measured) -> tuple[str, ...]:
     from sleepviz.at_once import AtOnce
     from sleepviz.awake import Awake
     from sleepviz.commands.browsing import Browsed

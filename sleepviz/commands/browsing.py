@@ -165,13 +165,15 @@ def _while_it_talks(page: Page, wire: Wire, title: str, part: str) -> Browsed:
     page.wait_for_selector(".st-key-frame-cancel", state="detached")
     _idle(page)
     ticks = [r.n_bytes / 1024 for r in wire.between(began, ended) if not r.whole]
-    mean = sum(ticks) / max(1, len(ticks))
+    what = f"page {_named(title, part)}, over {N_TOKENS:,} tokens, while it talks"
+    if not ticks:
+        return Browsed(what, "not measured", "it had said all before a tick came", "100 KiB")
     return Browsed(
-        f"page {_named(title, part)}, over {N_TOKENS:,} tokens, while it talks",
-        f"{mean:,.1f} KiB a tick, at most {max(ticks, default=0.0):,.0f}",
+        what,
+        f"{sum(ticks) / len(ticks):,.1f} KiB a tick, at most {max(ticks):,.0f}",
         f"websocket, {len(ticks)} ticks",
         "100 KiB",
-        max(ticks, default=0.0) <= 100,
+        max(ticks) <= 100,
     )
 
 
