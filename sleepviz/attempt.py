@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from sleepviz import SleepvizError, anchors, cost, familiar, gate, half, lessons
+from sleepviz import SleepvizError, anchors, cost, familiar, formulas, gate, half, lessons
 from sleepviz.context import Context
 from sleepviz.cost import Forecast, Pace, Work
 from sleepviz.counting import Tally
@@ -44,12 +44,11 @@ def forecast(method: SleepMethod, llm: Llm, notes: Notes, pace: Pace) -> Forecas
         if with_notes:
             work += Work(numbers=sum(t.numel() for t in _words(notes.context).tensors()))
     n_bytes = work.numbers * torch.empty(0, dtype=llm.dtype).element_size()
-    per_token = _numbers_per_token(llm)
     return Forecast(
         seconds=pace.seconds(work),
         flops=work.flops(llm),
         dynamic_bytes=n_bytes,
-        kv_token_equivalents=work.numbers / per_token,
+        kv_token_equivalents=_worth(llm, work.numbers),
         peak_bytes=max(work.peak, n_bytes),
     )
 
@@ -239,9 +238,11 @@ def _leaves(method: SleepMethod) -> str:
     return "kept tokens" if getattr(method, "drops", False) else "all"
 
 
-def _numbers_per_token(llm: Llm) -> int:
-    """Keys and values that one token has in the cache."""
-    return 2 * llm.shape.n_layers * llm.shape.n_kv_heads * llm.shape.head_dim
+def _worth(llm: Llm, numbers: float) -> float:
+    """Tokens whose keys and values in the cache are as many numbers."""
+    shape = llm.shape
+    each = 2 * shape.n_kv_heads * shape.head_dim
+    return formulas.kv_tokens(numbers, each, shape.n_layers, shape.windows)
 
 
 def what_they_are(llm: Llm, weights: DynamicWeights) -> dict[str, Any]:
@@ -255,7 +256,7 @@ def what_they_are(llm: Llm, weights: DynamicWeights) -> dict[str, Any]:
     return {
         "dynamic_bytes": weights.n_bytes,
         "next_position": weights.next_position,
-        "kv_token_equivalents": weights.n_numbers / _numbers_per_token(llm),
+        "kv_token_equivalents": _worth(llm, weights.n_numbers),
         "slots_kept": slots,
         "delta_norms": tuple(_ratios(llm, weights.deltas)),
         "spectra": tuple(

@@ -32,9 +32,17 @@ _OTHER_NAMES = {  # of what a config says, in older families
     "hidden_size": "n_embd",
     "max_position_embeddings": "n_positions",
 }
+_NO_SUCH_ATTENTION = {"gpt_oss"}  # a softmax over more than the keys
 _CACHED_LAYERS = {"full_attention", "sliding_attention"}
 _CHECKED = {"llama", "qwen2", "qwen3", "gemma3_text", "gpt2"}  # the self-check passes on these
-_NOT_TRAINED = {"gemma3_text", "gpt2"}  # their layers are not all alike, or not run one by one
+_BUILT_OTHERWISE = {"gpt2", "gpt_neo", "gpt_neox", "gptj", "codegen", "opt", "bloom"}  # than Llama
+_LLAMA_LIKE = "Choose a Llama-like model, such as SmolLM2, Qwen or Llama."
+SLOTS_STAY = (
+    "Slots of a layer with a window stay in sight where its own cache would have dropped them: "
+    "even a nap that keeps them all changes what the model says next."
+)
+"""What a nap does to a model with sliding layers."""
+
 _TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"))
 
 Json = Mapping[str, object]
@@ -155,24 +163,52 @@ def _require_keys_and_values(config: Json, file: Path) -> None:
     strange = sorted({str(k) for k in kinds} - _CACHED_LAYERS) if isinstance(kinds, list) else []
     if "kv_lora_rank" in config:
         strange = ["keys and values compressed into one (kv_lora_rank)"]
+    if all(config.get(name) is None for name in ("num_attention_heads", "n_head")):
+        strange = ["no attention heads"]
     if strange:
         raise SleepvizError(
             f"{file} describes {config['model_type']!r} layers with {', '.join(strange)}; sleepviz "
             "shows attention layers that cache the keys and values of every head.",
-            "Choose a Llama-like model, such as SmolLM2, Qwen or Llama.",
+            _LLAMA_LIKE,
         )
+    if config.get("attn_logit_softcapping") or config["model_type"] in _NO_SUCH_ATTENTION:
+        raise SleepvizError(
+            f"{file} describes {config['model_type']!r} layers whose attention is not one softmax "
+            "of scaled dot products; sleepviz could neither show nor compress it.",
+            _LLAMA_LIKE,
+        )
+    if all(config.get(name) is None for name in ("max_position_embeddings", "n_positions")):
+        raise SleepvizError(
+            f"{file} says no number of positions (max_position_embeddings), as that of a "
+            f"{config['model_type']!r} model need not; sleepviz counts a context against it.",
+            _LLAMA_LIKE,
+        )
+
+
+def _slides(config: Json) -> bool:
+    """Whether some layers keep a window of the tokens only."""
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list):
+        return "sliding_attention" in kinds
+    window, context = config.get("sliding_window"), config.get("max_position_embeddings")
+    smaller = isinstance(window, int) and isinstance(context, int) and 0 < window < context
+    return smaller and config.get("use_sliding_window") is not False
 
 
 def _caveat(config: Json) -> str:
     """What is to be known before a model of this family is loaded; nothing of most."""
-    family, kinds = str(config.get("model_type")), config.get("layer_types")
-    slides = isinstance(kinds, list) and "sliding_attention" in kinds
+    family, slides = str(config.get("model_type")), _slides(config)
     said = []
-    if family in _NOT_TRAINED or slides:
+    if family in _BUILT_OTHERWISE or slides:
+        why = "some of its layers keep only a window of the tokens"
+        if not slides:
+            why = "its layers are built otherwise than those of Llama"
         said.append(
-            "A deep sleep, a cartridge and raw text cannot train this model, because its layers "
-            "are not all alike. Naps, pictures and comparisons work."
+            f"A deep sleep, a cartridge and raw text cannot train this model, because {why}. "
+            "Naps, pictures and comparisons work."
         )
+    if slides:
+        said.append(SLOTS_STAY)
     if family not in _CHECKED:
         said.append(
             f"Models of the family {family!r} have not been checked here: run the self-check on "

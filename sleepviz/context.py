@@ -215,17 +215,29 @@ class Context:
             raise SleepvizError(
                 f"{n_tokens:,} more tokens do not fit: the context holds {self.position:,} of "
                 f"{limit:,} tokens that {self.llm.name} can take{behind}.",
-                "Shorten the text, or let the model sleep deeply first to make room"
-                + (": it begins anew." if start else "; the slots of a nap keep their places."),
+                self._how_to_make_room(),
             )
+
+    def _how_to_make_room(self) -> str:
+        if not self.llm.trainable:
+            return "Shorten the text, or begin a new session: the slots of a nap keep their places."
+        hint = "Shorten the text, or let the model sleep deeply first to make room"
+        behind_slots = self.weights.start_position > 0
+        rest = ": it begins anew." if behind_slots else "; the slots of a nap keep their places."
+        return hint + rest
 
     def read(self, ids: Sequence[int], chunk: int = CHUNK) -> Iterator[tuple[int, ...]]:
         """Feed a long text pass by pass; yields the ids of each pass after it was read."""
         self.require_room(len(ids))
-        for at in range(0, len(ids), chunk):
-            piece = tuple(ids[at : at + chunk])
+        edges = sorted({w for w in self.llm.shape.windows if w > self.n_tokens})
+        at = 0
+        while at < len(ids):
+            held = self.n_tokens
+            room = next((w - held for w in edges if w > held), chunk)  # a pass ends where one fills
+            piece = tuple(ids[at : at + min(chunk, room)])
             self.feed(piece)
             yield piece
+            at += len(piece)
 
     def say(self, max_new: int, n_top: int = 5) -> Generator[Said, None, None]:
         """Go on greedily until the model ends its turn or `max_new` tokens are said.

@@ -18,7 +18,38 @@ def kv_layer_bytes(
     keeps, 0 where it keeps all (empty: all layers do).
     """
     each = bytes_per_token // n_layers
-    return tuple(each * (min(n_tokens, w) if w else n_tokens) for w in windows or (0,) * n_layers)
+    return tuple(each * n for n in kept_tokens(n_tokens, n_layers, windows))
+
+
+def kept_tokens(n_tokens: int, n_layers: int, windows: Sequence[int] = ()) -> tuple[int, ...]:
+    """DERIVED tokens that the cache of each layer keeps of `n_tokens`; `windows` as above."""
+    return tuple(min(n_tokens, w) if w else n_tokens for w in windows or (0,) * n_layers)
+
+
+def kv_tokens(numbers: float, each: int, n_layers: int, windows: Sequence[int] = ()) -> float:
+    """DERIVED tokens whose keys and values are so many numbers: the inverse of `kv_layer_bytes`.
+
+    `each`: numbers of one token in one layer, 2 · H_kv · d; `windows` as above. Where all layers
+    slide, no context takes more than what fills their windows, and that is returned.
+    """
+    left, n, active = numbers / each, 0, n_layers
+    for window in sorted(w for w in windows if w):
+        if left <= (window - n) * active:
+            break
+        left, n, active = left - (window - n) * active, window, active - 1
+    return n + left / active if active else float(n)
+
+
+def kv_tokens_words(
+    n_tokens: float, n_kv_heads: int, head_dim: int, n_layers: int, windows: Sequence[int] = ()
+) -> str:
+    """The numbers of `kv_tokens` as a product, filled in."""
+    each = f"2 · {n_kv_heads} KV heads · {head_dim}"
+    if not any(windows):
+        return f"{each} · {n_layers} layers · {n_tokens:,.1f} tokens"
+    kept = [min(n_tokens, w) if w else n_tokens for w in windows]
+    parts = [f"{kept.count(n)} layers · {n:,.1f}" for n in sorted(set(kept), reverse=True)]
+    return f"{each} · ({' + '.join(parts)} tokens)"
 
 
 class Sized(Protocol):

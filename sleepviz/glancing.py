@@ -158,6 +158,9 @@ class _Eyes:
         self.device = llm.device
         self.sums = torch.zeros(len(MEASURES), shape.n_layers, shape.n_heads, device=self.device)
         self.n_queries, self.n_induced = 0, 0
+        windows = shape.windows or (0,) * shape.n_layers
+        self._reach = torch.tensor([[w or math.inf] for w in windows], device=self.device)
+        self._n_reaching = torch.zeros(shape.n_layers, 1, device=self.device)
         self._has_names = self._names_now = self._has_slots = False
         self._forget()
 
@@ -184,6 +187,8 @@ class _Eyes:
             self.sums += self._new
             self.n_queries += int(self._counted.sum())
             self.n_induced += int(self._induced.sum())
+            near = (self._queries > 0) & (self._queries <= self._reach)
+            self._n_reaching += near.sum(-1, keepdim=True)
             self._has_names = self._names_now
             self._forget()
 
@@ -195,10 +200,14 @@ class _Eyes:
         self._counted = self._induced = nothing
 
     def means(self) -> np.ndarray:
-        """[measure, layer, head] over all queries but the first; NaN where there was nothing."""
-        counts = [max(1, self.n_queries)] * len(MEASURES)
+        """[measure, layer, head] over all queries but the first; NaN where there was nothing.
+
+        The share on the first token: over those of them that can read it in a layer that slides.
+        """
+        counts = np.full((len(MEASURES), len(self._reach), 1), self.n_queries, dtype=np.float64)
         counts[MEASURES.index("induction")] = self.n_induced
-        means = (self.sums.cpu().numpy() / np.maximum(1, counts)[:, None, None]).astype(np.float32)
+        counts[MEASURES.index("sink")] = self._n_reaching.cpu().numpy()
+        means = (self.sums.cpu().numpy() / np.maximum(1, counts)).astype(np.float32)
         if not self.n_induced:
             means[MEASURES.index("induction")] = np.nan
         if not self._has_names:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import cast
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -96,6 +96,12 @@ class Llm:
                 attn_implementation="sdpa",
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
+            if "scaled_dot_product_attention" in str(error):
+                raise SleepvizError(
+                    f"The attention of {name!r} is not the usual one (scaled dot products, one "
+                    "softmax over the keys), so sleepviz can neither show nor compress it.",
+                    "Choose a Llama-like model, such as SmolLM2, Qwen or Llama.",
+                ) from error
             raise SleepvizError(
                 f"The model {name!r} could not be loaded: {str(error).splitlines()[0]}",
                 "Check that the folder is complete, or choose another model.",
@@ -111,6 +117,13 @@ class Llm:
     @property
     def dtype(self) -> torch.dtype:
         return self.model.dtype
+
+    @property
+    def trainable(self) -> bool:
+        """Whether practice can run its layers one by one: those of the Llama family, all alike."""
+        body: Any = self.model.base_model
+        alike = all(hasattr(body, name) for name in ("layers", "norm", "rotary_emb"))
+        return alike and not self.shape.windows and not isinstance(body.rotary_emb.rope_type, dict)
 
     @property
     def dtype_name(self) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from sleepviz.context import Context
+from sleepviz.formulas import kept_tokens
 from sleepviz.forward_selection import N_LATEST, ordered, swept
 from sleepviz.heads import At, sizes_of
 
@@ -25,10 +26,13 @@ ORDERED = 1.4  # of a head's slots, times the root of the kept share, come into 
 def budget(context: Context, keep: float) -> int:
     """How many slots may stay: a share of all that was ever told, over all heads together.
 
-    What earlier nights have compacted already is not compacted by the same share again.
+    What earlier nights have compacted already is not compacted by the same share again. What a
+    sliding layer has dropped of it was never there to stay.
     """
-    n_heads = sum(cached.keys.shape[1] for cached in context.layers)
-    return round(keep * n_heads * context.position)
+    before, shape = context.weights.start_position, context.llm.shape
+    told = [kept_tokens(n, shape.n_layers, shape.windows) for n in (before, context.n_tokens)]
+    heads = [cached.keys.shape[1] for cached in context.layers]
+    return round(keep * sum(n * sum(parts) for n, *parts in zip(heads, *told, strict=True)))
 
 
 def numbers_of(context: Context, n_slots: float) -> float:

@@ -27,9 +27,7 @@ from sleepviz.weights import DynamicWeights
 
 def untrainable(llm: Llm) -> str:
     """Why a model's layers cannot be run one by one, and so not trained; nothing where they can."""
-    body: Any = llm.model.base_model
-    alike = all(hasattr(body, name) for name in ("layers", "norm", "rotary_emb"))
-    if alike and not llm.shape.windows and not isinstance(body.rotary_emb.rope_type, dict):
+    if llm.trainable:
         return ""
     return (
         f"Practice cannot train {llm.name}: its layers are not those of the Llama family, all "

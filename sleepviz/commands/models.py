@@ -68,7 +68,7 @@ def obtained(name: str) -> Path:
         f"[bold]{flight.name}[/bold]: {flight.n_params / 1e6:,.0f} M parameters, "
         f"{flight.download_bytes / MIB:,.0f} MiB to download, "
         f"{flight.memory_needed / MIB:,.0f} of {flight.memory_free / MIB:,.0f} MiB free "
-        f"{flight.memory_of} memory, {flight.kv_bytes_per_token / 1024:,.0f} KiB of KV per token"
+        f"{flight.memory_of} memory, {flight.kv_bytes_per_token / 1024:,.4g} KiB of KV per token"
     )
     if flight.caveat:
         console.print(f"[yellow]{flight.caveat}[/yellow]")

@@ -17,6 +17,7 @@ from sleepviz.components.lasting import lasting, put, value_of
 from sleepviz.components.markup import el, markup, tag
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import empty
+from sleepviz.components.report import as_numbers
 from sleepviz.figures import pictures, theme, weight_change
 from sleepviz.quantities import Kind
 from sleepviz.state import Night, State
@@ -148,13 +149,9 @@ def _cost(state: State, night: Night) -> None:
     """What the weights of a sleep take, in bytes and in tokens of cache, and where to turn them."""
     got, facts = night.report, state.facts
     if got is not None and facts is not None:
-        per_token = 2 * facts.n_layers * facts.n_kv_heads * facts.head_dim
         size = f"After {_label(state, night)}: {theme.size(got.dynamic_bytes)} of dynamic weights "
         worth = f"worth {got.kv_token_equivalents:,.0f} tokens of KV cache "
-        how = (
-            f"= {got.kv_token_equivalents * per_token:,.0f} numbers / "
-            f"(2 · {facts.n_layers} layers · {facts.n_kv_heads} KV heads · {facts.head_dim})"
-        )
+        how = f"as many numbers: {as_numbers(got, facts)}"
         parts = [
             el("span", "", size, tag(Kind.MEASURED)),
             el("span", "", worth, tag(Kind.DERIVED)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from sleepviz import formulas
 from sleepviz.components.export import beneath_words
 from sleepviz.components.markup import Node, el, markup, tag
 from sleepviz.components.pieces import Bar, Card, bars, cards, chip, told
@@ -80,13 +81,17 @@ def _formula(got: SleepReport, facts: SessionStarted | None) -> str:
     """What the dynamic weights are worth, with the numbers filled in."""
     if facts is None:
         return ""
-    each = 2 * facts.n_layers * facts.n_kv_heads * facts.head_dim
     return (
-        f"{Kind.DERIVED}: worth = {got.kv_token_equivalents * each:,.0f} numbers of the weights "
-        f"/ (2 · {facts.n_layers} layers · {facts.n_kv_heads} KV heads · {facts.head_dim}) = "
-        f"{got.kv_token_equivalents:,.1f} tokens of KV cache; {got.dynamic_bytes:,} B "
+        f"{Kind.DERIVED}: worth {got.kv_token_equivalents:,.1f} tokens of KV cache, which are as "
+        f"many numbers as the weights: {as_numbers(got, facts)}; {got.dynamic_bytes:,} B "
         f"({Kind.MEASURED})."
     )
+
+
+def as_numbers(got: SleepReport, facts: SessionStarted) -> str:
+    """The keys and values of as many tokens as the weights are worth, as a product."""
+    of_one = (facts.n_kv_heads, facts.head_dim, facts.n_layers, facts.windows)
+    return formulas.kv_tokens_words(got.kv_token_equivalents, *of_one)
 
 
 def report(

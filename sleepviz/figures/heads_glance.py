@@ -153,7 +153,10 @@ _NOTHING = dict.fromkeys(CHOICES, "Nothing of this kind in the text.") | {
     "slots": "There are no slots of dynamic weights to look at.",
 }
 _QUERIES = "the queries but the first"
-_OVER = {"induction": "the queries whose token occurred before"}
+_OVER = {
+    "induction": "the queries whose token occurred before",
+    "sink": f"{_QUERIES} (where a layer slides: those that still read the first token)",
+}
 _FORMULAS = {
     "sink": "the share of the attention on the first token",
     "previous": "the share on the token just before",

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from sleepviz.events import SleepReport
 from sleepviz.figures import theme, traces
+from sleepviz.formulas import kept_tokens
 from sleepviz.quantities import Kind, taken
 from sleepviz.state import Night, State
 
@@ -69,10 +70,15 @@ def formula(state: State) -> str:
     if night is None or not _slots(night).size:
         return text
     slots, n_tokens = _slots(night), _n_tokens(state, night)
+    of = f"{slots.shape[0]} · {slots.shape[1]} · {n_tokens:,}"
+    by, n_told = "layers · KV heads · tokens", slots.size * n_tokens
+    if state.facts is not None and any(state.facts.windows):
+        kept = _kept(state, night)
+        by, n_told = "KV heads · Σ over layers min(tokens, window)", slots.shape[1] * kept
+        of = f"{slots.shape[1]} · {kept:,}"
     return (
-        f"{text} {Kind.DERIVED}: Σ slots / (layers · KV heads · tokens) = {int(slots.sum()):,} / "
-        f"({slots.shape[0]} · {slots.shape[1]} · {n_tokens:,}) = "
-        f"{slots.sum() / max(1, slots.size * n_tokens):.1%} of the keys and values."
+        f"{text} {Kind.DERIVED}: Σ slots / ({by}) = {int(slots.sum()):,} / ({of}) = "
+        f"{slots.sum() / max(1, n_told):.1%} of the keys and values."
     )
 
 
@@ -101,5 +107,15 @@ def _slots(night: Night) -> np.ndarray:
 
 def _n_tokens(state: State, night: Night) -> int:
     """Tokens that the slots stand for: a later night compacts what earlier ones left, too."""
-    told = [n.report.n_tokens for n in _with_slots(state) if n.report and n.number <= night.number]
-    return sum(told)
+    return sum(_told(state, night))
+
+
+def _told(state: State, night: Night) -> list[int]:
+    return [n.report.n_tokens for n in _with_slots(state) if n.report and n.number <= night.number]
+
+
+def _kept(state: State, night: Night) -> int:
+    """Tokens that the layers had kept of what was slept on each night, over all layers."""
+    assert state.facts is not None
+    n_layers, windows = state.facts.n_layers, state.facts.windows
+    return sum(sum(kept_tokens(n, n_layers, windows)) for n in _told(state, night))

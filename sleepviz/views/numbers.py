@@ -189,7 +189,8 @@ def _attention(state: State) -> None:
     n_slots = round(_slots(state))
     now_at = (max(state.n_cached, int(not n_slots)), n_slots)
     now_words = theme.counted(now_at[0], "token") + (f" and {n_slots:,} slots" if n_slots else "")
-    at = sorted({now_at, (256, 0), (1024, 0), (facts.context_limit, 0)}, key=sum)
+    others = {(n, 0) for n in (256, 1024, facts.context_limit) if n <= facts.context_limit}
+    at = sorted({now_at, *others}, key=sum)
     shown = []
     for n, slots in at:
         share, is_now = formulas.attention_share(n, facts, slots), (n, slots) == now_at
@@ -202,6 +203,7 @@ def _attention(state: State) -> None:
         f"{formulas.attention_words(now_at[0], facts, n_slots)} = {now[0] / 1e6:,.1f} million at "
         f"{now_words}; all else: 2 · {facts.n_params:,} parameters = {now[1] / 1e6:,.1f} million."
     )
+    formula += f" {n_slots:,} slots: the mean of all heads." if n_slots else ""
     slides = ", up to the window of a layer that slides" if any(facts.windows) else ""
     sentence = (
         f"{formula} The cache’s bytes and the attention’s work per token grow in proportion to the "

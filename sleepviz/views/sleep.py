@@ -10,6 +10,7 @@ import math
 import streamlit as st
 
 from sleepviz import controls, frame
+from sleepviz.checkpoint import SLOTS_STAY
 from sleepviz.components.clicked import falling
 from sleepviz.components.dreams import dreams
 from sleepviz.components.lasting import put
@@ -230,16 +231,18 @@ def _woken(state: State, night: Night) -> None:
                 )
                 frame.link("compare", "Does it still know?")
         if night.refusal is not None:
-            _refused(night, busy)
+            _refused(state, night, busy)
         if night.report is not None and not night.undone:
             _report(state, night)
         if not night.undone:
             _how(state, night)
 
 
-def _refused(night: Night, busy: bool) -> None:
+def _refused(state: State, night: Night, busy: bool) -> None:
     assert night.refusal is not None
     hint = f"{night.refusal.reason} It was rolled back: nothing has changed."
+    if state.facts is not None and any(state.facts.windows):
+        hint += f" {SLOTS_STAY}"
     if math.isfinite(night.refusal.value):
         hint += " You may keep such a sleep to see what it does; it will be marked."
     told = notice("This sleep would have done harm.", hint)
