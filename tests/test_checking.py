@@ -15,9 +15,13 @@ from sleepviz import SleepvizError, checking, fold, sleep
 from sleepviz.__main__ import main
 from sleepviz.context import Context
 from sleepviz.events import Checked, TokenGenerated
+from sleepviz.figures import slots_kept
 from sleepviz.fold import Fold
+from sleepviz.formulas import kv_tokens
+from sleepviz.heads import sizes_of
 from sleepviz.llm import Llm
 from sleepviz.looking import captured
+from sleepviz.selection import budget
 from sleepviz.session import Session
 
 NAMES = {
@@ -68,6 +72,47 @@ def test_a_cache_that_slides_stops_growing() -> None:
     assert llm.shape.windows == (WINDOW - 1,) * 3 + (0,)
     assert sizes[-1][0] == sizes[-2][0] < sizes[-1][3]
     assert [llm.shape.kv_layer_bytes(n) for n in (20, 40, 60, 80)] == sizes
+
+
+def test_a_pass_of_reading_ends_where_a_window_is_full() -> None:
+    llm = model_of("gemma3")
+    context = llm.context()
+    context.feed(range(5))
+    ids = list(range(100, 190))
+    pieces = list(context.read(ids, 40))
+    assert [len(p) for p in pieces] == [WINDOW - 1 - 5, 40, 24]
+    assert [i for p in pieces for i in p] == ids
+    assert [len(p) for p in model_of("llama").context().read(ids, 40)] == [40, 40, 10]
+
+
+def test_slots_of_sliding_layers_are_a_share_of_what_their_windows_keep() -> None:
+    session = Session(model_of("gemma3"))
+    all_of(session.read("The cat is called Pixel. The captain is Mira. The bell is old. " * 3))
+    n, held = session.context.n_tokens, WINDOW - 1
+    assert n > 2 * held
+    kept = 2 * (3 * held + n)  # KV heads, three sliding layers and one that is whole
+    assert budget(session.context, 1.0) == kept == sum(sizes_of(session.context))
+    all_of(session.sleep(sleep.make("nap", {"keep": 1.0}), keep_anyway=True))
+    report = session.timeline.at().nights[-1].report
+    assert report is not None
+    assert report.slots_kept is not None
+    assert report.slots_kept.sum() == kept
+    # as many numbers as the cache had, and a bias for each slot
+    numbers = sum(s.keys.numel() + s.values.numel() for s in session.weights.slots.values())
+    assert kv_tokens(numbers, 2 * 2 * 8, 4, session.llm.shape.windows) == pytest.approx(n)
+    assert report.kv_token_equivalents > n
+    said = slots_kept.formula(session.timeline.at())
+    assert f"{kept:,} / (2 · {3 * held + n:,}) = 100.0%" in said
+    all_of(session.read("The bell is old."))
+    later = session.context.n_tokens
+    assert budget(session.context, 1.0) == kept + 2 * (3 * min(later, held) + later)
+
+
+def test_nobody_is_told_to_sleep_deeply_where_that_cannot_be() -> None:
+    for family, words in (("gpt2", "begin a new session"), ("llama", "sleep deeply")):
+        with pytest.raises(SleepvizError) as caught:
+            model_of(family).context().require_room(10**6)
+        assert words in caught.value.hint
 
 
 @pytest.mark.parametrize("method", ["deep", "cartridge", "raw_text"])

@@ -136,6 +136,10 @@ def test_the_names_of_an_older_family_are_understood(tmp_path: Path) -> None:
         ({"layer_types": ["linear_attention", "full_attention"]}, "linear_attention"),
         ({"layer_types": ["conv", "full_attention"]}, "conv"),
         ({"kv_lora_rank": 512, "model_type": "deepseek_v3"}, "compressed into one"),
+        ({"num_attention_heads": None, "model_type": "mamba"}, "no attention heads"),
+        ({"attn_logit_softcapping": 50.0, "model_type": "gemma2"}, "not one softmax"),
+        ({"model_type": "gpt_oss"}, "not one softmax"),
+        ({"max_position_embeddings": None, "model_type": "bloom"}, "no number of positions"),
     ],
 )
 def test_layers_without_keys_and_values_are_refused_before_loading(
@@ -150,7 +154,12 @@ def test_layers_without_keys_and_values_are_refused_before_loading(
     [
         ({}, ""),
         ({"model_type": "qwen3", "layer_types": ["full_attention"] * 3}, ""),
-        ({"layer_types": ["sliding_attention", "full_attention"]}, "cannot train"),
+        ({"layer_types": ["sliding_attention", "full_attention"]}, "keep only a window"),
+        ({"sliding_window": 16}, "keep only a window"),
+        ({"sliding_window": 16}, "stay in sight"),
+        ({"sliding_window": 16, "use_sliding_window": False}, ""),
+        ({"sliding_window": 2**20}, ""),
+        ({"model_type": "gpt2"}, "built otherwise"),
         ({"model_type": "olmo2"}, "have not been checked"),
     ],
 )

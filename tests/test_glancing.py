@@ -120,6 +120,19 @@ def test_following_changes_no_token_and_ends_with_its_context(tiny_llm: Llm) -> 
     assert talks[0] == talks[1]
 
 
+def test_the_share_on_the_first_token_is_over_those_that_can_read_it() -> None:
+    llm = model_of("gemma3")
+    got, ids = seen(llm)
+    context = llm.context()
+    context.feed(ids)
+    for layer, window in enumerate(llm.shape.windows):
+        (shown,) = [e for e in looking.captured(context, layer, 1) if hasattr(e, "weights")]
+        rows = slice(1, window + 1 if window else None)
+        share = got.measures[MEASURES.index("sink"), layer, 1]
+        assert share == pytest.approx(shown.weights[rows, 0].mean(), rel=2e-3)
+    assert len(ids) > 2 * WINDOW
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("worn", ["nothing", "deltas", "slots"])
 def test_what_is_followed_equals_a_new_comparison(

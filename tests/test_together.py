@@ -17,6 +17,7 @@ from sleepviz.llm import Llm
 from sleepviz.mapping import kv_slack
 from sleepviz.stacked import rows_worn
 from sleepviz.together import AGAIN, MOST_APART, TRIALS, Threads, feed_together
+from sleepviz.trunk import mlp_matrices
 from sleepviz.weights import Delta, DynamicWeights, Slots
 
 TEXTS = (
@@ -234,6 +235,11 @@ def test_what_talking_at_once_brings_is_measured_with_the_same_tokens(
     assert len(progress) == 3
     assert (result.n_sessions, result.n_tokens, result.same_tokens) == (4, 6, True)
     assert result.ratio == result.at_once / result.alone > 0
+
+
+def test_there_are_no_matrices_for_deltas_where_layers_are_built_otherwise() -> None:
+    assert not list(mlp_matrices(model_of("gpt2"), 0))
+    assert list(mlp_matrices(model_of("gemma3"), 0))
 
 
 # ahead, but not in the context --------------------------------------------------------------------
