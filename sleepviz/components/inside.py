@@ -138,10 +138,11 @@ def _shared(facts: SessionStarted | None) -> str:
         return ""
     if facts.n_kv_heads == facts.n_heads:
         return f"Each of the {facts.n_heads} heads of a layer has keys and values of its own."
+    each, hold = facts.n_heads // facts.n_kv_heads, "holds" if facts.n_kv_heads == 1 else "hold"
     return (
-        f"A layer has {facts.n_heads} heads that ask and {facts.n_kv_heads} that hold keys and "
-        f"values: {facts.n_heads // facts.n_kv_heads} of them share one (grouped-query attention), "
-        f"so the cache is {facts.n_heads / facts.n_kv_heads:g} times as small."
+        f"A layer has {facts.n_heads} heads that ask and {facts.n_kv_heads} that {hold} keys and "
+        f"values: {each} of them share one (grouped-query attention), so the cache is "
+        f"{facts.n_heads / facts.n_kv_heads:g} times as small."
     )
 
 

@@ -98,7 +98,8 @@ def _trade_off(name: str) -> Node | None:
         f"{got.seconds:,.0f} s",
         f"{got.mib:.1f} MiB",
     )
-    return el("div", "row small", *(chip(w) for w in words), tag(Kind.DERIVED), title=hover)
+    where = el("span", "muted", f"on {got.on.partition(',')[0]}")  # not the model that is open
+    return el("div", "row small", *(chip(w) for w in words), tag(Kind.DERIVED), where, title=hover)
 
 
 def _choose(name: str) -> None:

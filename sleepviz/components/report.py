@@ -247,7 +247,7 @@ def _freed(got: SleepReport) -> Quantity:
 def _since(got: SleepReport) -> str:
     if not got.bytes_before:
         return "added"
-    return f"after it; {theme.size(got.bytes_before)} before it"
+    return f"{theme.size(got.bytes_before)} before"
 
 
 def verdict(readings: tuple[GateReading, ...]) -> Node | None:

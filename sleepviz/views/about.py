@@ -108,8 +108,9 @@ LIMITS = (
         "that the paper trains."
     ),
     (
-        "A model of 135 million parameters answers about two thirds of direct questions even with "
-        "the whole text before it. A sleep is measured against that."
+        "The default model, of 135 million parameters, answers about two thirds of direct "
+        "questions even with the whole text before it. A sleep is measured against what a model "
+        "can do then."
     ),
     "Attention is not an explanation, and a large change of a weight is not where a fact lives.",
     "A process may keep memory that it no longer uses: only the tensors’ bytes prove a saving.",
