@@ -44,12 +44,11 @@ def kv_tokens_words(
     n_tokens: float, n_kv_heads: int, head_dim: int, n_layers: int, windows: Sequence[int] = ()
 ) -> str:
     """The numbers of `kv_tokens` as a product, filled in."""
-    each = f"2 · {n_kv_heads} KV heads · {head_dim}"
-    if not any(windows):
-        return f"{each} · {n_layers} layers · {n_tokens:,.1f} tokens"
-    kept = [min(n_tokens, w) if w else n_tokens for w in windows]
+    kept = [min(n_tokens, w) if w else n_tokens for w in windows or (0,) * n_layers]
     parts = [f"{kept.count(n)} layers · {n:,.1f}" for n in sorted(set(kept), reverse=True)]
-    return f"{each} · ({' + '.join(parts)} tokens)"
+    of_layers = parts[0] if len(parts) == 1 else f"({' + '.join(parts)})"
+    numbers = 2 * n_kv_heads * head_dim * sum(kept)
+    return f"2 · {n_kv_heads} KV heads · {head_dim} · {of_layers} tokens = {numbers:,.0f}"
 
 
 class Sized(Protocol):
