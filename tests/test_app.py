@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from architectures import model_of
 from streamlit.testing.v1 import AppTest
 
 from sleepviz import SleepvizError, checking, frame, keeping, last_check, sleep, studio
+from sleepviz.checkpoint import SLOTS_STAY
 from sleepviz.events import Answered, Checked
 from sleepviz.last_check import LastCheck
 from sleepviz.llm import Llm
@@ -131,6 +133,21 @@ def test_every_page_paints_a_session_that_has_slept(app: AppTest) -> None:
     for name in views():
         visit(app, name)
         assert "dynamic weights v1" in painted(app)
+
+
+def test_the_page_says_what_a_model_with_windows_cannot_do_and_why_a_nap_harms_it(
+    studio_of_one: studio.Studio,
+) -> None:
+    studio_of_one.adopt(model_of("gemma3"))
+    at = AppTest.from_file(PAGE, default_timeout=30).run()
+    act(at, lambda s: s.read(TEXT * 3))
+    visit(at, "sleep")
+    assert painted(at).count("not on this model") == 2  # deep and cartridge; raw text is folded in
+    act(at, lambda s: s.sleep(sleep.make("nap", {"keep": 0.05})))
+    night = session_of(at).timeline.at().nights[-1]
+    assert night.refusal is not None
+    visit(at, "sleep")
+    assert SLOTS_STAY in painted(at)
 
 
 @pytest.mark.parametrize("method", ["nap", "deep"])

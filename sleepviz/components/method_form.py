@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from sleepviz import controls
 from sleepviz.components.lasting import lasting
 from sleepviz.components.markup import Node, el, markup, tag
 from sleepviz.components.pieces import chip
@@ -53,7 +54,7 @@ def _cards(names: list[str], chosen: str, busy: bool) -> None:
     from sleepviz.sleep import methods
 
     for place, name in zip(st.columns(CARDS_IN_A_ROW, gap="small"), names, strict=False):
-        method = methods()[name]
+        method, why = methods()[name], controls.unfit(name)
         paper, _, address = method.paper.partition(" (")
         stands_for = f"{method.stands_for} {paper}."
         sentences = " ".join((method.__doc__ or "").split())
@@ -66,6 +67,7 @@ def _cards(names: list[str], chosen: str, busy: bool) -> None:
                     "row",
                     el("b", "", method.title),
                     chip("chosen", "violet", dot="still") if name == chosen else None,
+                    chip("not on this model", "orange", hover=why) if why else None,
                 ),
                 _trade_off(name),
                 el("div", "small", sentences),
