@@ -32,10 +32,12 @@ _OTHER_NAMES = {  # of what a config says, in older families
     "hidden_size": "n_embd",
     "max_position_embeddings": "n_positions",
 }
-_NO_SUCH_ATTENTION = {"gpt_oss"}  # a softmax over more than the keys
+_OTHER_ATTENTION = {"gemma2", "gpt_oss", "gpt_neo", "gptj", "codegen", "bloom", "mpt", "xglm"}
 _CACHED_LAYERS = {"full_attention", "sliding_attention"}
 _CHECKED = {"llama", "qwen2", "qwen3", "gemma3_text", "gpt2"}  # the self-check passes on these
-_BUILT_OTHERWISE = {"gpt2", "gpt_neo", "gpt_neox", "gptj", "codegen", "opt", "bloom"}  # than Llama
+_BUILT_OTHERWISE = {  # than Llama: practice cannot run their layers one by one
+    "gemma3_text", "gpt2", "gpt_bigcode", "gpt_neox", "opt", "phi", "persimmon", "biogpt", "falcon",
+}  # fmt: skip
 _LLAMA_LIKE = "Choose a Llama-like model, such as SmolLM2, Qwen or Llama."
 SLOTS_STAY = (
     "Slots of a layer with a window stay in sight where its own cache would have dropped them: "
@@ -163,7 +165,7 @@ def _require_keys_and_values(config: Json, file: Path) -> None:
     strange = sorted({str(k) for k in kinds} - _CACHED_LAYERS) if isinstance(kinds, list) else []
     if "kv_lora_rank" in config:
         strange = ["keys and values compressed into one (kv_lora_rank)"]
-    if all(config.get(name) is None for name in ("num_attention_heads", "n_head")):
+    if not any("head" in key for key in config):
         strange = ["no attention heads"]
     if strange:
         raise SleepvizError(
@@ -171,10 +173,10 @@ def _require_keys_and_values(config: Json, file: Path) -> None:
             "shows attention layers that cache the keys and values of every head.",
             _LLAMA_LIKE,
         )
-    if config.get("attn_logit_softcapping") or config["model_type"] in _NO_SUCH_ATTENTION:
+    if config.get("attn_logit_softcapping") or config["model_type"] in _OTHER_ATTENTION:
         raise SleepvizError(
-            f"{file} describes {config['model_type']!r} layers whose attention is not one softmax "
-            "of scaled dot products; sleepviz could neither show nor compress it.",
+            f"{file} describes {config['model_type']!r} layers, which transformers does not run "
+            "through the attention function that sleepviz looks into.",
             _LLAMA_LIKE,
         )
     if all(config.get(name) is None for name in ("max_position_embeddings", "n_positions")):
@@ -190,9 +192,8 @@ def _slides(config: Json) -> bool:
     kinds = config.get("layer_types")
     if isinstance(kinds, list):
         return "sliding_attention" in kinds
-    window, context = config.get("sliding_window"), config.get("max_position_embeddings")
-    smaller = isinstance(window, int) and isinstance(context, int) and 0 < window < context
-    return smaller and config.get("use_sliding_window") is not False
+    asked = config.get("use_sliding_window", config.get("model_type") not in ("qwen2", "qwen3"))
+    return bool(config.get("sliding_window") and asked)
 
 
 def _caveat(config: Json) -> str:

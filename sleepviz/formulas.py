@@ -30,25 +30,37 @@ def kv_tokens(numbers: float, each: int, n_layers: int, windows: Sequence[int] =
     """DERIVED tokens whose keys and values are so many numbers: the inverse of `kv_layer_bytes`.
 
     `each`: numbers of one token in one layer, 2 · H_kv · d; `windows` as above. Where all layers
-    slide, no context takes more than what fills their windows, and that is returned.
+    slide, no context takes more than what fills their windows: more is told as if those with the
+    widest kept all.
     """
     left, n, active = numbers / each, 0, n_layers
-    for window in sorted(w for w in windows if w):
+    for window in sorted(w for w in _bounds(windows) if w):
         if left <= (window - n) * active:
             break
         left, n, active = left - (window - n) * active, window, active - 1
-    return n + left / active if active else float(n)
+    return n + left / active
+
+
+def _bounds(windows: Sequence[int]) -> tuple[int, ...]:
+    """The windows, the widest without one where all layers have one."""
+    widest = max(windows, default=0) if all(windows) else 0
+    return tuple(0 if w == widest else w for w in windows)
 
 
 def kv_tokens_words(
     n_tokens: float, n_kv_heads: int, head_dim: int, n_layers: int, windows: Sequence[int] = ()
 ) -> str:
-    """The numbers of `kv_tokens` as a product, filled in."""
-    kept = [min(n_tokens, w) if w else n_tokens for w in windows or (0,) * n_layers]
-    parts = [f"{kept.count(n)} layers · {n:,.1f}" for n in sorted(set(kept), reverse=True)]
-    of_layers = parts[0] if len(parts) == 1 else f"({' + '.join(parts)})"
-    numbers = 2 * n_kv_heads * head_dim * sum(kept)
-    return f"2 · {n_kv_heads} KV heads · {head_dim} · {of_layers} tokens = {numbers:,.0f}"
+    """How `kv_tokens` finds its number, with the numbers filled in."""
+    each, per_head = 2 * n_kv_heads * head_dim, f"2 · {n_kv_heads} KV heads · {head_dim}"
+    if not any(windows):
+        numbers = n_tokens * each * n_layers
+        return f"{numbers:,.0f} numbers / ({per_head} · {n_layers} layers) = {n_tokens:,.1f}"
+    kept = [min(n_tokens, w) if w else n_tokens for w in _bounds(windows)]
+    parts = [
+        f"{kept.count(n)} layer{'' if kept.count(n) == 1 else 's'} · {n:,.2f}"
+        for n in sorted(set(kept), reverse=True)
+    ]
+    return f"{per_head} · ({' + '.join(parts)} tokens) = {each * sum(kept):,.0f} numbers"
 
 
 class Sized(Protocol):

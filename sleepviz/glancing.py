@@ -161,6 +161,7 @@ class _Eyes:
         windows = shape.windows or (0,) * shape.n_layers
         self._reach = torch.tensor([[w or math.inf] for w in windows], device=self.device)
         self._n_reaching = torch.zeros(shape.n_layers, 1, device=self.device)
+        self._n_induced_in = torch.zeros_like(self._n_reaching)
         self._has_names = self._names_now = self._has_slots = False
         self._forget()
 
@@ -179,6 +180,8 @@ class _Eyes:
         self._follows, self._new = follows, torch.zeros_like(self.sums)
         self._counted = (self._queries > 0).float()  # the first can only look at itself
         self._induced = (follows.any(dim=1) & (self._queries > 0)).float()
+        last = torch.where(follows, position, -math.inf).amax(dim=1)  # the nearest such key
+        self._induced_in = self._induced * (self._queries - last <= self._reach)
         self._names_now = bool(names.any())
 
     def keep_if_over(self, n_tokens: int) -> None:
@@ -187,6 +190,7 @@ class _Eyes:
             self.sums += self._new
             self.n_queries += int(self._counted.sum())
             self.n_induced += int(self._induced.sum())
+            self._n_induced_in += self._induced_in.sum(-1, keepdim=True)
             near = (self._queries > 0) & (self._queries <= self._reach)
             self._n_reaching += near.sum(-1, keepdim=True)
             self._has_names = self._names_now
@@ -197,15 +201,16 @@ class _Eyes:
         nothing = torch.empty(0, device=self.device)
         self._n_awaited = 0
         self._queries = self._about_keys = self._follows = self._new = nothing
-        self._counted = self._induced = nothing
+        self._counted = self._induced = self._induced_in = nothing
 
     def means(self) -> np.ndarray:
         """[measure, layer, head] over all queries but the first; NaN where there was nothing.
 
-        The share on the first token: over those of them that can read it in a layer that slides.
+        The share on the first token, and on what followed an earlier occurrence: over those of them
+        that can read such a token in a layer that slides.
         """
         counts = np.full((len(MEASURES), len(self._reach), 1), self.n_queries, dtype=np.float64)
-        counts[MEASURES.index("induction")] = self.n_induced
+        counts[MEASURES.index("induction")] = self._n_induced_in.cpu().numpy()
         counts[MEASURES.index("sink")] = self._n_reaching.cpu().numpy()
         means = (self.sums.cpu().numpy() / np.maximum(1, counts)).astype(np.float32)
         if not self.n_induced:

@@ -98,8 +98,8 @@ class Llm:
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             if "scaled_dot_product_attention" in str(error):
                 raise SleepvizError(
-                    f"The attention of {name!r} is not the usual one (scaled dot products, one "
-                    "softmax over the keys), so sleepviz can neither show nor compress it.",
+                    f"Transformers does not run {name!r} through the attention function that "
+                    "sleepviz looks into, so it can neither show nor compress its attention.",
                     "Choose a Llama-like model, such as SmolLM2, Qwen or Llama.",
                 ) from error
             raise SleepvizError(
@@ -123,7 +123,9 @@ class Llm:
         """Whether practice can run its layers one by one: those of the Llama family, all alike."""
         body: Any = self.model.base_model
         alike = all(hasattr(body, name) for name in ("layers", "norm", "rotary_emb"))
-        return alike and not self.shape.windows and not isinstance(body.rotary_emb.rope_type, dict)
+        if not alike or self.shape.windows:
+            return False
+        return not isinstance(getattr(body.rotary_emb, "rope_type", None), dict)
 
     @property
     def dtype_name(self) -> str:

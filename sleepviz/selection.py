@@ -29,10 +29,23 @@ def budget(context: Context, keep: float) -> int:
     What earlier nights have compacted already is not compacted by the same share again. What a
     sliding layer has dropped of it was never there to stay.
     """
-    before, shape = context.weights.start_position, context.llm.shape
-    told = [kept_tokens(n, shape.n_layers, shape.windows) for n in (before, context.n_tokens)]
+    shape, slots = context.llm.shape, context.weights.slots.values()
     heads = [cached.keys.shape[1] for cached in context.layers]
-    return round(keep * sum(n * sum(parts) for n, *parts in zip(heads, *told, strict=True)))
+    if not any(shape.windows):
+        return round(keep * sum(heads) * context.position)
+    before = min(sum(map(len, slots)), keep * sum(heads) * context.weights.start_position)
+    new = kept_tokens(context.n_tokens, shape.n_layers, shape.windows)
+    return round(before + keep * sum(n * kept for n, kept in zip(heads, new, strict=True)))
+
+
+def fair_share(context: Context, keep: float, layer: int) -> float:
+    """The slots of each head of a layer, where all heads of it keep the same share."""
+    windows, start = context.llm.shape.windows, context.weights.start_position
+    if not (window := windows[layer] if windows else 0):
+        return keep * context.position
+    worn = [len(s) for at, s in context.weights.slots.items() if at[0] == layer]
+    before = min(sum(worn) / len(worn), keep * start) if worn else 0.0
+    return before + keep * min(context.n_tokens, window)
 
 
 def numbers_of(context: Context, n_slots: float) -> float:
@@ -46,9 +59,9 @@ def numbers_of(context: Context, n_slots: float) -> float:
 
 def swept_bytes(context: Context, keep: float) -> float:
     """ESTIMATE of the bytes that ranking all heads' slots goes through (`cost.Work.swept`)."""
-    n_fair = keep * context.position
-    total = 0.0
-    for size in sizes_of(context):
+    sizes, total = sizes_of(context), 0.0
+    n_fair = budget(context, keep) / len(sizes)
+    for size in sizes:
         n = min(size, _most_candidates(n_fair))
         total += swept(n, n * min(1.0, ORDERED * math.sqrt(n_fair / max(1, n))))
     return total

@@ -24,7 +24,7 @@ from sleepviz.state import State
 from sleepviz.stories import Probe, presets
 from sleepviz.stories import controls as unrelated
 from sleepviz.views import views
-from sleepviz.views.compare import everything_asked
+from sleepviz.views.compare import OWN, everything_asked
 
 PAGE = Path(__file__).resolve().parent.parent / "page.py"
 TEXT = "The cat <b>Pixel</b> lives in ![x](http://example.com/x.png) Bergen."
@@ -133,6 +133,30 @@ def test_every_page_paints_a_session_that_has_slept(app: AppTest) -> None:
     for name in views():
         visit(app, name)
         assert "dynamic weights v1" in painted(app)
+
+
+def test_a_click_takes_what_was_typed_just_before_it(app: AppTest) -> None:
+    act(app, lambda s: s.read(TEXT))
+    visit(app, "sleep")
+    app.slider(key="sleep.nap.keep").set_value(0.47)
+    app.button(key="sleep.go").click()  # both in one run
+    app.run()
+    done(app)
+    started = session_of(app).timeline.at().nights[-1].started
+    assert dict(started.knobs)["keep"] == 0.47
+    act(app, lambda s: s.sleep(sleep.make("nap"), keep_anyway=True))
+    visit(app, "compare")
+    app.selectbox(key="compare.question").set_value(OWN).run()
+    app.text_input(key="compare.own").set_value("Who is the first?").run()
+    app.text_input(key="compare.own").set_value("Who is the second?")
+    app.text_input(key="compare.expected").set_value("Pixel, Max")
+    app.button(key="compare.ask").click()
+    app.run()
+    done(app)
+    asked = {a.question for _, a in session_of(app).timeline.at().answers}
+    assert asked == {"Who is the second?"}
+    assert "“Pixel”, or “Max”" in painted(app)
+    assert app.text_input(key="compare.own").value == "Who is the second?"
 
 
 def test_the_page_says_what_a_model_with_windows_cannot_do_and_why_a_nap_harms_it(

@@ -17,7 +17,7 @@ from sleepviz.context import Context
 from sleepviz.events import Checked, TokenGenerated
 from sleepviz.figures import slots_kept
 from sleepviz.fold import Fold
-from sleepviz.formulas import kv_tokens
+from sleepviz.formulas import kv_tokens, kv_tokens_words
 from sleepviz.heads import sizes_of
 from sleepviz.llm import Llm
 from sleepviz.looking import captured
@@ -103,9 +103,44 @@ def test_slots_of_sliding_layers_are_a_share_of_what_their_windows_keep() -> Non
     assert report.kv_token_equivalents > n
     said = slots_kept.formula(session.timeline.at())
     assert f"{kept:,} / (2 · {3 * held + n:,}) = 100.0%" in said
-    all_of(session.read("The bell is old."))
-    later = session.context.n_tokens
-    assert budget(session.context, 1.0) == kept + 2 * (3 * min(later, held) + later)
+    for _ in range(2):  # nights add up: each had its window
+        all_of(session.read("The bell is old. The goat is called Semaphore, and sleeps."))
+        later = session.context.n_tokens
+        assert later > held
+        kept += 2 * (3 * held + later)
+        assert budget(session.context, 1.0) == kept
+        all_of(session.sleep(sleep.make("nap", {"keep": 1.0}), keep_anyway=True))
+        told = slots_kept.formula(session.timeline.at())
+        assert f" / (2 · {kept // 2:,}) = " in told  # slots that others stand in for may be left
+
+
+@pytest.mark.parametrize("method", ["window", "evict", "nap"])
+def test_every_method_keeps_the_same_share_where_layers_slide(method: str) -> None:
+    session = Session(model_of("gemma3"))
+    for _ in range(2):
+        all_of(session.read("The cat is called Pixel. The captain is Mira. The bell is old. " * 3))
+        expected = budget(session.context, 0.4)
+        all_of(session.sleep(sleep.make(method, {"keep": 0.4}), keep_anyway=True))
+        report = session.timeline.at().nights[-1].report
+        assert report is not None
+        assert report.slots_kept is not None
+        assert report.slots_kept.sum() == pytest.approx(expected, abs=8)  # rounded in each head
+
+
+def test_what_weights_are_worth_is_told_with_its_own_sum() -> None:
+    uniform = kv_tokens(724_678, 384, 30)
+    assert kv_tokens_words(uniform, 3, 64, 30) == (
+        "724,678 numbers / (2 · 3 KV heads · 64 · 30 layers) = 62.9"
+    )
+    windows = (15, 15, 0)
+    mixed = kv_tokens(80 * 50, 80, 3, windows)
+    assert mixed == 20
+    told = kv_tokens_words(mixed, 1, 40, 3, windows)
+    assert (
+        told == "2 · 1 KV heads · 40 · (1 layer · 20.00 + 2 layers · 15.00 tokens) = 4,000 numbers"
+    )
+    assert kv_tokens(80 * 50, 80, 3, (10, 10, 10)) == pytest.approx(50 / 3)  # more than they hold
+    assert kv_tokens(80 * 50, 80, 2, (10, 20)) == 40
 
 
 def test_nobody_is_told_to_sleep_deeply_where_that_cannot_be() -> None:

@@ -375,7 +375,7 @@ def test_a_running_median_is_derived_from_measured_dots() -> None:
     assert (dots.meta["kind"], dots.mode) == (Kind.MEASURED, "markers")
     assert (median.meta["kind"], median.line.dash) == (Kind.DERIVED, "dash")
     assert (median.legendgroup, median.showlegend) == (dots.name, False)
-    assert "dashed: the median of each" in notes(PICTURES["time_per_token"].draw(state))
+    assert "dashed: medians" in notes(PICTURES["time_per_token"].draw(state))
     assert _trace("time_per_token", state, "read").meta["kind"] == Kind.DERIVED  # ms / tokens
 
 

@@ -128,8 +128,14 @@ def test_the_share_on_the_first_token_is_over_those_that_can_read_it() -> None:
     for layer, window in enumerate(llm.shape.windows):
         (shown,) = [e for e in looking.captured(context, layer, 1) if hasattr(e, "weights")]
         rows = slice(1, window + 1 if window else None)
+        assert (shown.window or math.inf) == (window + 1 if window else math.inf)
         share = got.measures[MEASURES.index("sink"), layer, 1]
         assert share == pytest.approx(shown.weights[rows, 0].mean(), rel=2e-3)
+        follows = [[k for k in range(1, q + 1) if ids[k - 1] == ids[q]] for q in range(len(ids))]
+        near = [[k for k in ks if not window or q - k <= window] for q, ks in enumerate(follows)]
+        induced = [shown.weights[q, ks].sum() for q, ks in enumerate(near) if q and ks]
+        induction = got.measures[MEASURES.index("induction"), layer, 1]
+        assert induction == pytest.approx(np.mean(induced), rel=2e-3)
     assert len(ids) > 2 * WINDOW
 
 

@@ -59,7 +59,8 @@ class _Part:
 def awake(arguments: Namespace) -> int:
     """Measure everything in one run; print a line for each ratio, also where the run ends early.
 
-    What needs a longer context than the model takes is left out, and the table says so.
+    What needs a longer context than the model takes is left out, and the table says so; of a part
+    that fails it says why, and the exit status is 1.
     """
     from sleepviz.at_once import AtOnce
     from sleepviz.awake import Awake
@@ -75,6 +76,7 @@ def awake(arguments: Namespace) -> int:
             "Choose a model that takes a longer context.",
         )
     results: list[Measured | Unmeasured] = []
+    failed = False
 
     def work(items: Steps) -> Iterator[ev.Event]:
         for item in items:
@@ -91,11 +93,16 @@ def awake(arguments: Namespace) -> int:
             elif reason := _unfit(llm, part):
                 results.append(Unmeasured(part.what, reason))
             else:
-                drawn(part.what, work(part.measure()))
+                try:
+                    drawn(part.what, work(part.measure()))
+                except SleepvizError as error:
+                    failed = True
+                    results.append(Unmeasured(part.what, str(error)))
     finally:
         if results:
             console.print(_table(llm, results))
-    return 1 if any(getattr(result, "same_tokens", True) is False for result in results) else 0
+    failed |= any(getattr(result, "same_tokens", True) is False for result in results)
+    return int(failed)
 
 
 DELTAS = "talking at once, each with deltas of its own"

@@ -108,6 +108,15 @@ def _choose(name: str) -> None:
     st.session_state[CHOSEN] = name
 
 
+def values_now(method: str, values: dict[str, object]) -> dict[str, object]:
+    """The values of the fields as they are set now; `values` as they were last shown.
+
+    For a click: it may come in one run with what was typed just before.
+    """
+    now = {name: st.session_state.get(f"sleep.{method}.{name}", v) for name, v in values.items()}
+    return {name: int(v) if isinstance(v, bool) else v for name, v in now.items()}
+
+
 def knob_fields(method: str, busy: bool) -> dict[str, object]:
     """Show one field for each knob, most of them behind "More"; their values by name.
 

@@ -82,9 +82,8 @@ def _formula(got: SleepReport, facts: SessionStarted | None) -> str:
     if facts is None:
         return ""
     return (
-        f"{Kind.DERIVED}: worth {got.kv_token_equivalents:,.1f} tokens of KV cache, which are as "
-        f"many numbers as the weights: {as_numbers(got, facts)}; {got.dynamic_bytes:,} B "
-        f"({Kind.MEASURED})."
+        f"{Kind.DERIVED}: worth {got.kv_token_equivalents:,.1f} tokens of KV cache, which hold as "
+        f"many numbers: {as_numbers(got, facts)}; {got.dynamic_bytes:,} B ({Kind.MEASURED})."
     )
 
 

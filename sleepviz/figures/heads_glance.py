@@ -154,7 +154,7 @@ _NOTHING = dict.fromkeys(CHOICES, "Nothing of this kind in the text.") | {
 }
 _QUERIES = "the queries but the first"
 _OVER = {
-    "induction": "the queries whose token occurred before",
+    "induction": "the queries whose token occurred before (in its window, where a layer slides)",
     "sink": f"{_QUERIES} (where a layer slides: those that still read the first token)",
 }
 _FORMULAS = {

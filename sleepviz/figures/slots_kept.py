@@ -45,7 +45,7 @@ def slots_kept(state: State) -> go.Figure:
         limits=(0, most),  # of all nights: they can be compared
         bar=theme.colour_bar("slots kept (count)", tickformat=",d"),
         hover="layer %{y}, KV head %{x}<br>%{z:,.0f} slots kept of "
-        f"{_n_tokens(state, night):,} tokens",
+        f"{_up_to(state)}{_n_tokens(state, night):,} tokens",
     )
     return figure.made()
 
@@ -59,7 +59,8 @@ def alt(state: State) -> str:
     return (
         f"{TITLE}, {theme.night_label(night)}: {slots.shape[0]} layers × {slots.shape[1]} KV heads "
         f"keep {int(slots.sum()):,} slots, from {int(slots.min(initial=0)):,} "
-        f"to {int(slots.max(initial=0)):,} each, of {_n_tokens(state, night):,} tokens."
+        f"to {int(slots.max(initial=0)):,} each, of {_up_to(state)}{_n_tokens(state, night):,} "
+        "tokens."
     )
 
 
@@ -80,6 +81,11 @@ def formula(state: State) -> str:
         f"{text} {Kind.DERIVED}: Σ slots / ({by}) = {int(slots.sum()):,} / ({of}) = "
         f"{slots.sum() / max(1, n_told):.1%} of the keys and values."
     )
+
+
+def _up_to(state: State) -> str:
+    """Before a number of tokens, of which a layer with a window has kept fewer."""
+    return "up to " if state.facts is not None and any(state.facts.windows) else ""
 
 
 def _night(state: State) -> Night | None:

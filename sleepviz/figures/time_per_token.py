@@ -80,7 +80,7 @@ def time_per_token(state: State, choice: str = "linear") -> go.Figure:
             timings = sorted(kinds[how], key=lambda t: t.n_context)
             _add_dots(figure, timings, look, _unseen_ms(kinds, how))
     if any(len(timings) >= _LEVEL_FROM for timings in kinds.values()):
-        theme.note(figure, "dashed: the median of each")
+        theme.note(figure, "dashed: medians")
     return figure.made()
 
 

@@ -17,7 +17,7 @@ import torch
 from sleepviz.cost import Work
 from sleepviz.heads import At, heads_of, kept_by, tally
 from sleepviz.llm import Llm
-from sleepviz.selection import budget, numbers_of
+from sleepviz.selection import budget, fair_share, numbers_of
 from sleepviz.sleep import Notes, Step, knob
 from sleepviz.weights import DynamicWeights, Slots
 
@@ -57,7 +57,8 @@ class Window:
         kept: dict[At, torch.Tensor] = {}
         for at, head in heads.items():
             n = len(head)
-            n_kept = min(n, max(N_SINKS + 1, round(self.keep * notes.context.position)))
+            share = fair_share(notes.context, self.keep, at[0])
+            n_kept = min(n, max(N_SINKS + 1, round(share)))
             order = torch.arange(n, device=head.bias.device)
             chosen = torch.cat([order[:N_SINKS], order[N_SINKS:][n - n_kept :]])
             kept[at], slots[at] = chosen, head.at(chosen).slots(llm.dtype)

@@ -102,8 +102,8 @@ def _question(state: State, busy: bool) -> Probe | None:
             icon=":material/compare_arrows:",
             key="compare.ask",
             disabled=busy or probe is None,
-            on_click=controls.ask,
-            args=((probe,),),
+            on_click=_ask,
+            args=(known,),
         )
         everything = everything_asked(told, state)
         st.button(
@@ -134,6 +134,16 @@ def _labelled(question: str, known: dict[str, Probe]) -> str:
     return question if kind in ("direct", "free") else f"{question}  ({kind})"
 
 
+def _ask(known: dict[str, Probe]) -> None:
+    """Ask what is chosen now: a click may come with what was typed just before, in one run."""
+    chosen = st.session_state.get("compare.question")
+    own = chosen == OWN or chosen is None
+    typed = [str(st.session_state.get(f"compare.{name}") or "") for name in ("own", "expected")]
+    probe = _probe(*typed) if own else known.get(str(chosen))
+    if probe is not None:
+        controls.ask((probe,))
+
+
 def _own(busy: bool) -> Probe | None:
     left, right = st.columns(2, gap="small")
     question = left.text_input(
@@ -145,9 +155,14 @@ def _own(busy: bool) -> Probe | None:
         max_chars=200,
         disabled=busy,
     )
-    if not (question or "").strip():
+    return _probe(question or "", expected or "")
+
+
+def _probe(question: str, expected: str) -> Probe | None:
+    """A question that somebody wrote, with the answers that count as right between commas."""
+    if not question.strip():
         return None
-    accepted = tuple(a.strip() for a in (expected or "").split(",") if a.strip())
+    accepted = tuple(a.strip() for a in expected.split(",") if a.strip())
     return Probe(question.strip(), accepted, kind="direct" if accepted else "free")
 
 

@@ -16,7 +16,7 @@ from sleepviz.components.dreams import dreams
 from sleepviz.components.lasting import put
 from sleepviz.components.learnt import as_of, glimpse
 from sleepviz.components.markup import Node, el, markup
-from sleepviz.components.method_form import CHOSEN, choose, knob_fields
+from sleepviz.components.method_form import CHOSEN, choose, knob_fields, values_now
 from sleepviz.components.night_stack import night_stack
 from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Card, cards, chip, empty, notice, told, track
@@ -154,8 +154,7 @@ def _go(state: State, method: str, values: dict[str, object], busy: bool) -> Non
             key="sleep.go",
             width=190,
             disabled=busy or bool(reason),
-            on_click=controls.sleep,
-            args=(method, values),
+            on_click=lambda: controls.sleep(method, values_now(method, values)),
         )
 
 
