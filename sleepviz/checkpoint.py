@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sleepviz import SleepvizError
+from sleepviz.families import caveat, require_usual_attention
 
 PROVENANCE_FILE = "sleepviz.json"
 """Written beside weights that this app made itself; says where they came from."""
@@ -32,19 +33,6 @@ _OTHER_NAMES = {  # of what a config says, in older families
     "hidden_size": "n_embd",
     "max_position_embeddings": "n_positions",
 }
-_OTHER_ATTENTION = {"gemma2", "gpt_oss", "gpt_neo", "gptj", "codegen", "bloom", "mpt", "xglm"}
-_CACHED_LAYERS = {"full_attention", "sliding_attention"}
-_CHECKED = {"llama", "qwen2", "qwen3", "gemma3_text", "gpt2"}  # the self-check passes on these
-_BUILT_OTHERWISE = {  # than Llama: practice cannot run their layers one by one
-    "gemma3_text", "gpt2", "gpt_bigcode", "gpt_neox", "opt", "phi", "persimmon", "biogpt", "falcon",
-}  # fmt: skip
-_LLAMA_LIKE = "Choose a Llama-like model, such as SmolLM2, Qwen or Llama."
-SLOTS_STAY = (
-    "Slots of a layer with a window stay in sight where its own cache would have dropped them: "
-    "even a nap that keeps them all changes what the model says next."
-)
-"""What a nap does to a model with sliding layers."""
-
 _TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"))
 
 Json = Mapping[str, object]
@@ -141,7 +129,7 @@ def read_config(file: Path) -> Json:
             f"{file} describes quantised weights, expected float weights.",
             "Choose the unquantised version of the model.",
         )
-    _require_keys_and_values(config, file)
+    require_usual_attention(config, str(file))
     return config
 
 
@@ -155,67 +143,8 @@ def read_shape(config: Json, where: str) -> Shape:
         kv_heads=_positive({"num_key_value_heads": heads, **config}, "num_key_value_heads", where),
         head_dim=_positive({"head_dim": head_dim}, "head_dim", where),
         context=_positive(config, "max_position_embeddings", where),
-        caveat=_caveat(config),
+        caveat=caveat(config),
     )
-
-
-def _require_keys_and_values(config: Json, file: Path) -> None:
-    """Refuse a model whose layers do not all cache the keys and values of their heads."""
-    kinds = config.get("layer_types")
-    strange = sorted({str(k) for k in kinds} - _CACHED_LAYERS) if isinstance(kinds, list) else []
-    if "kv_lora_rank" in config:
-        strange = ["keys and values compressed into one (kv_lora_rank)"]
-    if not any("head" in key for key in config):
-        strange = ["no attention heads"]
-    if strange:
-        raise SleepvizError(
-            f"{file} describes {config['model_type']!r} layers with {', '.join(strange)}; sleepviz "
-            "shows attention layers that cache the keys and values of every head.",
-            _LLAMA_LIKE,
-        )
-    if config.get("attn_logit_softcapping") or config["model_type"] in _OTHER_ATTENTION:
-        raise SleepvizError(
-            f"{file} describes {config['model_type']!r} layers, which transformers does not run "
-            "through the attention function that sleepviz looks into.",
-            _LLAMA_LIKE,
-        )
-    if all(config.get(name) is None for name in ("max_position_embeddings", "n_positions")):
-        raise SleepvizError(
-            f"{file} says no number of positions (max_position_embeddings), as that of a "
-            f"{config['model_type']!r} model need not; sleepviz counts a context against it.",
-            _LLAMA_LIKE,
-        )
-
-
-def _slides(config: Json) -> bool:
-    """Whether some layers keep a window of the tokens only."""
-    kinds = config.get("layer_types")
-    if isinstance(kinds, list):
-        return "sliding_attention" in kinds
-    asked = config.get("use_sliding_window", config.get("model_type") not in ("qwen2", "qwen3"))
-    return bool(config.get("sliding_window") and asked)
-
-
-def _caveat(config: Json) -> str:
-    """What is to be known before a model of this family is loaded; nothing of most."""
-    family, slides = str(config.get("model_type")), _slides(config)
-    said = []
-    if family in _BUILT_OTHERWISE or slides:
-        why = "some of its layers keep only a window of the tokens"
-        if not slides:
-            why = "its layers are built otherwise than those of Llama"
-        said.append(
-            f"A deep sleep, a cartridge and raw text cannot train this model, because {why}. "
-            "Naps, pictures and comparisons work."
-        )
-    if slides:
-        said.append(SLOTS_STAY)
-    if family not in _CHECKED:
-        said.append(
-            f"Models of the family {family!r} have not been checked here: run the self-check on "
-            "About before you trust what is shown."
-        )
-    return " ".join(said)
 
 
 def count_parameters(numbers: Mapping[str, int], config: Json) -> int:

@@ -15,8 +15,8 @@ from architectures import model_of
 from streamlit.testing.v1 import AppTest
 
 from sleepviz import SleepvizError, checking, frame, keeping, last_check, sleep, studio
-from sleepviz.checkpoint import SLOTS_STAY
 from sleepviz.events import Answered, Checked
+from sleepviz.families import SLOTS_STAY
 from sleepviz.last_check import LastCheck
 from sleepviz.llm import Llm
 from sleepviz.serving import COOKIE, HIDDEN, Guard

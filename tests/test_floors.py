@@ -30,6 +30,7 @@ FLOORS = {
     "last_check": 1,
     "fetching": 1,
     "checkpoint": 1,
+    "families": 1,
     "catalogue": 1,
     "hub": 1,
     "wheel": 1,

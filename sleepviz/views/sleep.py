@@ -10,7 +10,6 @@ import math
 import streamlit as st
 
 from sleepviz import controls, frame
-from sleepviz.checkpoint import SLOTS_STAY
 from sleepviz.components.clicked import falling
 from sleepviz.components.dreams import dreams
 from sleepviz.components.lasting import put
@@ -22,6 +21,7 @@ from sleepviz.components.picture import picture
 from sleepviz.components.pieces import Card, cards, chip, empty, notice, told, track
 from sleepviz.components.report import forecast, outcome, show_report, verdict
 from sleepviz.components.strip import phase
+from sleepviz.families import SLOTS_STAY
 from sleepviz.quantities import derived, estimate
 from sleepviz.sleep import make, settings
 from sleepviz.state import Night, State
