@@ -9,6 +9,7 @@ from tiny_checkpoint import make_model
 
 from sleepviz import SleepvizError
 from sleepviz.checkpoint import LOCAL_FOLDER, inspect, provenance
+from sleepviz.families import require_usual_attention
 
 
 def test_a_whole_folder_is_described_from_its_headers(tmp_path: Path) -> None:
@@ -147,6 +148,12 @@ def test_layers_without_keys_and_values_are_refused_before_loading(
 ) -> None:
     with pytest.raises(SleepvizError, match=words):
         inspect(make_model(tmp_path, **config))
+
+
+def test_a_model_without_attention_is_refused_as_such() -> None:
+    config = {"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 3, "state_size": 8}
+    with pytest.raises(SleepvizError, match="'mamba' layers with no attention heads"):
+        require_usual_attention(config, "config.json")
 
 
 @pytest.mark.parametrize(

@@ -49,11 +49,15 @@ class Unmeasured:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Something that is measured: within how many tokens of context, and how."""
+    """Something that is measured: within how many tokens of context, and how.
+
+    lacks: why it cannot be measured of this model's architecture; nothing where it can.
+    """
 
     what: str
     room: int
     measure: Callable[[], Steps]
+    lacks: str = ""
 
 
 def awake(arguments: Namespace) -> int:
@@ -87,25 +91,21 @@ def awake(arguments: Namespace) -> int:
 
     try:
         for part in _parts(llm, arguments.model or default_name()):
+            reason = part.lacks
             if limit < part.room:
                 reason = f"needs up to {part.room:,} tokens; {llm.name} takes {limit:,}"
-                results.append(Unmeasured(part.what, reason))
-            elif reason := _unfit(llm, part):
-                results.append(Unmeasured(part.what, reason))
-            else:
+            if not reason:
                 try:
                     drawn(part.what, work(part.measure()))
                 except SleepvizError as error:
-                    failed = True
-                    results.append(Unmeasured(part.what, str(error)))
+                    failed, reason = True, str(error)
+            if reason:
+                results.append(Unmeasured(part.what, reason))
     finally:
         if results:
             console.print(_table(llm, results))
     failed |= any(getattr(result, "same_tokens", True) is False for result in results)
     return int(failed)
-
-
-DELTAS = "talking at once, each with deltas of its own"
 
 
 def _parts(llm: Llm, name: str) -> Iterator[_Part]:
@@ -117,7 +117,9 @@ def _parts(llm: Llm, name: str) -> Iterator[_Part]:
     from sleepviz.commands.browsing import measure_browser
     from sleepviz.commands.pages import measure_pages
     from sleepviz.inspecting import measure_looking
+    from sleepviz.trunk import mlp_matrices
 
+    lacks = "" if any(mlp_matrices(llm, 0)) else f"{llm.name} has no such layers as deltas are for"
     live = f"{len(WATCHED)} pictures, transcript and session line live"
     watched = partial(measure_talking, llm, watch=_painted, watched=live)
     tile = partial(
@@ -135,19 +137,11 @@ def _parts(llm: Llm, name: str) -> Iterator[_Part]:
     over_many = partial(many, watch=_painted, watched=live)
     yield _Part("talking over 2,000 tokens, watched", LONG, over_many)
     yield _Part("talking at once", SHORT, partial(measure_at_once, llm))
-    yield _Part(DELTAS, SHORT, partial(measure_at_once, llm, worn=True))
+    worn = partial(measure_at_once, llm, worn=True)
+    yield _Part("talking at once, each with deltas of its own", SHORT, worn, lacks)
     yield _Part("looking inside", SHORT, partial(measure_looking, llm))
     yield _Part("pages over 2,000 tokens", PAGED, partial(measure_pages, llm))
     yield _Part("pages in a browser, over 2,000 tokens", BROWSED, partial(measure_browser, name))
-
-
-def _unfit(llm: Llm, part: _Part) -> str:
-    """Why a part cannot be measured of this model's architecture; nothing where it can."""
-    from sleepviz.trunk import mlp_matrices
-
-    if part.what == DELTAS and not any(mlp_matrices(llm, 0)):
-        return f"{llm.name} has no such layers as deltas are for"
-    return ""
 
 
 def _table(llm: Llm, results: list[Measured | Unmeasured]) -> Table:
